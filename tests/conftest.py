@@ -1,0 +1,16 @@
+"""Fixtures every room shares."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """The folder of real images and weights: LSHFM_TEST_DATA, else ../shared/data beside the checkout."""
+    default = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("LSHFM_TEST_DATA", default))
+    if not (folder / "VOCdevkit").is_dir():
+        pytest.skip(f"no real data at {folder}: set LSHFM_TEST_DATA")
+    return folder
