@@ -1,0 +1,1 @@
+"""What is minimised: small modules with their shapes stated."""

@@ -1,0 +1,1 @@
+"""How good predictions are: numpy in, plain numbers out."""
