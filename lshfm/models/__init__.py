@@ -1,0 +1,1 @@
+"""Networks: images in, (feature, logits) out; and the weights they start from."""

@@ -1,0 +1,77 @@
+"""Networks on torchvision's definitions, less its classifiers; the weights keep torchvision's names."""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torchvision
+from torch import nn
+from torchvision.models import vgg
+
+from lshfm.models.checks import pick
+from lshfm.models.classifier import Classifier
+
+
+def init_convolutions(module: nn.Module) -> None:
+    """Kaiming normal weights (fan-out) and zero biases; BatchNorm layers are born as 1 and 0."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
+def _resnet(arch: str) -> nn.Module:
+    network = torchvision.models.get_model(arch, weights=None)
+    return nn.Sequential(OrderedDict(list(network.named_children())[:-2]))  # less avgpool and fc
+
+
+def _mobilenet(arch: str) -> nn.Module:
+    return nn.Sequential(OrderedDict(features=torchvision.models.get_model(arch, weights=None).features))
+
+
+def _vgg(arch: str) -> nn.Module:
+    # Built from its layers: torchvision's whole VGG would allocate and draw 120 million unused weights.
+    layers = vgg.make_layers(vgg.cfgs[{"vgg16_bn": "D", "vgg19_bn": "E"}[arch]], batch_norm=True)
+    init_convolutions(layers)
+    return nn.Sequential(OrderedDict(features=layers))
+
+
+@dataclass(frozen=True)
+class Design:
+    """How to build a backbone, the width of its map, and what its classifier looks like."""
+
+    backbone: Callable[[str], nn.Module]
+    width: int
+    dropout: float = 0.0
+    linear_std: float | None = None
+
+
+TORCHVISION: dict[str, Design] = {
+    "resnet18": Design(_resnet, 512),
+    "resnet34": Design(_resnet, 512),
+    "resnet50": Design(_resnet, 2048),
+    "resnet101": Design(_resnet, 2048),
+    "mobilenet_v2": Design(_mobilenet, 1280, dropout=0.2, linear_std=0.01),
+    "vgg16_bn": Design(_vgg, 512, linear_std=0.01),
+    "vgg19_bn": Design(_vgg, 512, linear_std=0.01),
+}
+
+
+def torchvision_classifier(arch: str, num_classes: int, pool: str = "GAP", projection: int | None = None) -> Classifier:
+    """A network of `TORCHVISION` with fresh weights; nothing is downloaded.
+
+    VGG here is its convolutions, the pooling and one linear layer, without torchvision's 4096-wide layers.
+    Raises InputError for an unknown `arch` or `pool`, and for a `projection` that is no width.
+    """
+    design = pick("model.arch", arch, TORCHVISION)
+    return Classifier(
+        arch,
+        design.backbone(arch),
+        design.width,
+        num_classes,
+        pool=pool,
+        projection=projection,
+        dropout=design.dropout,
+        linear_std=design.linear_std,
+    )

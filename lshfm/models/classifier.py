@@ -1,0 +1,61 @@
+"""The contract every network of the project satisfies: images in, (feature, logits) out."""
+
+from torch import Tensor, nn
+
+from lshfm.models.checks import positive
+from lshfm.models.pooling import pooling
+
+
+class Classifier(nn.Module):
+    """backbone -> pool -> [projection] -> feature -> [dropout] -> classifier -> logits.
+
+    The feature is what a student mimics (arXiv 2011.01424, section 3): after the linear projection where
+    there is one, before the dropout. The parts are public, so that a frozen backbone can run without
+    gradients: `model.projection(model.pool(model.backbone(images)))`.
+
+    `backbone` maps (B, 3, S, S) to (B, raw_features, h, w). `linear_std` draws projection and classifier from
+    a normal distribution of that deviation with zero biases; None keeps PyTorch's default for linear layers.
+    Raises InputError for an unknown pooling and for widths or class counts that are no positive numbers.
+    """
+
+    projection: nn.Linear | None
+
+    def __init__(
+        self,
+        arch: str,
+        backbone: nn.Module,
+        raw_features: int,
+        num_classes: int,
+        *,
+        pool: str = "GAP",
+        projection: int | None = None,
+        dropout: float = 0.0,
+        linear_std: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.arch = arch
+        self.raw_features = raw_features
+        self.num_features = raw_features if projection is None else positive("model.projection", projection)
+        self.backbone = backbone
+        self.pool = pooling(pool)
+        self.projection = None if projection is None else nn.Linear(raw_features, self.num_features)
+        # Dropout(0) would still draw random numbers.
+        self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
+        self.classifier = nn.Linear(self.num_features, positive("num_classes", num_classes))
+        if linear_std is not None:
+            for head in self.heads.values():
+                nn.init.normal_(head.weight, std=linear_std)
+                nn.init.zeros_(head.bias)
+
+    @property
+    def heads(self) -> dict[str, nn.Linear]:
+        """The layers that learn outside the backbone, by name, in the order data meets them."""
+        projection = {} if self.projection is None else {"projection": self.projection}
+        return {**projection, "classifier": self.classifier}
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 3, S, S) -> feature (B, num_features), logits (B, C)."""
+        feature = self.pool(self.backbone(images))
+        if self.projection is not None:
+            feature = self.projection(feature)
+        return feature, self.classifier(self.dropout(feature))

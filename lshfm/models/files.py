@@ -1,0 +1,61 @@
+"""Checkpoint files, read as data: nothing in one ever runs."""
+
+import hashlib
+import re
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lshfm.errors import InputError
+
+# Checkpoints of the published code hold one numpy scalar (best_prec1), under numpy 1's or numpy 2's name.
+_scalar = np.float64(0).__reduce__()[0]
+NUMPY_SCALARS: list[Any] = [
+    (_scalar, "numpy.core.multiarray.scalar"),
+    (_scalar, "numpy._core.multiarray.scalar"),
+    np.dtype,
+    type(np.dtype("float64")),
+]
+
+
+def sha256(path: Path) -> str:
+    """The file's SHA-256 in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _load(path: Path) -> Any:
+    # Files of before torch 1.6 are no zip archives and cannot be mapped into memory.
+    with warnings.catch_warnings(), torch.serialization.safe_globals(NUMPY_SCALARS):
+        warnings.simplefilter("ignore")
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+
+
+def _fault(error: Exception) -> str:
+    code = re.search(r"GLOBAL ([\w.]+)", str(error))
+    if code:
+        return f"refused: it contains code or unknown objects ({code[1]}), not tensors and plain values alone"
+    return "not a checkpoint, or a truncated one: copy or download it again"
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """What torch.save wrote: tensors (on the CPU, mapped from the file where possible) and plain values.
+
+    Raises InputError if the file is missing, unreadable, truncated, not a checkpoint, not a dictionary, or if
+    it contains code, which never runs.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: {'is a folder, not a checkpoint' if path.is_dir() else 'no such file'}")
+    try:
+        content = _load(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except Exception as error:  # damaged files make the readers raise nearly anything
+        raise InputError(f"{path}: {_fault(error)}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: holds a {type(content).__name__}, not a dictionary of weights")
+    return content

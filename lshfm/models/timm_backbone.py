@@ -1,0 +1,88 @@
+"""Networks of timm that end in one linear layer, behind the project's contract (the extra `timm`)."""
+
+from types import ModuleType
+from typing import Any
+
+from torch import Tensor, nn
+
+from lshfm.errors import InputError
+from lshfm.models.checks import nearest, pick, positive
+
+POOL_TYPES = {"GAP": "avg", "GMP": "max", "GWP": "avgmax"}
+
+
+class TimmClassifier(nn.Module):
+    """A network of timm split at its last linear layer: the feature is what that layer is given.
+
+    Networks are built without dropout (timm's default), which would come before the feature.
+    Raises InputError unless the network ends in exactly one linear layer.
+    """
+
+    network: Any
+
+    def __init__(self, arch: str, network: nn.Module) -> None:
+        super().__init__()
+        self.arch = arch
+        self.network = network
+        # Networks with an auxiliary head (VOLO) mix its logits into their own.
+        one_head = getattr(network, "aux_head", None) is None
+        if not (one_head and isinstance(self.network.get_classifier(), nn.Linear)):
+            raise InputError(
+                f"model.arch={arch} does not end in one linear layer (several heads, a distillation head "
+                "or a convolution), so its feature is not defined: choose another network"
+            )
+        self.num_features: int = self.classifier.in_features
+
+    @property
+    def classifier(self) -> nn.Linear:
+        """The last layer; a property, so that its weights have one name only."""
+        layer: nn.Linear = self.network.get_classifier()
+        return layer
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 3, S, S) -> feature (B, num_features), logits (B, C)."""
+        feature: Tensor = self.network.forward_head(self.network.forward_features(images), pre_logits=True)
+        return feature, self.classifier(feature)
+
+
+def _import_timm() -> ModuleType:
+    try:
+        import timm
+    except ImportError as error:
+        raise InputError(f"model=timm needs timm ({error}): pip install 'lshfm[timm]'") from error
+    return timm
+
+
+def _pools_as(network: nn.Module, pool_type: str) -> bool:
+    from timm.layers.adaptive_avgmax_pool import SelectAdaptivePool2d
+
+    return any(isinstance(m, SelectAdaptivePool2d) and m.pool_type == pool_type for m in network.modules())
+
+
+def _create(arch: str, **settings: Any) -> nn.Module:
+    try:
+        network: nn.Module = _import_timm().create_model(arch, **settings)
+    except (OSError, RuntimeError, TypeError, ValueError, AssertionError) as error:
+        raise InputError(f"timm cannot build model.arch={arch} with {settings}: {error}") from error
+    return network
+
+
+def timm_classifier(arch: str, num_classes: int, pool: str | None = None, pretrained: bool = False) -> TimmClassifier:
+    """A network of timm by its name there, such as `resnet26d` or `vit_tiny_patch16_224`.
+
+    `pool` (GAP, GMP, GWP) replaces the pooling of convolutional networks; None keeps the network's own.
+    `pretrained` lets timm fetch its weights; otherwise nothing is downloaded.
+    Raises InputError if timm is not installed, for an unknown `arch`, for networks with another ending than
+    one linear layer, for a `pool` the network cannot have, and if the weights cannot be fetched.
+    """
+    timm = _import_timm()
+    if not (isinstance(arch, str) and timm.is_model(arch)):
+        raise InputError(f"model.arch={arch} is no network of timm{nearest(arch, timm.list_models())}")
+    settings: dict[str, Any] = {"num_classes": positive("num_classes", num_classes), "pretrained": pretrained}
+    if pool is None:
+        return TimmClassifier(arch, _create(arch, **settings))
+    pool_type = pick("model.pool", pool, POOL_TYPES)
+    network = _create(arch, **settings, global_pool=pool_type)
+    if not _pools_as(network, pool_type):
+        raise InputError(f"model.arch={arch} has no convolutional pooling: leave out model.pool={pool}")
+    return TimmClassifier(arch, network)

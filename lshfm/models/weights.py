@@ -1,0 +1,213 @@
+"""Weights from a file into a network: all of the backbone or an error, heads where they fit, each part said.
+
+Four kinds of files: torchvision's state dicts, this project's checkpoints, checkpoints of the published code,
+and any other state dict, bare or under "state_dict".
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lshfm.errors import InputError
+from lshfm.models.classifier import Classifier
+from lshfm.models.files import read_checkpoint, sha256
+from lshfm.models.imagenet import find_imagenet, imagenet, resolve
+from lshfm.models.pooling import POOLING
+from lshfm.models.recognise import recognise
+from lshfm.models.timm_backbone import TimmClassifier
+
+__all__ = ["Loaded", "find_imagenet", "imagenet", "load_weights", "read_checkpoint", "resolve"]
+
+State = dict[str, Tensor]
+
+# The names torchvision and the published code give to the layers behind the backbone.
+FOREIGN_HEADS = (
+    (re.compile(r"feat_fc\.(.+)"), r"projection.\1"),
+    (re.compile(r"fc\.(.+)"), r"classifier.\1"),
+    (re.compile(r"classifier\.1\.(.+)"), r"classifier.\1"),
+    (re.compile(r"classifier\.(.+)"), r"classifier.\1"),
+    (re.compile(r"(.+)"), r"backbone.\1"),
+)
+
+
+@dataclass
+class Loaded:
+    """What a file gave a network: how many tensors, the file's heads left out, the heads that start anew."""
+
+    kind: str
+    path: Path
+    sha256: str
+    taken: int = 0
+    dropped: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+
+    def describe(self) -> str:
+        """One line for the log."""
+        parts = [f"taken {self.taken} tensors from {self.path.name} ({self.kind})"]
+        if self.dropped:
+            parts.append(f"dropped {', '.join(self.dropped)}")
+        if self.missing:
+            parts.append(f"missing: {', '.join(self.missing)} (starts anew)")
+        return "; ".join(parts)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file's weights under the names it uses, and what else it says of the network they belong to."""
+
+    kind: str
+    state: State
+    arch: str | None = None
+    classes: tuple[str, ...] | None = None
+
+
+def _open(path: Path) -> Source:
+    file = read_checkpoint(path)
+    if file.get("format") == "lshfm":
+        classes = file.get("classes")
+        names = tuple(map(str, classes)) if isinstance(classes, list | tuple) else None
+        return Source("lshfm", _tensors(file.get("model"), path), classes=names)
+    if "state_dict" not in file:
+        return Source("torchvision", _tensors(file, path))
+    state = _tensors(file["state_dict"], path)
+    if "arch" in file and "global_step" in file:
+        return Source("published", state, arch=str(file["arch"]))
+    return Source("plain", state)
+
+
+def _tensors(state: Any, path: Path) -> State:
+    if isinstance(state, dict) and state and all(isinstance(value, Tensor) for value in state.values()):
+        return {str(name).removeprefix("module."): tensor for name, tensor in state.items()}
+    found = ", ".join(map(str, list(state)[:5])) if isinstance(state, dict) else type(state).__name__
+    raise InputError(f"{path}: holds no state dict (found: {found or 'nothing'})")
+
+
+def _own_names(model: nn.Module, state: State) -> State:
+    """The file's weights under the names of `model`."""
+    if isinstance(model, TimmClassifier) and not any(name.startswith("network.") for name in state):
+        return {f"network.{name}": tensor for name, tensor in state.items()}
+    if isinstance(model, Classifier) and not any(name.startswith("backbone.") for name in state):
+        return {_own_name(name): tensor for name, tensor in state.items()}
+    return state
+
+
+def _own_name(name: str) -> str:
+    return next(pattern.sub(own, name) for pattern, own in FOREIGN_HEADS if pattern.fullmatch(name))
+
+
+def _heads(model: nn.Module) -> list[str]:
+    """Names of the layers that may differ from the file's, in the order data meets them."""
+    if isinstance(model, Classifier):
+        return ["projection", "classifier"]
+    classifier = getattr(model, "classifier", None)
+    return [name for name, module in model.named_modules() if module is classifier]
+
+
+def _below(state: Mapping[str, Tensor], head: str) -> State:
+    return {name: tensor for name, tensor in state.items() if name.startswith(f"{head}.")}
+
+
+def _beside(state: Mapping[str, Tensor], heads: Sequence[str]) -> State:
+    prefixes = tuple(f"{head}." for head in heads)
+    return {name: tensor for name, tensor in state.items() if not name.startswith(prefixes)}
+
+
+def _mismatches(own: State, state: State) -> Iterator[str]:
+    for name, tensor in own.items():
+        if name not in state:
+            # Files of before torch 0.4.1 lack this count; nothing depends on it.
+            if not name.endswith("num_batches_tracked"):
+                yield f"{name}: missing in the file"
+        elif state[name].shape != tensor.shape:
+            yield f"{name}: {tuple(state[name].shape)} in the file, {tuple(tensor.shape)} in the network"
+        elif state[name].is_floating_point() != tensor.is_floating_point():
+            yield f"{name}: {state[name].dtype} in the file, {tensor.dtype} in the network"
+    yield from (f"{name}: not in the network" for name in state if name not in own)
+
+
+def _check_body(model: nn.Module, own: State, body: State, path: Path) -> None:
+    faults = list(_mismatches(own, body))
+    if not faults:
+        return
+    name = getattr(model, "arch", type(model).__name__)
+    held = recognise({name.removeprefix("backbone."): tensor.shape for name, tensor in body.items()})
+    known = f" but of {held}" if held not in (None, name) else ""
+    lines = [f"{path}: these are not weights of {name}{known}", *faults[:5]]
+    if len(faults) > 5:
+        lines.append(f"and {len(faults) - 5} more")
+    raise InputError("\n  ".join(lines))
+
+
+def _check_published_arch(model: nn.Module, arch: str, path: Path) -> None:
+    """The published code's names: VGG without underscore, pooling as a suffix, none meaning GAP."""
+    stem, _, suffix = arch.rpartition("_")
+    name, pool = (stem, suffix) if suffix in POOLING else (arch, "GAP")
+    name = re.sub(r"^(vgg\d+)bn$", r"\1_bn", name)
+    if isinstance(model, Classifier) and (name, pool) != (model.arch, type(model.pool).__name__):
+        raise InputError(
+            f"{path}: holds {name} with pooling {pool}, the network is {model.arch} with "
+            f"{type(model.pool).__name__}: choose model={name} model.pool={pool}"
+        )
+
+
+def _check_finite(state: State, path: Path) -> None:
+    for name, tensor in state.items():
+        if not torch.isfinite(tensor).all():
+            raise InputError(f"{path}: {name} holds values that are not finite")
+
+
+def _size(head: str, state: State) -> str:
+    """A head of the file in words."""
+    width = list(state.values())[-1].shape
+    return f"{head} ({width[0] if width else 0} {'wide' if head == 'projection' else 'classes'})"
+
+
+def _take_heads(model: nn.Module, own: State, state: State, same_classes: bool, loaded: Loaded) -> State:
+    """The heads that fit. Each learnt behind the one before it: where one does not fit, the next do not."""
+    taken: State = {}
+    fits = True
+    for head in _heads(model):
+        mine, given = _below(own, head), _below(state, head)
+        is_classifier = head != "projection"
+        fits = fits and not any(_mismatches(mine, given)) and (same_classes or not is_classifier)
+        label = "classifier" if is_classifier else head
+        if given and fits:
+            taken |= given
+        elif given:
+            loaded.dropped.append(_size(label, given))
+        if mine and not (given and fits):
+            loaded.missing.append(label)
+    return taken
+
+
+def load_weights(model: nn.Module, path: Path, classes: Sequence[str] | None = None) -> Loaded:
+    """Fill `model` from the file, and say what was taken, dropped and missing; an error leaves it as it was.
+
+    All but projection and classifier must agree by name and shape (for a network that is no `Classifier`: all
+    but its `classifier`). These two are taken where they fit, the classifier only behind the same projection
+    and, when `classes` are given and the file names its own, for the same classes in the same order.
+
+    Raises InputError as `read_checkpoint` does, and for weights of another network (with the first
+    mismatches, and which network they belong to if it is a known one), for another pooling in the published
+    code's checkpoints, and for values that are not finite.
+    """
+    source = _open(path)
+    if source.arch is not None:
+        _check_published_arch(model, source.arch, path)
+    state, own, heads = _own_names(model, source.state), model.state_dict(), _heads(model)
+    taken = _beside(state, heads)
+    _check_body(model, _beside(own, heads), taken, path)
+    foreign = isinstance(model, Classifier) and state.keys() != source.state.keys()
+    kind = "plain" if source.kind == "torchvision" and not foreign else source.kind
+    loaded = Loaded(kind, path, sha256(path))
+    same_classes = classes is None or not source.classes or tuple(classes) == source.classes
+    taken |= _take_heads(model, own, state, same_classes, loaded)
+    _check_finite(taken, path)
+    model.load_state_dict(taken, strict=False)
+    loaded.taken = len(taken)
+    return loaded

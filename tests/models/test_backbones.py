@@ -1,0 +1,166 @@
+"""The networks: shapes, sizes, equality with torchvision's, initial weights."""
+
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+from lshfm.errors import InputError
+from lshfm.models.backbones import TORCHVISION, torchvision_classifier
+from lshfm.models.cifar import CIFAR, cifar_classifier
+from lshfm.models.classifier import Classifier
+
+WIDTHS = {
+    "resnet18": 512,
+    "resnet34": 512,
+    "resnet50": 2048,
+    "resnet101": 2048,
+    "mobilenet_v2": 1280,
+    "vgg16_bn": 512,
+    "vgg19_bn": 512,
+}
+# Published sizes of the CIFAR family with 100 classes.
+CIFAR_PARAMETERS = {"resnet20": 278_324, "resnet56": 861_620, "resnet8x4": 1_233_540, "resnet32x4": 7_433_860}
+EVERY = [(torchvision_classifier, arch, WIDTHS[arch]) for arch in TORCHVISION] + [
+    (cifar_classifier, arch, 256 if arch.endswith("x4") else 64) for arch in CIFAR
+]
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No network may be built from anything but code."""
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a connection was opened")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+def on_meta(build: Callable[..., Any], *arguments: Any, **settings: Any) -> Any:
+    """The network without storage: shapes only."""
+    with torch.device("meta"):
+        return build(*arguments, **settings)
+
+
+def count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+@pytest.mark.parametrize(("build", "arch", "width"), EVERY)
+def test_shapes(build: Callable[..., Classifier], arch: str, width: int) -> None:
+    model = on_meta(build, arch, 20, pool="GMP", projection=96)
+    raw = model.pool(model.backbone(torch.zeros(2, 3, 64, 64, device="meta")))
+    assert raw.shape == (2, width)
+    feature, logits = model(torch.zeros(2, 3, 64, 64, device="meta"))
+    assert feature.shape == (2, 96) == (2, model.num_features)
+    assert logits.shape == (2, 20)
+    assert (model.raw_features, model.arch) == (width, arch)
+    assert type(model.pool).__name__ == "GMP"
+
+
+@pytest.mark.parametrize("arch", TORCHVISION)
+def test_backbone_has_torchvisions_weights_by_name_and_shape(arch: str) -> None:
+    theirs = on_meta(torchvision.models.get_model, arch, weights=None).state_dict()
+    expected = {n: t.shape for n, t in theirs.items() if not n.startswith(("fc.", "classifier."))}
+    ours = on_meta(torchvision_classifier, arch, 20).backbone.state_dict()
+    assert {name: tensor.shape for name, tensor in ours.items()} == expected
+
+
+@pytest.mark.parametrize(("arch", "head"), [("resnet18", "fc"), ("mobilenet_v2", "classifier.1")])
+def test_logits_are_torchvisions(arch: str, head: str) -> None:
+    torch.manual_seed(0)
+    ours = torchvision_classifier(arch, 7).eval()
+    theirs = torchvision.models.get_model(arch, weights=None, num_classes=7).eval()
+    ours.backbone.load_state_dict(
+        {n: t for n, t in theirs.state_dict().items() if not n.startswith(head[:10])}, strict=False
+    )
+    ours.classifier.load_state_dict(theirs.get_submodule(head).state_dict())
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        feature, logits = ours(images)
+        assert torch.equal(logits, theirs(images))
+        assert torch.equal(logits, ours.classifier(feature))
+
+
+@pytest.mark.parametrize("arch", ["vgg16_bn", "vgg19_bn"])
+def test_vgg_layers_are_torchvisions(arch: str) -> None:
+    ours = on_meta(torchvision_classifier, arch, 20).backbone.features
+    theirs = on_meta(torchvision.models.get_model, arch, weights=None).features
+    assert str(ours) == str(theirs)
+
+
+@pytest.mark.parametrize(("arch", "expected"), CIFAR_PARAMETERS.items())
+def test_cifar_networks_have_their_published_size(arch: str, expected: int) -> None:
+    assert count(on_meta(cifar_classifier, arch, 100)) == expected
+
+
+@pytest.mark.parametrize("arch", CIFAR)
+def test_cifar_depth_counts_weighted_layers(arch: str) -> None:
+    backbone = on_meta(cifar_classifier, arch, 10).backbone
+    convolutions = [m for m in backbone.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3)]
+    assert len(convolutions) + 1 == CIFAR[arch][0]
+
+
+def test_cifar_map_is_a_quarter_of_the_image() -> None:
+    backbone = on_meta(cifar_classifier, "resnet8x4", 10).backbone
+    assert backbone(torch.zeros(1, 3, 32, 32, device="meta")).shape == (1, 256, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("build", "arch"),
+    [(torchvision_classifier, a) for a in ("resnet18", "mobilenet_v2", "vgg16_bn")]
+    + [(cifar_classifier, "resnet32x4")],
+)
+def test_convolutions_start_kaiming_normal_and_batch_norms_neutral(build: Callable[..., Classifier], arch: str) -> None:
+    torch.manual_seed(0)
+    for layer in build(arch, 20).backbone.modules():
+        if isinstance(layer, nn.Conv2d):
+            fan_out = layer.weight[:, 0].numel()
+            if layer.weight.numel() > 20_000:
+                assert layer.weight.std().item() == pytest.approx((2 / fan_out) ** 0.5, rel=0.03)
+            assert layer.bias is None or not layer.bias.any()
+        if isinstance(layer, nn.BatchNorm2d):
+            assert (layer.weight == 1).all()
+            assert not layer.bias.any()
+
+
+@pytest.mark.parametrize("arch", ["mobilenet_v2", "vgg16_bn"])
+def test_linear_layers_start_small_behind_mobilenet_and_vgg(arch: str) -> None:
+    torch.manual_seed(0)
+    for head in torchvision_classifier(arch, 100, projection=400).heads.values():
+        assert head.weight.std().item() == pytest.approx(0.01, rel=0.03)
+        assert not head.bias.any()
+
+
+@pytest.mark.parametrize(("build", "arch"), [(torchvision_classifier, "resnet18"), (cifar_classifier, "resnet8x4")])
+def test_linear_layers_start_with_pytorchs_default_behind_resnets(build: Callable[..., Classifier], arch: str) -> None:
+    torch.manual_seed(0)
+    for head in build(arch, 100, projection=300).heads.values():
+        bound = head.in_features**-0.5
+        assert head.weight.abs().max().item() <= bound
+        assert head.weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.03)
+        assert head.bias.any()
+
+
+def test_only_mobilenet_has_dropout() -> None:
+    rates = {arch: getattr(on_meta(torchvision_classifier, arch, 2).dropout, "p", 0) for arch in TORCHVISION}
+    assert {arch: rate for arch, rate in rates.items() if rate} == {"mobilenet_v2": 0.2}
+
+
+@pytest.mark.parametrize(
+    ("build", "arch", "near"),
+    [(torchvision_classifier, "resnet-34", "resnet34"), (cifar_classifier, "ResNet20", "resnet20")],
+)
+def test_unknown_network_names_the_nearest(build: Callable[..., Classifier], arch: str, near: str) -> None:
+    with pytest.raises(InputError, match=rf"model\.arch={arch} is unknown \(did you mean .*{near}.*; choices: "):
+        build(arch, 20)
+
+
+@pytest.mark.parametrize("build", [torchvision_classifier, cifar_classifier])
+def test_network_name_must_be_text(build: Callable[..., Classifier]) -> None:
+    with pytest.raises(InputError, match=r"model\.arch=\['resnet18'\] is unknown"):
+        build(["resnet18"], 20)
