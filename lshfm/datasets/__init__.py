@@ -1,0 +1,1 @@
+"""Data sets: readers, decoded pixels, augmentation, batches."""

@@ -1,0 +1,68 @@
+"""Checks that every reader makes of the names and files a user gave, and the words for what is wrong."""
+
+import re
+from collections.abc import Iterable
+from difflib import get_close_matches
+from pathlib import Path
+
+from lshfm.errors import InputError
+
+_PLAIN_NAME = re.compile(r"\w[\w.-]*")
+
+
+def require_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
+    """InputError unless `value`, given for configuration key `key`, is one of the choices."""
+    if value not in choices:
+        raise InputError(f"{key}={value} is not one of {', '.join(choices)}{nearest(str(value), choices)}")
+
+
+def require_plain(what: str, name: str) -> None:
+    """InputError unless `name` is a single name that can't lead out of the folder it is looked up in."""
+    if not _PLAIN_NAME.fullmatch(name):
+        raise InputError(f"{what} {name!r} is not a plain name (letters, digits, '.', '_' and '-')")
+
+
+def require_unique(what: str, names: Iterable[str]) -> None:
+    """InputError that names the first repeated name."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise InputError(f"{what} {name!r} is there twice")
+        seen.add(name)
+
+
+def first_five(names: Iterable[str]) -> str:
+    """The names as a list for a message, cut after the fifth with how many more there are."""
+    listed = list(names)
+    more = f" and {len(listed) - 5} more" if len(listed) > 5 else ""
+    return ", ".join(listed[:5]) + more
+
+
+def nearest(name: str, choices: Iterable[str]) -> str:
+    """` (did you mean 'x'?)` for the choice most like `name`, or nothing where none is like it."""
+    like = get_close_matches(name, list(choices), n=1)
+    return f" (did you mean '{like[0]}'?)" if like else ""
+
+
+def contents(folder: Path) -> str:
+    """A sentence on what a folder holds."""
+    try:
+        names = sorted(entry.name + "/" * entry.is_dir() for entry in folder.iterdir())
+    except FileNotFoundError:
+        return f"There is no {folder}"
+    except OSError as error:
+        return f"{folder} cannot be listed: {error.strerror}"
+    return f"{folder} holds {first_five(names) or 'nothing'}"
+
+
+def read_text(path: Path) -> str:
+    """A UTF-8 file, with or without a byte order mark. InputError if it can't be read or isn't text."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise InputError(f"{path}, line {line}: not UTF-8 text; save it as UTF-8") from error

@@ -1,0 +1,54 @@
+"""Random numbers looked up by key instead of drawn from a stream.
+
+A number depends on (seed, epoch, stream, sample index) alone, so a view of an image is the same whatever
+batch, rank or resumed run asks for it. The mixing function is SplitMix64's (Steele, Lea, Flood
+2014): integers modulo 2^64, equal on every platform and in every version of numpy.
+"""
+
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+class Stream(IntEnum):
+    """What a number is for. Values are part of every result: never reuse or renumber them."""
+
+    SHUFFLE = 0
+    HOLDOUT = 1
+    FLIP = 2
+    BRIGHTNESS = 3
+    CONTRAST = 4
+    SATURATION = 5
+    JITTER_ORDER = 6
+
+
+def bits(seed: int, epoch: int, index: ArrayLike, stream: int) -> NDArray[np.uint64]:
+    """64 random bits for every index, uint64 (n,)."""
+    state = np.zeros(1, np.uint64)
+    for part in (seed, epoch, stream, index):
+        state = _mix((state ^ _as_words(part)) + _GOLDEN)
+    return state
+
+
+def uniform(seed: int, epoch: int, index: ArrayLike, stream: int) -> NDArray[np.float64]:
+    """Float64 (n,) in [0, 1), multiples of 2^-53."""
+    return (bits(seed, epoch, index, stream) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def permutation(seed: int, epoch: int, n: int, stream: int = Stream.SHUFFLE) -> NDArray[np.int64]:
+    """An order of 0..n-1, int64 (n,)."""
+    return np.argsort(bits(seed, epoch, np.arange(n), stream), kind="stable")
+
+
+def _as_words(part: ArrayLike) -> NDArray[np.uint64]:
+    """As an array, since numpy's arrays wrap around silently where its scalars warn."""
+    return np.atleast_1d(np.asarray(part)).astype(np.uint64)
+
+
+def _mix(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))

@@ -1,0 +1,181 @@
+"""From pixels to batches on the device."""
+
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lshfm.datasets import keyed
+from lshfm.datasets.augment import Augment, normalise, send
+from lshfm.datasets.decode import ahead, decode, decode_batch
+from lshfm.datasets.split import Images, Labels, Pixels
+from lshfm.datasets.store_file import Store
+from lshfm.errors import InputError
+
+Index = NDArray[np.int64]
+
+# So many pixels at a time stay in a CPU's cache through all steps of augmentation: three times as fast.
+_CACHED_PIXELS = 400_000
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a step is given."""
+
+    index: Tensor  # int64 (B,) on the CPU: samples within their split
+    images: Tensor  # float32 (B, 3, S, S), augmented and normalised
+    labels: Tensor  # int8 (B, C)
+
+    def split(self, parts: int) -> list["Batch"]:
+        """The batch in so many equal parts, for gradient accumulation."""
+        columns = (column.chunk(parts) for column in (self.index, self.images, self.labels))
+        return [Batch(*part) for part in zip(*columns, strict=True)]
+
+
+class PixelSource(Protocol):
+    """A split's decoded pictures, batch by batch."""
+
+    def __len__(self) -> int: ...
+
+    def stream(self, batches: Iterable[Index]) -> Generator[Pixels, None, None]:
+        """Uint8 (B, S, S, 3) for each array of indices. InputError: a broken picture."""
+        ...
+
+
+@dataclass(frozen=True)
+class StoredPixels:
+    """Read from a store, a little ahead, so that a disk's time hides behind the training step."""
+
+    store: Store
+
+    def __len__(self) -> int:
+        return len(self.store.pixels)
+
+    def stream(self, batches: Iterable[Index]) -> Generator[Pixels, None, None]:
+        pixels = np.asarray(self.store.pixels)
+        with ThreadPoolExecutor(1) as pool:
+            # take() lets other threads run meanwhile; indexing does not.
+            yield from ahead(lambda index: pool.submit(pixels.take, index, 0), batches, depth=2)
+
+
+@dataclass(frozen=True)
+class DecodedPixels:
+    """Decoded anew each time: by `workers` processes that live as long as a stream, or in this one if 0."""
+
+    images: Images
+    size: int
+    workers: int = 0
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def stream(self, batches: Iterable[Index]) -> Generator[Pixels, None, None]:
+        for pixels in decode(self.images, partial(decode_batch, size=self.size), batches, self.workers):
+            if isinstance(pixels, str):
+                raise InputError(f"{pixels}\nMend it, or leave such images out with dataset.skip_broken=true")
+            yield pixels
+
+
+@dataclass(frozen=True)
+class View:
+    """How pixels become a network's input. `mean` and `std` are of red, green and blue, on a scale to 1."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    augment: Augment | None = None
+    channels_last: bool = False
+
+    def __call__(self, pixels: Tensor, index: Tensor, *, seed: int, epoch: int) -> Tensor:
+        """Uint8 (B, S, S, 3) to float32 (B, 3, S, S) on the same device."""
+        fits = max(1, _CACHED_PIXELS // pixels[0, ..., 0].numel())
+        rows = fits if pixels.device.type == "cpu" else len(pixels)
+        parts = [slice(start, start + rows) for start in range(0, len(pixels), rows)]
+        return torch.cat([self._part(pixels[part], index[part], seed, epoch) for part in parts])
+
+    def _part(self, pixels: Tensor, index: Tensor, seed: int, epoch: int) -> Tensor:
+        if self.augment:
+            pixels = self.augment(pixels, index, seed=seed, epoch=epoch)
+        return normalise(pixels, self.mean, self.std, channels_last=self.channels_last)
+
+
+class Loader:
+    """A split's batches, epoch by epoch. Which ones depends on (seed, epoch) alone.
+
+    `labels` is int8 (n, C) of the whole split; `indices` names the samples to use, all by default.
+    """
+
+    def __init__(
+        self,
+        pixels: PixelSource,
+        labels: Labels,
+        *,
+        batch_size: int,
+        device: torch.device,
+        view: View,
+        shuffle: bool,
+        drop_last: bool,
+        indices: Index | None = None,
+        seed: int = 0,
+    ) -> None:
+        assert len(pixels) == len(labels)
+        self.pixels = pixels
+        self.labels = labels
+        self.indices = np.arange(len(labels)) if indices is None else indices
+        self.batch_size = batch_size
+        self.device = device
+        self.view = view
+        self.shuffle = shuffle
+        self.drop_last = drop_last
+        self.seed = seed
+        if not len(self):
+            raise InputError(f"batch_size={batch_size} is more than the {len(self.indices)} images there are")
+
+    def __len__(self) -> int:
+        """Steps of an epoch."""
+        return len(batches(self.indices, self.batch_size, self.drop_last))
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The epoch's batches from step `start` on; the steps before it cost nothing."""
+        steps = batches(self.order(epoch), self.batch_size, self.drop_last)[start:]
+        with closing(self.pixels.stream(steps)) as stream:
+            for index, pixels in zip(steps, stream, strict=True):
+                yield self._batch(index, pixels, epoch)
+
+    def order(self, epoch: int) -> Index:
+        """The epoch's samples in the order in which they come."""
+        if not self.shuffle:
+            return self.indices
+        return self.indices[keyed.permutation(self.seed, epoch, len(self.indices))]
+
+    def _batch(self, index: Index, pixels: Pixels, epoch: int) -> Batch:
+        samples = torch.from_numpy(index)
+        sent = send(torch.from_numpy(pixels), self.device)
+        labels = send(torch.from_numpy(self.labels[index]), self.device)
+        return Batch(samples, self.view(sent, samples, seed=self.seed, epoch=epoch), labels)
+
+
+def batches(order: Index, batch_size: int, drop_last: bool) -> Sequence[Index]:
+    """The order cut into batches; the last one may be smaller, and goes if `drop_last`."""
+    end = len(order) // batch_size * batch_size if drop_last else len(order)
+    return [order[start : start + batch_size] for start in range(0, end, batch_size)]
+
+
+def holdout(n: int, fraction: float) -> tuple[Index, Index]:
+    """Indices to train on and to validate on, each ascending and the same in every run; 0 holds nothing out.
+
+    InputError unless 0 <= fraction < 1 leaves at least one image on each side.
+    """
+    if not 0 <= fraction < 1:
+        raise InputError(f"dataset.holdout={fraction} is not from 0 to below 1")
+    held = round(n * fraction)
+    if fraction > 0 and not 0 < held < n:
+        raise InputError(f"dataset.holdout={fraction} of {n} images leaves one part empty")
+    order = keyed.permutation(0, 0, n, keyed.Stream.HOLDOUT)
+    return np.sort(order[held:]), np.sort(order[:held])

@@ -1,0 +1,95 @@
+"""What reading a data set gives: its classes, labels in one array, and where its pictures come from."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lshfm.datasets.checks import first_five, require_choice
+from lshfm.errors import InputError
+
+Labels = NDArray[np.int8]
+Pixels = NDArray[np.uint8]
+
+
+class BrokenImage(InputError):
+    """A picture that cannot be decoded; `where` names it, `why` is a clause that continues the name."""
+
+    def __init__(self, where: str, why: str) -> None:
+        super().__init__(where, why)  # both as args, so that a decode worker can pickle it
+        self.where = where
+        self.why = why
+
+    def __str__(self) -> str:
+        return f"{self.where} {self.why}"
+
+
+class Images(Protocol):
+    """Where n pictures come from; picklable, so that decode workers can be given it."""
+
+    def __len__(self) -> int: ...
+
+    def pixels(self, index: int, size: int) -> Pixels:
+        """RGB, uint8 (size, size, 3), writable. Raises BrokenImage."""
+        ...
+
+    def signature(self) -> str:
+        """Hex digest that changes whenever some picture's pixels may have changed."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Hex digest of what the pictures are, the same wherever they lie and whenever they were copied."""
+        ...
+
+    def where(self, index: int) -> str:
+        """What to call picture `index` in a message."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """One part of a data set.
+
+    `labels` is int8 (n, C): +1 present, 0 only difficult objects of the class, -1 absent.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    ids: tuple[str, ...]
+    labels: Labels
+    images: Images
+
+    def __post_init__(self) -> None:
+        assert self.labels.dtype == np.int8
+        assert self.labels.shape == (len(self.ids), len(self.classes))
+        assert len(self.images) == len(self.ids)
+        assert len(set(self.ids)) == len(self.ids)
+        assert len(set(self.classes)) == len(self.classes)
+        assert np.isin(self.labels, (-1, 0, 1)).all()
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def fingerprint(self) -> str:
+        """SHA-256 over classes, ids, labels and the pictures' fingerprint: equal for copies of a data set."""
+        names = json.dumps([self.classes, self.ids, self.images.fingerprint()])
+        return hashlib.sha256(names.encode() + self.labels.tobytes()).hexdigest()
+
+
+def settle_unlabelled(split: Split, unlabelled: str) -> Split:
+    """The split, if every image shows some class (difficult objects count) or `unlabelled` is "negative".
+
+    "negative" takes the others as showing none of the classes; "error" raises InputError naming them.
+    """
+    require_choice("dataset.unlabelled", unlabelled, ("error", "negative"))
+    bare = np.flatnonzero((split.labels < 0).all(axis=1))
+    if unlabelled == "error" and bare.size:
+        raise InputError(
+            f"{bare.size} of {len(split)} images of split '{split.name}' have no label: "
+            f"{first_five(split.ids[i] for i in bare)}.\nLabel them or take them out; "
+            "dataset.unlabelled=negative treats them as showing none of the classes."
+        )
+    return split

@@ -1,0 +1,195 @@
+"""A split's pictures, decoded and resized once into a file of uint8 pixels that is mapped into memory."""
+
+import fcntl
+import hashlib
+import json
+import logging
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import PIL
+from PIL import features
+
+from lshfm.datasets.checks import require_choice
+from lshfm.datasets.decode import Report, decode_each, sweep
+from lshfm.datasets.split import Images
+from lshfm.datasets.store_file import Store, StoreFile
+from lshfm.errors import InputError, RunFailed
+
+log = logging.getLogger("lshfm")
+
+_FORMAT = 1
+_OTHER_WAYS = "dataset.cache_dir=DIR puts it elsewhere, dataset.cache=off decodes in every epoch instead."
+
+
+def store_bytes(n: int, size: int) -> int:
+    """What the store of n pictures of size x size takes on disk."""
+    return StoreFile(Path(), n, size).length
+
+
+def choose_cache(cache: str, needed: int, folder: Path) -> tuple[bool, str]:
+    """Whether to use a store that needs so many more bytes in `folder`, and a sentence that says so.
+
+    `cache` is "on", "off" or "auto": on if the store takes at most half of what is free there.
+    """
+    require_choice("dataset.cache", cache, ("auto", "on", "off"))
+    if cache == "off":
+        return False, "Pixels are decoded in every epoch (dataset.cache=off)."
+    free = _free_bytes(folder)
+    sizes = f"{_human(needed)} more, {_human(free)} free"
+    if cache == "auto" and needed > free / 2:
+        why = f"a store of them in {folder} would take over half of the room: {sizes}"
+        return False, f"Pixels are decoded in every epoch ({why}); dataset.cache=on makes it all the same."
+    return True, f"Pixels are decoded once, into a store in {folder} ({sizes})."
+
+
+def find_store(images: Images, size: int, folder: Path, *, name: str) -> Store | None:
+    """The whole store of exactly these pictures, if there is one."""
+    file = _file(images, size, folder, name)
+    return None if file.fault() else file.open()
+
+
+def open_store(
+    images: Images,
+    size: int,
+    folder: Path,
+    *,
+    name: str,
+    workers: int,
+    report: Report,
+    skip_broken: bool = False,
+) -> Store:
+    """The pictures' store in `folder`, built first where it is missing, damaged or stale.
+
+    `name` is the data set's and split's, with all else that tells apart stores to be kept side by side:
+    another store of the same name, size and place is taken as stale. `report(done, total)` is called while
+    building. InputError: broken pictures (unless `skip_broken`), no room, a folder that can't be used.
+    RunFailed: the disk filled up meanwhile, or a decoding process was killed.
+    """
+    assert len(images) > 0
+    file = _file(images, size, folder, name)
+
+    def find() -> Store | None:
+        store = None if file.fault() else file.open()
+        if store is None or skip_broken or not store.broken:
+            return store
+        # Rights or a network disk may have been mended, which no signature shows: try those pictures again.
+        _refuse(decode_each(images, store.broken, size, lambda _index, _pixels: None), file.n)
+        return None
+
+    if store := find():
+        return store
+    with _sole_builder(file.path):
+        if store := find():  # built by another process while this one waited
+            return store
+        _build(file, images, workers, report, skip_broken)
+        return file.open()
+
+
+def _file(images: Images, size: int, folder: Path, name: str) -> StoreFile:
+    """<name>_<size>_<where the pictures lie>_<all that changes the pixels>.npy"""
+    first = Path(images.where(0))
+    place = str(first.absolute().parent) if first.exists() else ""  # drawn pictures lie nowhere
+    made_by = [_FORMAT, size, "bilinear", PIL.__version__, features.version("jpg")]
+    key = _digest([*made_by, images.signature()])[:16]
+    plain = re.sub(r"[^\w.-]+", "-", name)
+    return StoreFile(folder / f"{plain}_{size}_{_digest([name, place])[:8]}_{key}.npy", len(images), size)
+
+
+def _prefix(path: Path) -> str:
+    """What the files of the same name, size and place begin with, whatever their key."""
+    return path.name.rpartition("_")[0] + "_"
+
+
+def _relatives(path: Path, suffix: str) -> list[Path]:
+    return [p for p in path.parent.iterdir() if p.name.startswith(_prefix(path)) and p.suffix == suffix]
+
+
+@contextmanager
+def _sole_builder(path: Path) -> Iterator[None]:
+    """Only one process at a time builds stores of this name, size and place."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = (path.parent / f".{_prefix(path)}lock").open("a")
+        with lock:
+            _wait_for(lock.fileno(), path)
+            yield
+    except OSError as error:
+        raise InputError(f"No pixel store in {path.parent}: {error.strerror}. {_OTHER_WAYS}") from error
+
+
+def _wait_for(lock: int, path: Path) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        log.info("Waiting for another process that builds the pixel store %s", path)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+
+
+def _build(file: StoreFile, images: Images, workers: int, report: Report, skip_broken: bool) -> None:
+    """Under a temporary name, then renamed. Nothing is left of what fails."""
+    part = replace(file, path=file.path.with_suffix(".part"))
+    try:
+        _clear(file)
+        _require_room(file.length, file.path.parent)
+        part.allocate()
+        broken = sweep(images, part.fill, workers, report)
+        if not skip_broken:
+            _refuse(broken, file.n)
+        part.seal(broken)
+        part.path.replace(file.path)
+        for stale in _relatives(file.path, ".npy"):
+            if stale != file.path:
+                stale.unlink()  # a process that has it open keeps it
+    except OSError as error:
+        raise RunFailed(f"Writing the pixel store {file.path} failed: {error.strerror}. {_OTHER_WAYS}") from error
+    finally:
+        part.path.unlink(missing_ok=True)
+
+
+def _clear(file: StoreFile) -> None:
+    """Remove what killed builders left, and a store that can't be used."""
+    for left_over in _relatives(file.path, ".part"):
+        left_over.unlink()
+    if file.path.exists():
+        why = file.fault() or "lacks pictures that were broken then"
+        log.warning("Pixel store %s %s: building it again", file.path, why)
+        file.path.unlink()
+
+
+def _require_room(needed: int, folder: Path) -> None:
+    free = _free_bytes(folder)
+    if needed * 1.05 > free:
+        raise InputError(
+            f"No room for the pixel store in {folder}: it needs {_human(needed)} and 5 % to spare, "
+            f"{_human(free)} are free.\n{_OTHER_WAYS}"
+        )
+
+
+def _refuse(broken: dict[int, str], n: int) -> None:
+    """InputError that names the broken pictures, if there are any."""
+    if broken:
+        named = "".join(f"\n  {message}" for message in list(broken.values())[:5])
+        more = f"\n  and {len(broken) - 5} more" if len(broken) > 5 else ""
+        raise InputError(
+            f"{len(broken)} of {n} images are broken:{named}{more}\n"
+            "Mend them, or leave them out with dataset.skip_broken=true"
+        )
+
+
+def _free_bytes(folder: Path) -> int:
+    """Of the disk that `folder` lies or will lie on."""
+    there = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+    return shutil.disk_usage(there).free
+
+
+def _human(size: float) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
+
+
+def _digest(values: list[object]) -> str:
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()

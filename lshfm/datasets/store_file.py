@@ -1,0 +1,100 @@
+"""The file that a store lies in: a .npy array (n, S, S, 3) followed by one byte, a mark, for each picture.
+
+The marks say which pictures are decoded and which are broken. They are written last, and the file gets its
+name when it is whole.
+"""
+
+import errno
+import io
+import os
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from lshfm.datasets.decode import decode_each
+from lshfm.datasets.split import Images, Pixels
+
+# No mark is 0, which is what a file reads as that lost its end to a power cut.
+_DECODED, _BROKEN = b"\1", b"\2"
+
+
+@dataclass(frozen=True, eq=False)
+class Store:
+    """Decoded pictures: read-only uint8 (n, S, S, 3), zeros where broken."""
+
+    pixels: Pixels
+    broken: tuple[int, ...]
+    path: Path
+
+
+@dataclass(frozen=True)
+class StoreFile:
+    """The file of a store for n pictures of size x size, there or not."""
+
+    path: Path
+    n: int
+    size: int
+
+    @cached_property
+    def header(self) -> bytes:
+        header = io.BytesIO()
+        shape = (self.n, self.size, self.size, 3)
+        np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        return header.getvalue()
+
+    @property
+    def length(self) -> int:
+        """In bytes."""
+        return len(self.header) + self.n * (self.size * self.size * 3 + 1)
+
+    def fault(self) -> str | None:
+        """Why it can't be used, as a clause that continues its name, if anything is wrong with it."""
+        try:
+            with self.path.open("rb") as file:
+                if (length := os.fstat(file.fileno()).st_size) != self.length:
+                    return f"has {length} bytes instead of {self.length}"
+                if file.read(len(self.header)) != self.header:
+                    return "has a damaged header"
+                file.seek(-self.n, os.SEEK_END)
+                return "was never finished" if file.read().strip(_DECODED + _BROKEN) else None
+        except OSError as error:
+            return f"cannot be read: {error.strerror}"
+
+    def open(self) -> Store:
+        """The store, of a file without fault."""
+        pixels = np.memmap(self.path, np.uint8, "r", len(self.header), (self.n, self.size, self.size, 3))
+        marks = np.fromfile(self.path, np.uint8, self.n, offset=self.length - self.n)
+        return Store(pixels, tuple(np.flatnonzero(marks == _BROKEN[0]).tolist()), self.path)
+
+    def allocate(self) -> None:
+        """In its full length, with its blocks taken now: a full disk is better found before decoding."""
+        with self.path.open("wb") as file:
+            try:
+                os.posix_fallocate(file.fileno(), 0, self.length)
+            except OSError as error:
+                if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+                    raise
+                file.truncate(self.length)  # a file system that promises no blocks
+            file.write(self.header)
+
+    def fill(self, images: Images, chunk: range) -> dict[int, str]:
+        """Pictures of the chunk into an allocated file; messages for broken ones, by index."""
+        # Written and not mapped: a full disk is then an error instead of a fatal signal.
+        with self.path.open("r+b") as file:
+
+            def write(index: int, pixels: Pixels) -> None:
+                file.seek(len(self.header) + index * pixels.nbytes)
+                file.write(pixels.tobytes())
+
+            return decode_each(images, chunk, self.size, write)
+
+    def seal(self, broken: Collection[int]) -> None:
+        """Write the marks and wait until all of the file is on the disk."""
+        with self.path.open("r+b") as file:
+            file.seek(-self.n, os.SEEK_END)
+            file.write(b"".join(_BROKEN if i in broken else _DECODED for i in range(self.n)))
+            file.flush()
+            os.fsync(file.fileno())

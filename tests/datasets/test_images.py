@@ -1,0 +1,176 @@
+"""Pictures in files: pixels equal Pillow's, and whatever is wrong with a file is said."""
+
+import contextlib
+import os
+import pickle
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lshfm.datasets.images import FileImages, find_missing, refuse_missing
+from lshfm.datasets.split import BrokenImage, Split
+from lshfm.errors import InputError
+
+
+def published(path: Path, size: int) -> np.ndarray:
+    """The definition the project is held to."""
+    with warnings.catch_warnings(action="ignore"):
+        image = Image.open(path).convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
+    return np.asarray(image)
+
+
+def make_split(paths: list[Path]) -> Split:
+    labels = np.ones((len(paths), 1), np.int8)
+    return Split("val", ("cat",), tuple(path.name for path in paths), labels, FileImages(tuple(paths)))
+
+
+def photo(path: Path, size: tuple[int, int] = (40, 30)) -> Path:
+    noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    Image.fromarray(noise).save(path)
+    return path
+
+
+def test_pixels_of_real_photos_equal_pillows(test_data: Path) -> None:
+    paths = sorted((test_data / "VOCdevkit/VOC2007/JPEGImages").iterdir())[:12]
+    images = FileImages(tuple(paths))
+    for index, path in enumerate(paths):
+        for size in (64, 448):
+            pixels = images.pixels(index, size)
+            assert pixels.dtype == np.uint8
+            assert pixels.flags.writeable
+            np.testing.assert_array_equal(pixels, published(path, size))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "I;16", "F"])
+def test_every_mode_becomes_rgb_as_pillow_does_it(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / "a.tif"
+    values = np.random.default_rng(1).integers(0, 256, (9, 7), np.uint8)
+    grey = Image.fromarray(values.astype(np.uint16) * 200 if mode == "I;16" else values)
+    (grey if mode == "I;16" else grey.convert(mode)).save(path if mode != "P" else path.with_suffix(".png"))
+    path = path if mode != "P" else path.with_suffix(".png")
+    np.testing.assert_array_equal(FileImages((path,)).pixels(0, 5), published(path, 5))
+
+
+def test_transparent_palettes_and_rotations_need_no_warning(tmp_path: Path) -> None:
+    palette, rotated = tmp_path / "p.png", tmp_path / "r.jpg"
+    image = Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).convert("P")
+    image.save(palette, transparency=bytes(range(64)))
+    with pytest.warns(UserWarning, match="Palette images with Transparency"):
+        Image.open(palette).convert("RGB")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.random.default_rng(2).integers(0, 256, (8, 16, 3), np.uint8)).save(rotated, exif=exif)
+    for path in (palette, rotated):
+        np.testing.assert_array_equal(FileImages((path,)).pixels(0, 8), published(path, 8))
+
+
+def test_large_images_are_decoded_silently_and_bombs_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = photo(tmp_path / "a.png")  # 1200 pixels
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 700)
+    assert FileImages((path,)).pixels(0, 8).shape == (8, 8, 3)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
+    with pytest.raises(BrokenImage, match=r"a\.png is damaged: .*decompression bomb"):
+        FileImages((path,)).pixels(0, 8)
+
+
+def damage(tmp_path: Path, kind: str) -> Path:
+    """A file that is not a whole picture."""
+    path = photo(tmp_path / ("a.png" if "png" in kind else "a.jpg"))
+    data = path.read_bytes()
+    if kind == "missing":
+        path.unlink()
+    elif kind == "folder":
+        path.unlink()
+        path.mkdir()
+    elif kind == "text":
+        path.write_text("<html>not found</html>")
+    elif kind == "no pixels":
+        path.write_bytes(b"P6\n0 0\n255\n")
+    elif kind == "postscript":
+        path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n")
+    elif kind == "png checksum":
+        path.write_bytes(data[:50] + bytes([data[50] ^ 255]) + data[51:])
+    else:
+        path.write_bytes(data[: {"empty": 0, "header": 10}.get(kind, len(data) // 2)])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [
+        ("missing", "cannot be read: No such file"),
+        ("folder", "cannot be read: Is a directory"),
+        ("empty", "is empty"),
+        ("header", "cannot be read: Truncated File Read"),
+        ("text", "is not an image that Pillow reads"),
+        ("no pixels", "is not an image that Pillow reads"),
+        ("postscript", "is PostScript"),
+        ("truncated jpg", "cannot be read: .*truncated"),
+        ("truncated png", "cannot be read: .*truncated"),
+        ("png checksum", "(is damaged|cannot be read): "),
+    ],
+)
+def test_broken_files_are_named(tmp_path: Path, kind: str, why: str) -> None:
+    path = damage(tmp_path, kind)
+    with pytest.raises(BrokenImage, match=why) as error:
+        FileImages((path,)).pixels(0, 8)
+    assert error.value.where == str(path)
+    assert str(error.value).startswith(str(path))
+
+
+def test_any_cut_of_a_file_is_an_image_or_broken(tmp_path: Path) -> None:
+    for name in ("a.png", "a.jpg", "a.gif", "a.tif", "a.webp", "a.bmp", "a.jp2"):
+        path = photo(tmp_path / name)
+        data = path.read_bytes()
+        for cut in range(0, len(data), max(1, len(data) // 40)):
+            path.write_bytes(data[:cut])
+            with contextlib.suppress(BrokenImage):
+                assert FileImages((path,)).pixels(0, 8).shape == (8, 8, 3)
+
+
+def test_missing_files_are_found_by_their_size(tmp_path: Path) -> None:
+    good, empty = photo(tmp_path / "good.png"), tmp_path / "empty.png"
+    empty.touch()
+    gone = [tmp_path / f"gone{i}.png" for i in range(4)]
+    split = make_split([good, empty, *gone, tmp_path / "nul\0.png"])
+    assert find_missing(split) == [1, 2, 3, 4, 5, 6]
+    with pytest.raises(InputError) as error:
+        refuse_missing(split)
+    assert "6 of 7 images of split 'val' are missing or empty" in str(error.value)
+    assert "gone3.png and 1 more" in str(error.value)
+    assert "dataset.skip_broken=true" in str(error.value)
+    refuse_missing(make_split([good]))
+
+
+def test_signature_follows_path_size_and_time(tmp_path: Path) -> None:
+    path = photo(tmp_path / "a.png")
+    images = FileImages((path, tmp_path / "gone.png"))
+    before = images.signature()
+    assert images.signature() == before
+    time = path.stat().st_mtime_ns
+    os.utime(path, ns=(time, time + 1))
+    assert images.signature() != before
+    os.utime(path, ns=(time, time))
+    assert images.signature() == before
+    (tmp_path / "gone.png").touch()
+    assert images.signature() != before
+
+
+def test_fingerprint_follows_the_size_alone(tmp_path: Path) -> None:
+    (tmp_path / "copy").mkdir()
+    one, copy = photo(tmp_path / "a.png"), photo(tmp_path / "copy" / "b.png")
+    os.utime(copy, (1, 1))
+    assert FileImages((one,)).fingerprint() == FileImages((copy,)).fingerprint()
+    assert FileImages((one,)).signature() != FileImages((copy,)).signature()
+    copy.write_bytes(copy.read_bytes() + b"x")
+    assert FileImages((one,)).fingerprint() != FileImages((copy,)).fingerprint()
+
+
+def test_images_can_be_given_to_workers(tmp_path: Path) -> None:
+    images = FileImages((photo(tmp_path / "a.png"),))
+    assert pickle.loads(pickle.dumps(images)) == images

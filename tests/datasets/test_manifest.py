@@ -1,0 +1,221 @@
+"""Users' own manifests: what is accepted, what is refused and how it is said."""
+
+import contextlib
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from lshfm.datasets.manifest import Manifest
+from lshfm.datasets.split import Split
+from lshfm.errors import InputError
+
+
+def write(root: Path, **files: str | bytes) -> None:
+    """`train_csv="..."` becomes train.csv, line ends as they are."""
+    for name, text in files.items():
+        stem, _, ending = name.rpartition("_")
+        (root / f"{stem}.{ending}").write_bytes(text if isinstance(text, bytes) else text.encode())
+
+
+def refused(root: Path, name: str = "train", **options: object) -> str:
+    with pytest.raises(InputError) as error:
+        Manifest(root, **options).split(name)
+    return str(error.value)
+
+
+def lines(*entries: object) -> str:
+    return "".join(json.dumps(entry) + "\n" for entry in entries)
+
+
+def check_example(split: Split, root: Path) -> None:
+    assert split.classes == ("cat", "dog", "red kite")
+    assert split.ids == ("a.jpg", "second", "/data/c.jpg")
+    assert split.labels.tolist() == [[1, -1, 1], [-1, 0, 1], [1, -1, -1]]
+    places = [split.images.where(i) for i in range(3)]
+    assert places == [str(root / "a.jpg"), str(root / "sub/b.jpg"), "/data/c.jpg"]
+
+
+CSV = (
+    "path,labels,difficult,id\n"
+    "a.jpg, cat ;red kite,,\n"
+    '"sub/b.jpg","red kite",dog; red kite,second\n'
+    "\n"
+    "/data/c.jpg,cat;,cat,\n"
+)
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_csv(tmp_path: Path, mark: bytes, end: str) -> None:
+    write(tmp_path, train_csv=mark + CSV.replace("\n", end).encode())
+    check_example(Manifest(str(tmp_path)).split("train"), tmp_path)
+    assert Manifest(tmp_path).split("train.csv").name == "train.csv"
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_json_lines(tmp_path: Path, mark: bytes, end: str) -> None:
+    text = lines(
+        {"path": "a.jpg", "labels": ["cat", "red kite"]},
+        {"path": "sub/b.jpg", "labels": ["red kite"], "difficult": ["dog", "red kite"], "id": "second"},
+        {"labels": ["cat"], "path": "/data/c.jpg", "difficult": ["cat"]},
+    )
+    write(tmp_path, train_jsonl=mark + (text + "\n").replace("\n", end).encode())
+    check_example(Manifest(tmp_path).split("train"), tmp_path)
+
+
+def test_json_strings_may_hold_unicode_line_ends(tmp_path: Path) -> None:
+    write(tmp_path, train_jsonl='{"path": "a\u2028\x85b.jpg", "labels": ["x"]}')
+    assert Manifest(tmp_path).split("train").ids == ("a\u2028\x85b.jpg",)
+
+
+def test_pictures_are_read(tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4), (10, 20, 30)).save(tmp_path / "a.png")
+    write(tmp_path, train_csv="path,labels\na.png,x\n")
+    assert Manifest(tmp_path).split("train").images.pixels(0, 2).tolist() == [[[10, 20, 30]] * 2] * 2
+
+
+def test_classes_come_from_the_list_then_the_file_then_the_training_manifest(tmp_path: Path) -> None:
+    write(tmp_path, train_csv="path,labels,difficult\na,dog,ant\nb,cat,\n", test_csv="path,labels\nc,dog\n")
+    assert Manifest(tmp_path).split("test").classes == ("ant", "cat", "dog")
+    assert Manifest(tmp_path, classes_from="test").split("test").classes == ("dog",)
+    write(tmp_path, classes_txt=b"\xef\xbb\xbfdog\r\ncat\r\n\r\n ant \r\n")
+    assert Manifest(tmp_path).split("test").classes == ("dog", "cat", "ant")
+    assert Manifest(tmp_path, classes=["owl", "dog"]).split("test").classes == ("owl", "dog")
+
+
+def test_bad_classes(tmp_path: Path) -> None:
+    write(tmp_path, train_csv="path,labels\na,\n")
+    assert "split 'train' names no class" in refused(tmp_path)
+    assert "dataset.classes names no class" in refused(tmp_path, classes=[])
+    assert "dataset.classes: class 'a' is there twice" in refused(tmp_path, classes=["a", "b", "a"])
+    assert "dataset.classes=[cat]" in refused(tmp_path, classes="cat")
+    write(tmp_path, classes_txt="")
+    assert "classes.txt names no class" in refused(tmp_path)
+
+
+def test_labels_unknown_to_the_training_split_are_named(tmp_path: Path) -> None:
+    write(tmp_path, train_csv="path,labels\na,horse\n", test_csv="path,labels\nb,horse\nc,hors\n")
+    assert f"{tmp_path / 'test.csv'}, line 3: unknown label 'hors' (did you mean 'horse'?)" in refused(tmp_path, "test")
+    write(tmp_path, val_jsonl=lines({"path": "a", "labels": [], "difficult": ["horsee"]}))
+    assert "val.jsonl, line 1: unknown label 'horsee' (did you mean 'horse'?)" in refused(tmp_path, "val")
+
+
+def test_splits_that_cannot_be_found(tmp_path: Path) -> None:
+    assert "expected train.csv or train.jsonl" in refused(tmp_path)
+    assert f"{tmp_path} holds nothing" in refused(tmp_path)
+    assert "expected train.csv.\n" in refused(tmp_path, "train.csv")
+    assert "'../train' is not a plain name" in refused(tmp_path, "../train")
+    assert f"There is no {tmp_path / 'none'}" in refused(tmp_path / "none")
+    write(tmp_path, train_csv=CSV, train_jsonl="")
+    assert "has train.csv and train.jsonl: name the split with its ending" in refused(tmp_path)
+
+
+def test_unlabelled(tmp_path: Path) -> None:
+    write(tmp_path, train_csv="path,labels\na,cat\nb,\n")
+    assert "1 of 2 images of split 'train' have no label: b" in refused(tmp_path)
+    split = Manifest(tmp_path, unlabelled="negative").split("train")
+    assert split.labels.tolist() == [[1], [-1]]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "line 1: no 'path' among no fields"),
+        ("path,labels\n", "train.csv lists no image"),
+        ("path;labels\na;b\n", "line 1: no 'path' among path;labels"),
+        ("labels\ncat\n", "line 1: no 'path' among labels"),
+        ("path,label\na,cat\n", "line 1: no 'labels' among path, label"),
+        ("path,labels,dificult\n", "line 1: unknown field 'dificult' (did you mean 'difficult'?)"),
+        ("path,labels,path\n", "line 1: field 'path' is there twice"),
+        ("path,labels\na,cat\nb,cat,dog\n", "line 3: 3 fields, but the header has 2 (path,labels)"),
+        ("path,labels\na\n", "line 2: 1 fields, but the header has 2"),
+        ('path,labels\na,"cat\n', "broken CSV: unexpected end of data"),
+        ('path,labels\n"a"b,cat\n', "line 2: broken CSV"),
+        ("path,labels\n" + "a" * 200_000 + ",cat\n", "line 2: broken CSV: field larger than field limit"),
+        ("path,labels\n ,cat\n", "line 2: the path is empty"),
+        ("path,labels\n../a,cat\n", "line 2: '../a' leads out of the root"),
+        ("path,labels\na/../../b,cat\n", "leads out of the root"),
+        ("path,labels\na,cat\na,dog\n", "train.csv: image id 'a' is there twice"),
+        ("path,labels,id\na,cat,1\nb,dog,1\n", "image id '1' is there twice"),
+        (b"path,labels\na,cat\nb,\xff\n", "line 3: not UTF-8"),
+    ],
+)
+def test_bad_csv(tmp_path: Path, text: str | bytes, message: str) -> None:
+    write(tmp_path, train_csv=text)
+    assert message in refused(tmp_path)
+    assert str(tmp_path / "train.csv") in refused(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{", "line 2: broken JSON: Expecting property name"),
+        ("[" * 100_000, "line 2: broken JSON"),
+        ("1" * 5000, "line 2: broken JSON"),
+        ("[1]", "line 2: expected an object with path, labels, difficult, id"),
+        ('{"labels": []}', "line 2: no 'path' among labels"),
+        ('{"path": "a", "labels": [], "label": 1}', "line 2: unknown field 'label' (did you mean 'labels'?)"),
+        ('{"path": "a", "labels": "cat"}', "line 2: 'labels' must be a list of texts"),
+        ('{"path": "a", "labels": [1]}', "line 2: 'labels' must be a list of texts"),
+        ('{"path": "a", "labels": [], "difficult": null}', "line 2: 'difficult' must be a list of texts"),
+        ('{"path": 1, "labels": []}', "line 2: 'path' must be text"),
+        ('{"path": "a", "labels": [], "id": 5}', "line 2: 'id' must be text"),
+        ('{"path": "", "labels": []}', "line 2: the path is empty"),
+        ('{"path": "../a", "labels": []}', "line 2: '../a' leads out of the root"),
+        ('{"path": "z", "labels": []}', "image id 'z' is there twice"),
+    ],
+)
+def test_bad_json_lines(tmp_path: Path, line: str, message: str) -> None:
+    write(tmp_path, train_jsonl=lines({"path": "z", "labels": ["cat"]}) + line + "\n")
+    assert message in refused(tmp_path)
+
+
+def test_an_empty_json_lines_file(tmp_path: Path) -> None:
+    write(tmp_path, train_jsonl="\n\n")
+    assert "train.jsonl lists no image" in refused(tmp_path)
+
+
+# Pieces that often make a manifest, so that the parsers are led far in before something is wrong.
+WORDS = ["path,labels\n", "path", "labels", "difficult", "id", "a", "b.jpg", "../", ",", ";", '"', "[]"]
+JSON = ['{"path": "a", "labels": ["x"]}', '{"path":', "{", "}", ":", "null", "\\ud800"]
+SPACES = [" ", "\n", "\r\n", "\0", "\ufeff", "\u2028"]
+PIECES = st.sampled_from([*WORDS, *JSON, *SPACES])
+CONTENT = st.one_of(st.binary(max_size=80), st.lists(PIECES, max_size=25).map(lambda p: "".join(p).encode()))
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(content=CONTENT, ending=st.sampled_from(["csv", "jsonl"]), classes=st.sampled_from([None, ["x", "a"]]))
+def test_any_file_is_a_split_or_refused(tmp_path: Path, content: bytes, ending: str, classes: list[str] | None) -> None:
+    path = tmp_path / f"train.{ending}"
+    path.write_bytes(content)
+    with contextlib.suppress(InputError):
+        split = Manifest(tmp_path, classes=classes, unlabelled="negative").split(f"train.{ending}")
+        assert len(split) > 0
+        assert split.fingerprint()
+        assert split.images.signature()
+
+
+NAME = st.text(st.characters(codec="utf-8", exclude_characters=";\0"), min_size=1, max_size=6).map(str.strip)
+ROWS = st.lists(st.lists(NAME.filter(bool), max_size=3), min_size=1, max_size=5).filter(any)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=ROWS)
+def test_csv_and_json_lines_agree(tmp_path: Path, rows: list[list[str]]) -> None:
+    table = [["path", "labels"], *([f"{i}.jpg", ";".join(row)] for i, row in enumerate(rows))]
+    with (tmp_path / "csv.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(table)
+    text = lines(*({"path": f"{i}.jpg", "labels": row} for i, row in enumerate(rows)))
+    (tmp_path / "json.jsonl").write_text(text)
+    splits = [Manifest(tmp_path, classes_from=name, unlabelled="negative").split(name) for name in ("csv", "json")]
+    assert splits[0].classes == splits[1].classes == tuple(sorted({name for row in rows for name in row}))
+    assert splits[0].ids == splits[1].ids
+    for row, labels in zip(rows, splits[0].labels, strict=True):
+        assert {splits[0].classes[i] for i in range(len(labels)) if labels[i] == 1} == set(row)
+    assert (splits[0].labels == splits[1].labels).all()
