@@ -1,0 +1,156 @@
+"""The command line: picks the command, hands the rest to Hydra, turns errors into messages and exit codes."""
+
+import os
+import re
+import signal
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from types import FrameType
+from typing import Any
+
+from lshfm import __version__, console
+from lshfm.config.check import nearest
+from lshfm.config.launch import launch, parses, recipe_command
+from lshfm.errors import InputError, RunFailed
+
+COMMANDS = {
+    "train": "train a classifier on labels: a teacher, or a student alone",
+    "eval": "evaluate a checkpoint: mAP by every definition, per class and at a threshold",
+}
+# Their values are paths or free text: never numbers, never something for Hydra's grammar to take apart.
+TEXT_KEYS = {
+    "checkpoint", "name", "output_dir", "checkpoint_dir", "dataset.root", "dataset.cache_dir", "model.weights",
+}  # fmt: skip
+FOLDERS = {"--config-dir", "-cd", "--config-path", "-cp"}  # flags whose value may hold a =
+USAGE = "lshfm COMMAND [GROUP=OPTION] [KEY=VALUE] ..."
+
+
+class Terminated(BaseException):
+    """SIGTERM, to be handled like KeyboardInterrupt."""
+
+
+def main() -> int:
+    """Run the command line; returns the exit code (0 done, 1 failed, 2 input, 130/143 signals)."""
+    signal.signal(signal.SIGTERM, _terminate)
+    console.set_up()
+    try:
+        return _dispatch(sys.argv[1:])
+    except (InputError, RunFailed) as error:
+        _complain(error)
+        return _code(error)
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+        _complain(RunFailed(f"{error.strerror or error}: {error.filename or 'no file named'}"))
+        return 1
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except Terminated:
+        return 128 + signal.SIGTERM
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> None:
+    raise Terminated
+
+
+def _code(error: Exception) -> int:
+    return 2 if isinstance(error, InputError) else 1
+
+
+def _complain(error: Exception) -> None:
+    if not getattr(error, "shown", False):
+        print(f"lshfm: error: {error}", file=sys.stderr, flush=True)
+        error.shown = True  # type: ignore[attr-defined]
+
+
+def _dispatch(argv: list[str]) -> int:
+    if not argv or argv[0] in {"-h", "--help", "help"}:
+        print(_overview())
+        return 0 if argv else 2
+    if argv[0] == "--version":
+        print(f"lshfm {__version__}")
+        return 0
+    command, rest = argv[0], argv[1:]
+    if command not in COMMANDS:
+        raise InputError(
+            f"no such command: {command}.{nearest(command, COMMANDS)} There are: {', '.join(COMMANDS)} (lshfm --help)"
+        )
+    if {"-h", "--help"} & set(rest):
+        from lshfm.config.help import command_help
+
+        print(command_help(command, [word for word in rest if not word.startswith("-")]))
+        return 0
+    _refuse_foreign_recipes(command, rest)
+    _run_hydra(command, flags_first([rewrite(word, rest) for word in rest]))
+    return 0
+
+
+def _overview() -> str:
+    rows = "\n".join(f"  {name:<8}{text}" for name, text in COMMANDS.items())
+    return (
+        f"usage: {USAGE}\n\nDistil image models by mimicking features with locality-sensitive hashing.\n\n"
+        f"commands:\n{rows}\n\nlshfm COMMAND --help explains a command's groups and keys; lshfm --version.\n"
+        "With nothing else, `lshfm train` trains a small network on an embedded data set."
+    )
+
+
+def rewrite(word: str, argv: Sequence[str]) -> str:
+    """An argument as Hydra's grammar takes it: paths and names are quoted, so that any of them is allowed."""
+    match = re.fullmatch(r"([+~]{0,2}[\w.@/]+)=(.+)", word, flags=re.DOTALL)
+    if not match:
+        return word
+    name, value = match.groups()
+    plain_name = name.lstrip("+~")
+    sweeps = {"-m", "--multirun"} & set(argv)
+    if _lacks_its_group(plain_name, argv):
+        name = f"++{plain_name}"
+    is_text = plain_name in TEXT_KEYS and value != "null" and not (sweeps and re.search(r"[,(]", value))
+    if value[0] in "'\"" or value.startswith("${") or not (is_text or not parses(word)):
+        return f"{name}={value}"
+    quoted = value.replace("\\", "\\\\").replace("'", "\\'") if "'" in value else value
+    return f"{name}='{quoted}'"
+
+
+def flags_first(words: Sequence[str]) -> list[str]:
+    """The same words with the overrides last: Hydra's parser takes no flag between them."""
+    before = ["", *words]
+    overrides = [w for w, last in zip(words, before, strict=False) if "=" in w and w[0] != "-" and last not in FOLDERS]
+    return [word for word in words if word not in overrides] + overrides
+
+
+def _lacks_its_group(name: str, argv: Sequence[str]) -> bool:
+    """Whether a group's key is typed while its group comes from a checkpoint, so that Hydra knows no such key."""
+    group = name.partition(".")[0]
+    return "checkpoint" in {w.partition("=")[0] for w in argv} and "." in name and group in {"dataset", "model"}
+
+
+def _refuse_foreign_recipes(command: str, argv: Sequence[str]) -> None:
+    """A recipe names its command; say so, instead of what Hydra would say of an unknown group."""
+    for word in argv:
+        if not word.lstrip("+").startswith("experiment="):
+            continue
+        for name in word.partition("=")[2].strip("'\"").split(","):
+            own = recipe_command(name)
+            if own and own != command:
+                raise InputError(f"experiment={name} is a recipe of another command: lshfm {own} experiment={name}")
+
+
+def _run_hydra(command: str, argv: Sequence[str]) -> None:
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions arrive here as they are
+    sys.argv = [f"lshfm {command}", *argv]
+
+    def task(overrides: list[str]) -> None:
+        run: Any = import_module(f"lshfm.commands.{command}").run
+        try:
+            run(overrides)
+        except (InputError, RunFailed) as error:
+            _complain(error)  # at once: in a sweep the other jobs go on
+            raise
+
+    launch(command, task)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,8 @@
+"""The door: with cli.py the only room that knows Hydra and OmegaConf. Plain checked values go on from here."""
+
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+
+# A wheel carries conf/ inside the package, a checkout has it beside the package.
+CONF_DIR = next(d for d in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if (d / "train.yaml").is_file())

@@ -1,0 +1,29 @@
+"""Building a part from its plain node: `_target_` in a YAML file is the registry."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import hydra
+
+from lshfm.errors import InputError
+
+
+def build(node: Mapping[str, Any], **arguments: Any) -> Any:
+    """Call what `_target_` names with the node's other values and `arguments`.
+
+    Raises InputError when the target cannot be imported or does not take these arguments.
+    """
+    if "_target_" not in node:
+        raise InputError(f"an option's YAML file must name what to build, as _target_: package.module.Name; got {node}")
+    target = str(node["_target_"])
+    try:
+        function = hydra.utils.get_object(target)
+    except Exception as error:
+        raise InputError(f"cannot import {target}: {error}\nIs its module installed, or on PYTHONPATH?") from error
+    keywords = {name: value for name, value in node.items() if name != "_target_"} | arguments
+    try:
+        inspect.signature(function).bind(**keywords)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{target} does not take these settings: {error}") from error
+    return function(**keywords)

@@ -1,0 +1,86 @@
+"""Types and ranges of plain values, by the dataclasses in schema.py."""
+
+import difflib
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any, get_origin, get_type_hints
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from lshfm.errors import InputError
+
+_KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """' Did you mean X?' for the known word closest to `word`, or nothing."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f" Did you mean {close[0]}?" if close else ""
+
+
+def check(values: dict[str, Any], keys: type, prefix: str = "", *, strangers: bool = False) -> None:
+    """Convert `values` in place to the types of `keys` and check their ranges.
+
+    strangers: keys that `keys` does not know are left as they are (a group option's own).
+    Raises InputError naming the first key that is unknown, missing, of the wrong type or out of range.
+    """
+    known = {f.name: f for f in fields(keys)}
+    for name in values:
+        if name not in known and not strangers:
+            raise InputError(f"{prefix}{name}: no such key.{nearest(name, known)}")
+    typed = OmegaConf.structured(keys)
+    for name, hint in get_type_hints(keys).items():
+        dotted = f"{prefix}{name}"
+        if name not in values:
+            raise InputError(f"{dotted}: missing from the configuration")
+        if is_dataclass(hint):
+            if not isinstance(values[name], dict):
+                raise InputError(f"{dotted}={values[name]}: must be keys, as {dotted}.{fields(hint)[0].name}=...")
+            check(values[name], hint, f"{dotted}.")  # type: ignore[arg-type]
+            continue
+        limits = known[name].metadata
+        if "off" in limits["choices"]:
+            values[name] = _switch(values[name])
+        if hint is not Any:
+            values[name] = _converted(dotted, values[name], hint, typed)
+        _check_range(dotted, values[name], limits)
+
+
+def _converted(dotted: str, value: Any, hint: Any, typed: Any) -> Any:
+    """The value as the key's type, by way of `typed`, an OmegaConf structure. Raises InputError."""
+    name = dotted.rpartition(".")[2]
+    try:
+        typed[name] = value
+        converted = typed[name]
+    except (OmegaConfBaseException, OverflowError) as error:
+        kind = _KINDS[getattr(hint, "__args__", [hint])[0]]
+        many = "a list, each of it " if get_origin(hint) is list else ""
+        raise InputError(f"{dotted}={value}: must be {many}{kind}") from error
+    return OmegaConf.to_container(converted) if OmegaConf.is_config(converted) else converted
+
+
+def _switch(value: object) -> object:
+    """YAML reads a bare on/off as a truth value."""
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+
+
+def _check_range(name: str, value: Any, limits: Mapping[str, Any]) -> None:
+    for item in value if isinstance(value, list) else [value]:
+        if limits["choices"] and item is not None and item not in limits["choices"]:
+            near = nearest(str(item), limits["choices"])
+            raise InputError(f"{name}={item}: must be one of {', '.join(limits['choices'])}.{near}")
+        if not isinstance(item, int | float) or isinstance(item, bool):
+            continue
+        low, above, high, below = (limits[k] for k in ("low", "above", "high", "below"))
+        rules = [
+            (isinstance(item, int) or math.isfinite(item), "a finite number"),
+            (low is None or item >= low, f"at least {low}"),
+            (above is None or item > above, f"above {above}"),
+            (high is None or item <= high, f"at most {high}"),
+            (below is None or item < below, f"below {below}"),
+        ]
+        for holds, text in rules:
+            if not holds:
+                raise InputError(f"{name}={item}: must be {text}")

@@ -1,0 +1,139 @@
+"""The keys of every command: type, range and a line of help each. conf/ holds the values."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+def key(
+    text: str,
+    *,
+    low: float | None = None,
+    above: float | None = None,
+    high: float | None = None,
+    below: float | None = None,
+    choices: tuple[str, ...] = (),
+    changes_results: bool = True,
+) -> Any:
+    """A config key: `low`/`high` bound it inclusively, `above`/`below` exclusively.
+
+    changes_results: False for keys that leave every number as it is; these neither enter a run's name nor
+    stop a run from being continued.
+    """
+    limits = {"low": low, "above": above, "high": high, "below": below, "choices": choices}
+    return field(default="???", metadata={"text": text, "changes_results": changes_results, **limits})
+
+
+A_GROUP = "see the group"
+
+
+@dataclass
+class Machine:
+    """Keys of every command that runs a network."""
+
+    gpus: Any = key(
+        "CUDA devices: a list as [0,1], a number n > 0 for the first n, [] for the CPU; "
+        "without it the first GPU if there is one",
+        high=1024,
+        changes_results=False,
+    )
+    workers: int | None = key(
+        "processes that decode images; without it one a core", low=0, high=256, changes_results=False
+    )
+    output_dir: str = key("folder of the run folders", changes_results=False)
+    name: str | None = key("name of the run; without it made from the settings", changes_results=False)
+
+
+@dataclass
+class Schedule:
+    """Learning rate at t = epochs done, with fractions: warm-up x cosine x steps."""
+
+    cosine_epochs: float = key("length of the cosine, at least `epochs`; 0 turns it off", low=0)
+    steps: list[float] = key("epochs from which the learning rate is a tenth of what it was", low=0)
+    warmup: float = key("epochs of linear warm-up", low=0)
+    initial_lr: float = key("learning rate at the start of the warm-up", low=0)
+
+
+@dataclass
+class Augmentation:
+    """What training images go through: the flip first, then the colour jitter."""
+
+    flip: float = key("probability of a horizontal flip", low=0, high=1)
+    brightness: float = key("strength x: factor drawn from [1-x, 1+x]", low=0, high=1)
+    contrast: float = key("strength, likewise", low=0, high=1)
+    saturation: float = key("strength, likewise", low=0, high=1)
+
+
+@dataclass
+class Dataset:
+    """Keys that every data set has; the others are its own."""
+
+    name: str = key("what the data set is called in names of runs")
+    train_split: str = key("split to train on")
+    eval_split: str = key("split to evaluate on")
+    size: int = key("images are resized to size x size pixels", low=1, high=8192)
+    metric: str = key("which mAP leads", choices=("voc2010", "voc2007", "uninterpolated"))
+    devkit: bool = key("eval also writes VOC devkit result files", changes_results=False)
+    holdout: float = key("share of the training split kept for validation", low=0, below=1)
+    skip_broken: bool = key("leave out images that are missing or damaged, and count them")
+    cache: str = key(
+        "decode once into a memory-mapped store: auto, on, off",
+        choices=("auto", "on", "off"),
+        changes_results=False,
+    )
+    cache_dir: str = key("folder of the stores", changes_results=False)
+    mean: list[float] = key("mean of the normalisation, RGB in [0, 1]", low=0, high=1)
+    std: list[float] = key("standard deviation of the normalisation", above=0, high=1)
+    preset: dict[str, Any] = key("defaults of the keys above, as published for this data set")
+
+
+@dataclass
+class Train(Machine):
+    """lshfm train."""
+
+    epochs: int = key("passes over the training split", low=1)
+    batch_size: int = key("images a step, over all GPUs", low=1)
+    eval_batch_size: int = key("images a batch in evaluation", low=1)
+    accumulate: int = key("parts a batch goes through the network in, to save memory", low=1)
+    optimizer: str = key("sgd or adamw", choices=("sgd", "adamw"))
+    lr: float = key("learning rate", above=0)
+    momentum: float = key("momentum of SGD (AdamW: beta 1)", low=0, below=1)
+    weight_decay: float = key("weight decay, on all parameters", low=0)
+    schedule: Schedule = key("learning rate over the epochs")
+    ema: float = key("decay of the weights' moving average, say 0.9997; 0 turns it off", low=0, below=1)
+    freeze: list[str] = key(
+        "what does not learn: bn_stats, bn_affine, backbone (only the classifier learns)",
+        choices=("bn_stats", "bn_affine", "backbone"),
+    )
+    augment: Augmentation = key("augmentation")
+    precision: str = key("fp32 or bf16 (losses are always fp32)", choices=("fp32", "bf16"))
+    channels_last: bool = key("memory order of images and weights; faster on GPUs with bf16")
+    deterministic: bool = key("only algorithms that give the same bits every time")
+    select: str = key("weights a finished run leaves: last or best epoch", choices=("last", "best"))
+    allow_test: bool = key("let select=best look at the test split")
+    seed: int = key("seed of everything random", low=0, high=2**31 - 1)
+    log_every: int = key("steps between log lines", low=1, changes_results=False)
+    checkpoint_dir: str = key("folder of finished checkpoints", changes_results=False)
+    overwrite: bool = key("start anew where a finished or different run is in the way", changes_results=False)
+    recipe: Any = key("what a recipe says of itself", changes_results=False)
+    dataset: Any = key(A_GROUP)
+    model: Any = key(A_GROUP)
+    loss: Any = key(A_GROUP)
+
+
+@dataclass
+class Eval(Machine):
+    """lshfm eval."""
+
+    checkpoint: str = key("the checkpoint to evaluate")
+    eval_batch_size: int | None = key("images a batch; without it as in training", low=1)
+    precision: str | None = key("fp32 or bf16; without it as in training", choices=("fp32", "bf16"))
+    channels_last: bool | None = key("memory order; without it as in training")
+    deterministic: bool = key("only algorithms that give the same bits every time")
+    dataset: Any = key(A_GROUP)
+    model: Any = key(A_GROUP)
+
+
+COMMANDS: dict[str, type] = {"train": Train, "eval": Eval}
+
+# Where the data lies and what things are called: no influence on any number.
+NEUTRAL = frozenset({"dataset.root", "dataset.name", "model.name", "loss.name"})
