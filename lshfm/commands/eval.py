@@ -1,0 +1,147 @@
+"""lshfm eval: every metric of a checkpoint, with its predictions."""
+
+import io
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from lshfm import device
+from lshfm.commands import finished, parts
+from lshfm.commands.naming import checked_name, join
+from lshfm.config.compose import Job, changes_results, compose, flatten, peek
+from lshfm.console import console, logger
+from lshfm.datasets.split import Split
+from lshfm.engine.evaluate import Predictions
+from lshfm.engine.files import replacing, write_json, write_text
+from lshfm.errors import InputError
+from lshfm.metrics.multilabel import devkit_lines
+from lshfm.report.multilabel import tables
+
+_AS_TRAINED = ("eval_batch_size", "precision", "channels_last")
+
+
+def run(overrides: Sequence[str]) -> None:
+    """Evaluate the checkpoint that `overrides` name, on its own data set unless they name another."""
+    path = Path(str(peek("eval", overrides, "checkpoint"))).expanduser()
+    content = None if _foreign(path, overrides) else finished.unpack(path)
+    job = _compose(overrides, content)
+    values, dataset = job.values, job.values["dataset"]
+    where = device.choose(values["gpus"])
+    name = _name(path, job, content)
+    (split,) = parts.read_splits(dataset, [dataset["eval_split"]])
+    network = _network(path, content, job, split)
+    device.prepare(where, deterministic=values["deterministic"])
+    loader = parts.plain_loader(*parts.open_pixels(split, dataset, values["workers"]), split, values, where)
+    logger.info(parts.describe_split(split, len(loader.indices), "evaluate on"))
+    evaluate = parts.make_evaluator(loader, split.classes, dataset["metric"], values["precision"])
+    started = time.perf_counter()
+    evaluation, predictions = evaluate(parts.place(network, where, values))
+    seconds = time.perf_counter() - started
+    folder = Path(values["output_dir"]).expanduser() / "eval" / name
+    _write(folder, split, predictions, _competition(content) if dataset["devkit"] else None)
+    results = {
+        "name": name,
+        "command": "eval",
+        "checkpoint": str(path),
+        "metric": evaluation.name,
+        "score": evaluation.score,
+        "dataset": dataset["name"],
+        "split": split.name,
+        "data": split.fingerprint(),
+        "report": evaluation.report,
+        "seconds": round(seconds, 2),
+        "images_per_second": round(len(predictions.index) / seconds, 2),
+        "hardware": device.describe(where, values["precision"]),
+    }
+    write_json(folder / "results.json", results)
+    console.print(tables(evaluation.report))
+    score = "undefined" if evaluation.score is None else f"{evaluation.score:.2f}"
+    logger.info("%s of %s on %s: %s; written to %s", evaluation.name, path.name, split.name, score, folder)
+
+
+def _typed(overrides: Sequence[str]) -> set[str]:
+    return {override.partition("=")[0].lstrip("+") for override in overrides}
+
+
+def _foreign(path: Path, overrides: Sequence[str]) -> bool:
+    """Whether the file is none of ours and the user names data set and network instead."""
+    return {"dataset", "model"} <= _typed(overrides) and not finished.is_ours(path)
+
+
+def _compose(overrides: Sequence[str], content: Mapping[str, Any] | None) -> Job:
+    """Settings of the checkpoint where the user gave none."""
+    typed = _typed(overrides)
+    words = [word.removeprefix("++") if word.startswith(("++dataset.", "++model.")) else word for word in overrides]
+    saved: dict[str, Any] = {"eval_batch_size": 64, "precision": "fp32", "channels_last": False}
+    if content is not None:
+        saved |= finished.settings(content, with_dataset="dataset" not in typed)
+        saved |= {name: content["config"][name] for name in _AS_TRAINED}
+        chosen = {"dataset": content["dataset"]["option"], "model": content["network"]["option"]}
+        words = [f"{group}={option}" for group, option in chosen.items() if group not in typed] + words
+    job = compose("eval", words, saved)
+    job.values["model"]["weights"] = "none"  # the checkpoint's own are loaded
+    return job
+
+
+def _name(path: Path, job: Job, content: Mapping[str, Any] | None) -> str:
+    """The checkpoint's name, and what differs from how it was trained."""
+    if job.values["name"]:
+        return checked_name(job.values["name"])
+    if content is None:
+        return join(path.stem, {"dataset": job.values["dataset"]["name"]})
+    before = finished.settings(content, with_dataset=True) | {n: content["config"][n] for n in _AS_TRAINED}
+    now = flatten(job.values)
+    others = {k: v for k, v in now.items() if k in before and before[k] != v and changes_results("eval", k)}
+    if job.values["dataset"]["name"] != content["dataset"]["values"]["name"]:
+        others["dataset"] = job.values["dataset"]["name"]
+    others.pop("model.weights", None)
+    return join(path.stem, others)
+
+
+def _network(path: Path, content: Mapping[str, Any] | None, job: Job, split: Split) -> nn.Module:
+    if content is None:
+        job.values["model"]["weights"] = str(path)
+    elif list(split.classes) != content["classes"]:
+        raise InputError(_class_mismatch(path, content["classes"], list(split.classes), job.values["dataset"]["name"]))
+    network, loaded = parts.build_network(job.values["model"], split.classes, job.values["dataset"]["size"])
+    if content is not None:
+        finished.check_weights(path, network, content["model"])
+    elif loaded and loaded.missing:
+        raise InputError(f"{path} cannot be evaluated on {job.values['dataset']['name']}: {loaded.describe()}")
+    return network
+
+
+def _class_mismatch(path: Path, trained: list[str], there: list[str], dataset: str) -> str:
+    different = next(((a, b) for a, b in zip(trained, there, strict=False) if a != b), ("the end", "the end"))
+    return (
+        f"{path} was trained on {len(trained)} classes, {dataset} has {len(there)}; "
+        f"the first that differs: {different[0]} there, {different[1]} here"
+    )
+
+
+def _competition(content: Mapping[str, Any] | None) -> str:
+    """comp1 is for networks that saw VOC images alone."""
+    weights = "?" if content is None else content["network"]["values"].get("weights", "none")
+    return "comp1" if weights == "none" else "comp2"
+
+
+def _write(folder: Path, split: Split, predictions: Predictions, competition: str | None) -> None:
+    """predictions.npz and, for a `competition`, the devkit's result files."""
+    ids = [split.ids[i] for i in predictions.index]
+    buffer = io.BytesIO()
+    np.savez(
+        buffer,
+        ids=np.array(ids),
+        logits=predictions.logits,
+        targets=predictions.labels,
+        classes=list(split.classes),
+    )
+    with replacing(folder / "predictions.npz") as temporary:
+        temporary.write_bytes(buffer.getbuffer())
+    for column, label in enumerate(split.classes if competition else ()):
+        lines = devkit_lines(ids, predictions.logits[:, column])
+        write_text(folder / "devkit" / f"{competition}_cls_{split.name}_{label}.txt", lines)

@@ -1,0 +1,99 @@
+"""The checkpoint of a finished run: weights and all that is needed to build the network again and evaluate it.
+
+Plain values and tensors only. A network and a data set are named by their option in conf/, never by code.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from lshfm import __version__
+from lshfm.config.compose import Job, flatten
+from lshfm.errors import InputError
+from lshfm.models.files import read_checkpoint
+
+FORMAT, VERSION = "lshfm", 1
+
+
+def pack(job: Job, network: nn.Module, classes: Sequence[str], **record: Any) -> dict[str, Any]:
+    """What a checkpoint holds; `record` (metrics, epoch, hardware, ...) is kept beside it."""
+    weights = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
+    dataset = job.values["dataset"]
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "lshfm": __version__,
+        "model": weights,
+        "classes": list(classes),
+        "size": dataset["size"],
+        "mean": dataset["mean"],
+        "std": dataset["std"],
+        "network": {"option": job.choices["model"], "values": without_code(job.values["model"])},
+        "dataset": {"option": job.choices["dataset"], "values": without_code(dataset)},
+        "config": without_code(job.values),
+        **record,
+    }
+
+
+def without_code(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values without any `_target_`: a checkpoint never picks code to run."""
+    return {
+        name: without_code(value) if isinstance(value, Mapping) else value
+        for name, value in values.items()
+        if name != "_target_"
+    }
+
+
+def unpack(path: Path) -> dict[str, Any]:
+    """Read a checkpoint of ours. Raises InputError if it is none, or of a later version."""
+    content = read_checkpoint(path)
+    if content.get("format") != FORMAT:
+        raise InputError(
+            f"{path} is no checkpoint of lshfm, so it names neither data set nor network: "
+            "add dataset=... and model=... to evaluate it"
+        )
+    if not isinstance(content.get("version"), int) or content["version"] > VERSION:
+        raise InputError(f"{path} was written by a newer lshfm ({content.get('lshfm')}): upgrade to read it")
+    wanted: dict[str, type] = {"model": dict, "classes": list, "network": dict, "dataset": dict, "config": dict}
+    wanted |= {"size": int, "mean": list, "std": list}
+    wrong = [name for name, kind in wanted.items() if not isinstance(content.get(name), kind)]
+    wrong += [name for name in ("network", "dataset") if name not in wrong and not _is_choice(content[name])]
+    if wrong:
+        raise InputError(f"{path} is damaged: {', '.join(wrong)} missing or of the wrong kind")
+    return content
+
+
+def _is_choice(node: Mapping[str, Any]) -> bool:
+    """An option by its plain name, which cannot lead out of conf/, and its values."""
+    option = node.get("option")
+    plain = isinstance(option, str) and re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)*", option)
+    return bool(plain) and isinstance(node.get("values"), dict)
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a file that can be read is a checkpoint of ours."""
+    return read_checkpoint(path).get("format") == FORMAT
+
+
+def settings(content: Mapping[str, Any], *, with_dataset: bool) -> dict[str, Any]:
+    """Dotted keys and values that the network (and the data set, unless the user names another) came with."""
+    saved = flatten({"model": without_code(content["network"]["values"])})
+    if with_dataset:
+        return saved | flatten({"dataset": without_code(content["dataset"]["values"])})
+    return saved | {f"dataset.{name}": content[name] for name in ("size", "mean", "std")}
+
+
+def check_weights(path: Path, network: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
+    """Fill `network` completely. Raises InputError naming the first tensors that do not fit."""
+    own = network.state_dict()
+    strange = sorted(weights.keys() ^ own.keys())
+    strange += [n for n in own if n in weights and own[n].shape != weights[n].shape]
+    if strange:
+        raise InputError(
+            f"{path}: the weights are not those of its network; first mismatches: {', '.join(strange[:5])}"
+        )
+    network.load_state_dict(dict(weights))

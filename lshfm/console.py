@@ -1,0 +1,89 @@
+"""What a user sees: one logger, a progress bar on a terminal, plain lines elsewhere."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+SECONDS_BETWEEN_LINES = 30.0
+
+logger = logging.getLogger("lshfm")
+console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+
+class _ToConsole(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        prefix = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
+        console.print(prefix + record.getMessage())
+
+
+def set_up() -> None:
+    """Send the project's log to the console; calling it twice changes nothing."""
+    if not logger.handlers:
+        logger.addHandler(_ToConsole())
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+
+
+@contextmanager
+def also_to(path: Path) -> Iterator[None]:
+    """Append the log to a file while the block runs."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        handler.close()
+
+
+class Bar:
+    """Progress through `total` parts: a bar on a terminal, a line every half minute elsewhere."""
+
+    def __init__(self, text: str, total: int) -> None:
+        self.text, self.total = text, total
+        self._line_due = time.monotonic() + SECONDS_BETWEEN_LINES
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(20),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
+        self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._task = self._progress.add_task(text, total=total)
+
+    def __enter__(self) -> "Bar":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def update(self, done: int, text: str = "") -> None:
+        """Say that `done` parts are done; `text` replaces what stands before the bar."""
+        self._progress.update(self._task, completed=done, description=text or self.text)
+        if not console.is_terminal and time.monotonic() >= self._line_due and done < self.total:
+            self._line_due = time.monotonic() + SECONDS_BETWEEN_LINES
+            logger.info("%s: %d of %d", text or self.text, done, self.total)
+
+
+@contextmanager
+def progress(text: str) -> Iterator[Callable[[int, int], None]]:
+    """A callback (done, total) for work whose total is known once it starts."""
+    bars: list[Bar] = []
+
+    def report(done: int, total: int) -> None:
+        if not bars:
+            bars.append(Bar(text, total).__enter__())
+        bars[0].update(done)
+
+    try:
+        yield report
+    finally:
+        for bar in bars:
+            bar.__exit__()

@@ -1,0 +1,101 @@
+"""All that training changes, so that it can be saved and taken up again."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+
+class Objective(Protocol):
+    """What the loop trains: a batch to named losses, around one trained module (architecture: contract 2)."""
+
+    model: nn.Module
+
+    def __call__(self, batch: Any) -> dict[str, torch.Tensor]: ...
+    def train(self, mode: bool = True) -> Any: ...
+    def parameters(self) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluator returns: one number that leads, and everything else for the record."""
+
+    name: str  # "voc2010 mAP"
+    score: float | None  # None where it is undefined
+    report: dict[str, Any]
+
+
+def make_optimizer(objective: Objective, name: str, *, momentum: float, weight_decay: float) -> torch.optim.Optimizer:
+    """SGD with momentum, or AdamW, over what learns; weight decay on all of it, as published."""
+    parameters = [p for p in objective.parameters() if p.requires_grad]
+    if name == "sgd":
+        return torch.optim.SGD(parameters, lr=0.0, momentum=momentum, weight_decay=weight_decay)
+    return torch.optim.AdamW(parameters, lr=0.0, betas=(momentum, 0.999), weight_decay=weight_decay)
+
+
+class State:
+    """Network, optimiser, moving average, epochs done, results so far, random numbers."""
+
+    def __init__(self, objective: Objective, optimizer: torch.optim.Optimizer, *, ema: float = 0.0) -> None:
+        self.objective, self.optimizer = objective, optimizer
+        average = get_ema_multi_avg_fn(ema)  # type: ignore[no-untyped-call]
+        self.ema = AveragedModel(objective.model, multi_avg_fn=average, use_buffers=True) if ema else None
+        self.epoch = 0
+        self.seconds = 0.0
+        self.history: list[dict[str, Any]] = []
+        self.report: dict[str, Any] = {}  # of the last evaluation
+
+    @property
+    def model(self) -> nn.Module:
+        """The network to evaluate and to keep: the moving average where there is one."""
+        return self.ema.module if self.ema else self.objective.model
+
+    @property
+    def best(self) -> dict[str, Any] | None:
+        """The epoch with the highest score, the earliest of equals."""
+        scored = [entry for entry in self.history if entry["score"] is not None]
+        return max(scored, key=lambda entry: entry["score"], default=None)
+
+    def step(self, lr: float) -> None:
+        """One optimiser step on the gradients at hand."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.ema:
+            self.ema.update_parameters(self.objective.model)
+
+    def end_epoch(self, evaluation: Evaluation) -> bool:
+        """Record an epoch's evaluation; True if it is the best so far."""
+        self.epoch += 1
+        self.history.append({"epoch": self.epoch, "metric": evaluation.name, "score": evaluation.score})
+        self.report = evaluation.report
+        return self.best is self.history[-1]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain containers and tensors (loads with weights_only=True)."""
+        cuda = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
+        return {
+            "model": self.objective.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "ema": self.ema.state_dict() if self.ema else None,
+            "epoch": self.epoch,
+            "seconds": self.seconds,
+            "history": self.history,
+            "report": self.report,
+            "random": {"cpu": torch.get_rng_state(), "cuda": cuda},
+        }
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Take up what state_dict gave."""
+        self.objective.model.load_state_dict(saved["model"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        if self.ema:
+            self.ema.load_state_dict(saved["ema"])
+        self.epoch, self.seconds = saved["epoch"], saved["seconds"]
+        self.history, self.report = saved["history"], saved["report"]
+        torch.set_rng_state(saved["random"]["cpu"])
+        if saved["random"]["cuda"] is not None and torch.cuda.is_available():
+            torch.cuda.set_rng_state(saved["random"]["cuda"])

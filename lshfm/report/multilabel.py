@@ -1,0 +1,64 @@
+"""Multi-label results as tables."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+
+_DEFINITIONS = {
+    "voc2010": "area under the monotone precision",
+    "voc2007": "11 points",
+    "uninterpolated": "mean precision at the positives",
+}
+
+
+def tables(report: Mapping[str, Any]) -> RenderableType:
+    """What metrics.multilabel.measure returned, all of it."""
+    return Group(_classes(report), _means(report), _thresholds(report), _counts(report))
+
+
+def _classes(report: Mapping[str, Any]) -> Table:
+    table = Table(title="average precision", title_justify="left")
+    table.add_column("class")
+    for name in _DEFINITIONS:
+        table.add_column(name, justify="right")
+    for label, values in report["ap"].items():
+        table.add_row(label, *(number(values[name]) for name in _DEFINITIONS))
+    return table
+
+
+def _means(report: Mapping[str, Any]) -> Table:
+    table = Table(title="mean average precision", title_justify="left")
+    for name in ("definition", "mAP", ""):
+        table.add_column(name, justify="right" if name == "mAP" else "left")
+    for name, meaning in _DEFINITIONS.items():
+        leads = "  <- leads" if name == report["metric"] else ""
+        table.add_row(f"{name} ({meaning})", number(report["mAPs"][name]), leads)
+    return table
+
+
+def _thresholds(report: Mapping[str, Any]) -> Table:
+    table = Table(title="at p >= 0.5", title_justify="left")
+    names = ("CP", "CR", "CF1", "OP", "OR", "OF1")
+    table.add_column("labels predicted")
+    for name in names:
+        table.add_column(name, justify="right")
+    for title, key in (("all that pass", "threshold_0.5"), ("the three highest that pass", "top_3")):
+        table.add_row(title, *(number(report[key][name]) for name in names))
+    return table
+
+
+def _counts(report: Mapping[str, Any]) -> str:
+    without = report["classes_without_positives"]
+    text = (
+        f"{report['images']} images, {report['classes']} classes; "
+        f"{report['ignored_difficult']} difficult labels ignored; "
+        "classes without positives, left out of the means: "
+    )
+    return text + (", ".join(without) if without else "none")
+
+
+def number(value: float | None) -> str:
+    """A percentage, or what stands for one that is undefined."""
+    return "-" if value is None else f"{value:.2f}"
