@@ -1,0 +1,86 @@
+"""Running the real command: as a user does in a subprocess, and in this process where only messages matter."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+
+from lshfm import cli
+
+TINY = ("model=resnet8", "dataset.num_train=128", "dataset.num_eval=64", "dataset.preset.epochs=3", "log_every=1")
+
+
+@pytest.fixture(scope="session")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One cache of decoded pixels for all of this session's runs."""
+    return tmp_path_factory.mktemp("stores")
+
+
+@pytest.fixture(scope="session")
+def environment(stores: Path) -> dict[str, str]:
+    """A user's environment, with nothing of this machine's caches."""
+    return os.environ | {"LSHFM_CACHE": str(stores), "TORCH_HOME": str(stores / "torch"), "OMP_NUM_THREADS": "1"}
+
+
+Start = Callable[..., "subprocess.Popen[str]"]
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def start(tmp_path: Path, environment: dict[str, str]) -> Start:
+    """Start `lshfm WORDS...` in tmp_path, in a process group of its own."""
+
+    def start(*words: str, **variables: str) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [Path(sys.executable).with_name("lshfm"), *words],
+            cwd=tmp_path,
+            env=environment | variables,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    return start
+
+
+@pytest.fixture
+def run(start: Start) -> Run:
+    """Run `lshfm WORDS...` to its end and check its exit code."""
+
+    def run(*words: str, code: int = 0, **variables: str) -> "subprocess.CompletedProcess[str]":
+        process = start(*words, **variables)
+        out, err = process.communicate(timeout=300)
+        assert process.returncode == code, f"exit code {process.returncode}\n{out}\n{err}"
+        assert "Traceback" not in err, err
+        return subprocess.CompletedProcess(words, code, out, err)
+
+    return run
+
+
+Refuse = Callable[..., str]
+
+
+@pytest.fixture
+def refuse(tmp_path: Path, stores: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Refuse:
+    """The message with which a command line is refused; asserts that nothing was written."""
+    monkeypatch.setenv("LSHFM_CACHE", str(stores))
+    monkeypatch.setenv("TORCH_HOME", str(stores / "torch"))
+    monkeypatch.chdir(tmp_path)
+
+    def refuse(*words: str, code: int = 2) -> str:
+        before = sorted(tmp_path.rglob("*"))
+        monkeypatch.setattr(sys, "argv", ["lshfm", *words])
+        GlobalHydra.instance().clear()
+        assert cli.main() == code
+        assert sorted(tmp_path.rglob("*")) == before
+        captured = capsys.readouterr()
+        assert captured.err.startswith("lshfm: error: ")
+        assert "Traceback" not in captured.err
+        return captured.err.removeprefix("lshfm: error: ").strip()
+
+    return refuse

@@ -1,0 +1,118 @@
+"""Help, versions, and the one clear message for what a user gets wrong."""
+
+from pathlib import Path
+
+import pytest
+
+import lshfm
+from tests.cli.conftest import Refuse, Run
+
+NEAREST = [
+    (["trian"], ["no such command: trian", "train"]),
+    (["train", "dataset=voc2008"], ["dataset=voc2008", "Did you mean voc2007", "manifest"]),
+    (["train", "model=resnet43"], ["model=resnet43", "Did you mean resnet4"]),
+    (["train", "datset=voc2007"], ["datset", "Did you mean dataset?"]),
+    (["train", "epoch=3"], ["epoch", "Did you mean epochs?"]),
+    (["train", "dataset.rot=x", "dataset=voc2007"], ["Did you mean dataset.root?"]),
+    (["train", "experiment=voc2007_resnet34"], ["Did you mean voc2007_resnet34_baseline?"]),
+    (["train", "+nonsense=3"], ["nonsense: no such key"]),
+    (["eval", "checkpoint=x.ckpt", "epochs=3"], ["epochs: no such key"]),
+    (["eval", "experiment=voc2007_resnet34_baseline"], ["lshfm train experiment=voc2007_resnet34_baseline"]),
+]
+
+VALUES = [
+    ("epochs=-1", "at least 1"),
+    ("epochs=1.5", "a whole number"),
+    ("lr=abc", "a number"),
+    ("lr=nan", "a finite number"),
+    ("lr=inf", "a finite number"),
+    ("lr=0", "above 0"),
+    ("lr=[", "a number"),
+    ("overwrite=maybe", "true or false"),
+    ("optimizer=adm", "Did you mean adamw?"),
+    ("precision=fp16", "bf16"),
+    ("freeze=[bn]", "bn_stats, bn_affine, backbone"),
+    ("freeze=bn_stats", "a list"),
+    ("dataset.holdout=1", "below 1"),
+    ("dataset.metric=voc2011", "voc2010"),
+    ("dataset.cache=never", "auto, on, off"),
+    ("dataset.mean=[0.5]", "three numbers"),
+    ("augment.flip=2", "at most 1"),
+    ("schedule.cosine_epochs=3", "at least epochs"),
+    ("accumulate=3", "must divide batch_size=32"),
+    ("batch_size=4001", "more than the 4000 images"),
+    ("select=best", "allow_test=true"),
+    ("gpus=0", "gpus=[0]"),
+    ("gpus=0", "gpus=[]"),
+    ("gpus=[0,1]", "several GPUs"),
+    ("gpus=[99]", "gpus=[] runs on the CPU"),
+    ("gpus=first", "a list of device numbers"),
+    ("name=../x", "letters, digits"),
+    ("dataset.eval_split=tset", "did you mean 'test'"),
+    ("loss=[bce]", "loss"),
+    ("model.pool=GOP", "GAP"),
+    ("model.projection=0", "projection"),
+    ("model.weights=nowhere.pth", "no such file"),
+    ("model.weights=imagenet", "no ImageNet weights"),
+]
+
+
+@pytest.mark.parametrize(("words", "parts"), NEAREST)
+def test_unknown_names_are_answered_with_the_nearest(refuse: Refuse, words: list[str], parts: list[str]) -> None:
+    message = refuse(*words)
+    assert all(part in message for part in parts), message
+
+
+@pytest.mark.parametrize(("word", "part"), VALUES)
+def test_a_bad_value_is_named_with_what_is_allowed(refuse: Refuse, word: str, part: str) -> None:
+    message = refuse("train", word)
+    assert part in message
+    assert word.partition("=")[0].rpartition("_")[2].rpartition(".")[2] in message
+
+
+def test_help_explains_groups_and_keys(run: Run) -> None:
+    assert "train" in run("--help").stdout
+    assert run("--version").stdout == f"lshfm {lshfm.__version__}\n"
+    page = run("train", "--help").stdout
+    for word in (
+        "model: ",
+        "resnet34",
+        "dataset: ",
+        "voc2007",
+        "experiment: ",
+        "weight_decay",
+        "[0.1]",
+        "lshfm train ",
+    ):
+        assert word in page
+    assert "dataset.root" in run("train", "dataset=coco2014", "--help").stdout
+    assert "checkpoint" in run("eval", "--help").stdout
+
+
+def test_no_command_shows_the_overview(run: Run) -> None:
+    assert "usage: lshfm" in run(code=2).stdout
+
+
+def test_hydra_flags_work(run: Run, tmp_path: Path) -> None:
+    shown = run("train", "dataset=voc2007", "dataset.root=~/a (b), c=d", "--cfg", "job").stdout
+    assert "root: ~/a (b), c=d" in shown
+    assert "model:" in shown
+    assert "hydra" in run("train", "--hydra-help").stdout.lower()
+    assert "see lshfm train --help" in run("train", "--nonsense", code=2).stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_image_size_too_small_for_the_network(refuse: Refuse) -> None:
+    message = refuse("train", "model=vgg16_bn", "dataset.size=16")
+    assert "dataset.size=16 is too small" in message
+    assert "32" in message
+
+
+def test_a_missing_root_is_asked_for(refuse: Refuse) -> None:
+    assert "dataset.root=..." in refuse("train", "dataset=voc2007")
+    assert "checkpoint=..." in refuse("eval")
+
+
+def test_weights_are_a_choice_where_the_cache_has_none(refuse: Refuse, test_data: Path) -> None:
+    message = refuse("train", "dataset=voc2007", f"dataset.root={test_data}")
+    assert all(f"model.weights={choice}" in message for choice in ("imagenet", "PATH", "none"))

@@ -1,0 +1,181 @@
+"""Run folders: finished, unfinished, interrupted, killed, in the way."""
+
+import json
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.cli.conftest import TINY, Run, Start
+
+NAN_NETWORK = """
+from lshfm.models.cifar import cifar_classifier
+
+def bad_after(steps, num_classes):
+    network = cifar_classifier("resnet8", num_classes)
+    calls = iter(range(10**9))
+    def spoil(module, inputs, output):
+        return tuple(o * float("nan") for o in output) if module.training and next(calls) >= steps else output
+    network.register_forward_hook(spoil)
+    return network
+"""
+
+
+def weights(folder: Path, name: str) -> dict[str, torch.Tensor]:
+    content: dict[str, Any] = torch.load(folder / "checkpoints" / f"{name}.ckpt")
+    return content["model"]
+
+
+def assert_same_run(folder: Path, name: str, other: str) -> None:
+    """Equal weights to the bit, equal losses at every step, equal results."""
+    ours, theirs = weights(folder, name), weights(folder, other)
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+    logs = []
+    for run_name in (name, other):
+        lines = (folder / "outputs/train" / run_name / "metrics.jsonl").read_text().splitlines()
+        logs.append([{k: v for k, v in json.loads(line).items() if k != "images_per_second"} for line in lines])
+    assert logs[0] == logs[1]
+    results = [json.loads((folder / "outputs/train" / n / "results.json").read_text()) for n in (name, other)]
+    assert results[0]["history"] == results[1]["history"]
+    assert results[0]["report"] == results[1]["report"]
+
+
+def wait_for(path: Path, process: Any, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not path.exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.002)
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+def test_a_stopped_run_continues_to_the_same_bits(
+    run: Run, start: Start, tmp_path: Path, signum: signal.Signals, code: int
+) -> None:
+    settings = [*TINY, "epochs=4", "ema=0.9", "model.pool=GWP"]
+    run("train", *settings, "name=whole")
+    process = start("train", *settings, "name=parts")
+    wait_for(tmp_path / "outputs/train/parts/last.ckpt", process)
+    os.kill(process.pid, signum)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == code, out + err
+    assert "Traceback" not in err
+    if code > 0:
+        assert "the same command continues after epoch" in out
+    assert not (tmp_path / "checkpoints/parts.ckpt").exists()
+    assert "continuing after epoch" in run("train", *settings, "name=parts").stdout
+    assert_same_run(tmp_path, "parts", "whole")
+
+
+def test_dropout_and_accumulation_continue_too(run: Run, tmp_path: Path, test_data: Path) -> None:
+    coco = ["dataset=coco2014", f"dataset.root={test_data / 'coco2014'}", "dataset.size=32", "batch_size=20"]
+    settings = [*coco, "model=mobilenet_v2", "model.weights=none", "accumulate=2", "epochs=2", "optimizer=adamw"]
+    run("train", *settings, "name=whole")
+    run("train", *settings, "name=parts")
+    folder = tmp_path / "outputs/train/parts"
+    state = torch.load(folder / "last.ckpt")
+    assert state["state"]["epoch"] == 2
+    assert_same_run(tmp_path, "parts", "whole")
+
+
+def test_a_finished_run_says_so_and_nothing_else(run: Run, tmp_path: Path) -> None:
+    run("train", *TINY, "name=a")
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    out = run("train", *TINY, "name=a", "workers=1", "dataset.cache=off", "log_every=7").stdout
+    assert "is finished: voc2010 mAP" in out
+    assert "overwrite=true" in out
+    assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+
+    message = run("train", *TINY, "name=a", "lr=0.2", code=2).stderr
+    assert "lr: 0.1 there, 0.2 now" in message
+    assert "name=NAME" in message
+    assert "overwrite=true" in message
+    old = weights(tmp_path, "a")
+    run("train", *TINY, "name=a", "lr=0.2", "overwrite=true")
+    assert not torch.equal(old["classifier.weight"], weights(tmp_path, "a")["classifier.weight"])
+
+
+def test_a_finished_checkpoint_is_not_replaced_unasked(run: Run, tmp_path: Path) -> None:
+    run("train", *TINY, "name=a")
+    shutil.rmtree(tmp_path / "outputs")
+    message = run("train", *TINY, "name=a", code=2).stderr
+    assert "a.ckpt is there already" in message
+    assert not (tmp_path / "outputs").exists()
+    run("train", *TINY, "name=a", "overwrite=true")
+
+
+def test_a_run_killed_between_checkpoint_and_results_finishes(run: Run, tmp_path: Path) -> None:
+    run("train", *TINY, "name=a")
+    results = tmp_path / "outputs/train/a/results.json"
+    before = json.loads(results.read_text())
+    results.unlink()
+    (tmp_path / "outputs/train/a/.last.ckpt.tmp").write_bytes(b"half")
+    run("train", *TINY, "name=a")
+    after = json.loads(results.read_text())
+    assert after == before
+    assert not (tmp_path / "outputs/train/a/.last.ckpt.tmp").exists()
+
+
+def test_the_validation_part_chooses_the_epoch(run: Run, tmp_path: Path) -> None:
+    run("train", *TINY, "name=a", "dataset.holdout=0.25", "select=best")
+    results = json.loads((tmp_path / "outputs/train/a/results.json").read_text())
+    assert results["epoch"] == results["best"]["epoch"]
+    assert results["best_chosen_on"] == "32 images held out of train"
+    assert results["report"]["images"] == 64
+    best = torch.load(tmp_path / "outputs/train/a/best.ckpt")["model"]
+    assert all(torch.equal(best[name], tensor) for name, tensor in weights(tmp_path, "a").items())
+    run("eval", "checkpoint=checkpoints/a.ckpt", "name=a")
+    evaluated = json.loads((tmp_path / "outputs/eval/a/results.json").read_text())
+    assert evaluated["report"] == results["report"]
+
+
+def test_two_processes_do_not_share_a_run_folder(run: Run, start: Start, tmp_path: Path) -> None:
+    settings = [*TINY, "epochs=200", "name=a"]
+    process = start("train", *settings)
+    wait_for(tmp_path / "outputs/train/a/last.ckpt", process)
+    message = run("train", *settings, code=2).stderr
+    assert "another lshfm process is running in" in message
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_good_checkpoint(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "spoilt.py").write_text(NAN_NETWORK)
+    (tmp_path / "conf/model").mkdir(parents=True)
+    (tmp_path / "conf/model/spoilt.yaml").write_text("_target_: spoilt.bad_after\nsteps: 6\n")
+    words = [*TINY[1:], "model=spoilt", "name=a", "log_every=50", "--config-dir", "conf"]
+    message = run("train", *words, code=1, PYTHONPATH=".").stderr
+    assert "bce = nan at epoch 2, step 3" in message
+    ids = message.partition("Samples of that step: ")[2].partition(".\n")[0].split(", ")
+    assert len(ids) == len(set(ids)) == 32
+    assert torch.load(tmp_path / "outputs/train/a/last.ckpt")["state"]["epoch"] == 1
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_hostile_checkpoints_are_refused(run: Run, tmp_path: Path) -> None:
+    run("train", *TINY, "name=a")
+    good = (tmp_path / "checkpoints/a.ckpt").read_bytes()
+
+    class Evil:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (os.mkdir, (str(tmp_path / "hacked"),))
+
+    torch.save({"format": "lshfm", "version": 1, "model": Evil()}, tmp_path / "evil.ckpt")
+    (tmp_path / "short.ckpt").write_bytes(good[: len(good) // 2])
+    content = torch.load(tmp_path / "checkpoints/a.ckpt")
+    content["model"]["classifier.weight"] = torch.zeros(3, 3)
+    torch.save(content, tmp_path / "strange.ckpt")
+    for name, text in (
+        ("evil", "refused"),
+        ("short", "truncated"),
+        ("strange", "classifier.weight"),
+        ("none", "no such"),
+    ):
+        assert text in run("eval", f"checkpoint={name}.ckpt", code=2).stderr
+    assert not (tmp_path / "hacked").exists()
