@@ -21,8 +21,6 @@ from lshfm.errors import InputError
 from lshfm.metrics.multilabel import devkit_lines
 from lshfm.report.multilabel import tables
 
-_AS_TRAINED = ("eval_batch_size", "precision", "channels_last")
-
 
 def run(overrides: Sequence[str]) -> None:
     """Evaluate the checkpoint that `overrides` name, on its own data set unless they name another."""
@@ -78,8 +76,7 @@ def _compose(overrides: Sequence[str], content: Mapping[str, Any] | None) -> Job
     words = [word.removeprefix("++") if word.startswith(("++dataset.", "++model.")) else word for word in overrides]
     saved: dict[str, Any] = {"eval_batch_size": 64, "precision": "fp32", "channels_last": False}
     if content is not None:
-        saved |= finished.settings(content, with_dataset="dataset" not in typed)
-        saved |= {name: content["config"][name] for name in _AS_TRAINED}
+        saved |= finished.settings(content, without=typed)
         chosen = {"dataset": content["dataset"]["option"], "model": content["network"]["option"]}
         words = [f"{group}={option}" for group, option in chosen.items() if group not in typed] + words
     job = compose("eval", words, saved)
@@ -93,7 +90,7 @@ def _name(path: Path, job: Job, content: Mapping[str, Any] | None) -> str:
         return checked_name(job.values["name"])
     if content is None:
         return join(path.stem, {"dataset": job.values["dataset"]["name"]})
-    before = finished.settings(content, with_dataset=True) | {n: content["config"][n] for n in _AS_TRAINED}
+    before = finished.settings(content)
     now = flatten(job.values)
     others = {k: v for k, v in now.items() if k in before and before[k] != v and changes_results("eval", k)}
     if job.values["dataset"]["name"] != content["dataset"]["values"]["name"]:

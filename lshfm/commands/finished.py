@@ -4,7 +4,7 @@ Plain values and tensors only. A network and a data set are named by their optio
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from lshfm.errors import InputError
 from lshfm.models.files import read_checkpoint
 
 FORMAT, VERSION = "lshfm", 1
+AS_TRAINED = ("eval_batch_size", "precision", "channels_last")  # unless eval is told otherwise
 
 
 def pack(job: Job, network: nn.Module, classes: Sequence[str], **record: Any) -> dict[str, Any]:
@@ -62,16 +63,17 @@ def unpack(path: Path) -> dict[str, Any]:
     wanted |= {"size": int, "mean": list, "std": list}
     wrong = [name for name, kind in wanted.items() if not isinstance(content.get(name), kind)]
     wrong += [name for name in ("network", "dataset") if name not in wrong and not _is_choice(content[name])]
+    wrong += [f"config.{name}" for name in AS_TRAINED if "config" not in wrong and name not in content["config"]]
     if wrong:
         raise InputError(f"{path} is damaged: {', '.join(wrong)} missing or of the wrong kind")
     return content
 
 
 def _is_choice(node: Mapping[str, Any]) -> bool:
-    """An option by its plain name, which cannot lead out of conf/, and its values."""
+    """An option by its plain name, which cannot lead out of conf/, and its values, which refer to nothing else."""
     option = node.get("option")
     plain = isinstance(option, str) and re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)*", option)
-    return bool(plain) and isinstance(node.get("values"), dict)
+    return bool(plain) and isinstance(node.get("values"), dict) and "${" not in str(node["values"])
 
 
 def is_ours(path: Path) -> bool:
@@ -79,12 +81,17 @@ def is_ours(path: Path) -> bool:
     return read_checkpoint(path).get("format") == FORMAT
 
 
-def settings(content: Mapping[str, Any], *, with_dataset: bool) -> dict[str, Any]:
-    """Dotted keys and values that the network (and the data set, unless the user names another) came with."""
-    saved = flatten({"model": without_code(content["network"]["values"])})
-    if with_dataset:
-        return saved | flatten({"dataset": without_code(content["dataset"]["values"])})
-    return saved | {f"dataset.{name}": content[name] for name in ("size", "mean", "std")}
+def settings(content: Mapping[str, Any], *, without: Container[str] = ()) -> dict[str, Any]:
+    """Dotted keys and values that network and data set came with, and how they were evaluated.
+
+    without: "dataset" or "model", where the user names another; the network's input stays what it was.
+    """
+    saved = {name: content["config"][name] for name in AS_TRAINED}
+    saved |= {f"dataset.{name}": content[name] for name in ("size", "mean", "std")}
+    for group, key in (("model", "network"), ("dataset", "dataset")):
+        if group not in without:
+            saved |= flatten({group: without_code(content[key]["values"])})
+    return saved
 
 
 def check_weights(path: Path, network: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:

@@ -44,7 +44,7 @@ def run(overrides: Sequence[str]) -> None:
     state = _state(job, train.classes, where)
     data = parts.TrainingData.open(train, test, values, where)
     Training(job, folder, checkpoint, state, data, hardware=device.describe(where, values["precision"])).execute(
-        identity, status
+        identity
     )
 
 

@@ -14,7 +14,7 @@ from lshfm.console import logger
 from lshfm.engine.files import write_checkpoint, write_json, write_text
 from lshfm.engine.journal import Journal
 from lshfm.engine.loop import fit
-from lshfm.engine.run import RunFolder, Status
+from lshfm.engine.run import RunFolder
 from lshfm.engine.schedule import learning_rate
 from lshfm.engine.state import Evaluation, State
 from lshfm.errors import RunFailed
@@ -40,9 +40,12 @@ class Training:
         self.validate = parts.make_evaluator(data.validation, data.train_split.classes, metric, precision)
         self.test = parts.make_evaluator(data.test, data.test_split.classes, metric, precision)
 
-    def execute(self, identity: Mapping[str, Any], status: Status) -> None:
+    def execute(self, identity: Mapping[str, Any]) -> None:
         """Train to the end and leave checkpoint and results."""
-        with self.folder.occupy(identity, status), console.also_to(self.folder.path / "log.txt"):
+        with (
+            self.folder.occupy(identity, overwrite=self.values["overwrite"]),
+            console.also_to(self.folder.path / "log.txt"),
+        ):
             write_text(self.folder.path / "config.yaml", to_yaml(self.values))
             logger.info(
                 "run folder %s; %s, %s",
@@ -86,7 +89,7 @@ class Training:
             )
         except torch.OutOfMemoryError as error:
             raise RunFailed(
-                f"the GPU is out of memory at batch_size={values['batch_size']}: accumulate=2 (or more) takes each batch "
+                f"the GPU is out of memory at batch_size={values['batch_size']}: accumulate=2 or more takes a batch "
                 "in parts, precision=bf16 halves most of it"
             ) from error
         except BaseException as stop:

@@ -54,11 +54,13 @@ def _converted(dotted: str, value: Any, hint: Any, typed: Any) -> Any:
     try:
         typed[name] = value
         converted = typed[name]
+        if OmegaConf.is_config(converted):
+            converted = OmegaConf.to_container(converted, resolve=True, throw_on_missing=True)
     except (OmegaConfBaseException, OverflowError) as error:
         kind = _KINDS[getattr(hint, "__args__", [hint])[0]]
         many = "a list, each of it " if get_origin(hint) is list else ""
         raise InputError(f"{dotted}={value}: must be {many}{kind}") from error
-    return OmegaConf.to_container(converted) if OmegaConf.is_config(converted) else converted
+    return converted
 
 
 def _switch(value: object) -> object:

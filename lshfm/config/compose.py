@@ -32,7 +32,7 @@ def compose(command: str, overrides: Sequence[str], saved: Mapping[str, Any] | N
     Raises InputError for a value that is missing, of the wrong type or out of range, naming the key.
     """
     config, choices = _compose(command, overrides)
-    _check_choices(command, choices)
+    _check_choices(command, config, choices)
     _fill_in(config, saved or {}, typed={_key_of(override) for override in overrides})
     groups = [f"{group}={option}" for group, option in choices.items() if option and group != "experiment"]
     reference, _ = _compose(command, groups)
@@ -90,11 +90,11 @@ def _compose(command: str, overrides: Sequence[str]) -> tuple[DictConfig, dict[s
     return config, choices
 
 
-def _check_choices(command: str, choices: Mapping[str, str | None]) -> None:
+def _check_choices(command: str, config: DictConfig, choices: Mapping[str, str | None]) -> None:
     """Hydra also takes a list of a group's options; a group here is one thing."""
     groups = [f.name for f in fields(schema.COMMANDS[command]) if f.metadata["text"] == schema.A_GROUP]
     for group in groups:
-        if not isinstance(choices.get(group), str | None):
+        if group in config and not isinstance(choices.get(group), str):
             raise InputError(f"{group}: takes one option, not a list")
 
 

@@ -106,7 +106,7 @@ class Train(Machine):
     )
     augment: Augmentation = key("augmentation")
     precision: str = key("fp32 or bf16 (losses are always fp32)", choices=("fp32", "bf16"))
-    channels_last: bool = key("memory order of images and weights; faster on GPUs with bf16")
+    channels_last: bool = key("memory order of images and weights: true is faster on most hardware")
     deterministic: bool = key("only algorithms that give the same bits every time")
     select: str = key("weights a finished run leaves: last or best epoch", choices=("last", "best"))
     allow_test: bool = key("let select=best look at the test split")
@@ -136,4 +136,6 @@ class Eval(Machine):
 COMMANDS: dict[str, type] = {"train": Train, "eval": Eval}
 
 # Where the data lies and what things are called: no influence on any number.
-NEUTRAL = frozenset({"dataset.root", "dataset.name", "model.name", "loss.name"})
+NEUTRAL = frozenset(
+    {"dataset.root", "dataset.name", "dataset.annotations", "dataset.images", "model.name", "loss.name"}
+)

@@ -58,10 +58,10 @@ class RunFolder:
         return Status.FINISHED if finished else Status.UNFINISHED
 
     @contextmanager
-    def occupy(self, identity: Mapping[str, Any], status: Status) -> Iterator[None]:
+    def occupy(self, identity: Mapping[str, Any], *, overwrite: bool) -> Iterator[None]:
         """Hold the folder for this process while the block runs; a NEW run starts with an empty one.
 
-        Raises InputError if another process holds it.
+        Raises InputError as `examine` does, and if another process holds the folder or has just finished the run.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / ".lock").open("w") as lock:
@@ -71,6 +71,9 @@ class RunFolder:
                 raise InputError(
                     f"another lshfm process is running in {self.path}; wait for it or use name=NAME"
                 ) from None
+            status = self.examine(identity, overwrite=overwrite)  # again: another process may have been here
+            if status is Status.FINISHED:
+                raise InputError(f"another lshfm process has just finished {self.path}; overwrite=true trains it again")
             if status is Status.NEW:
                 self._empty()
                 write_json(self._identity, identity)

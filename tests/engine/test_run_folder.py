@@ -1,0 +1,189 @@
+"""Whose a run folder is, and one process at a time in it."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lshfm.engine.files import TEMPORARY, write_json, write_text
+from lshfm.engine.run import RunFolder, Status
+from lshfm.errors import InputError
+
+IDENTITY = {"lr": 0.1, "schedule.steps": [1.0, 2.0], "dataset": "shapes", "model.pool": None}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    return RunFolder(tmp_path / "train" / "name")
+
+
+def started(folder: RunFolder) -> RunFolder:
+    with folder.occupy(IDENTITY, overwrite=True):
+        write_text(folder.last, "weights")
+    return folder
+
+
+def finished(folder: RunFolder) -> RunFolder:
+    write_json(started(folder).results, {})
+    return folder
+
+
+def test_looking_leaves_nothing_behind(folder: RunFolder) -> None:
+    assert folder.examine(IDENTITY, overwrite=False) is Status.NEW
+    assert not folder.path.parent.exists()
+
+
+def test_new_then_unfinished_then_finished(folder: RunFolder) -> None:
+    assert started(folder).examine(IDENTITY, overwrite=False) is Status.UNFINISHED
+    assert finished(folder).examine(IDENTITY, overwrite=False) is Status.FINISHED
+
+
+def test_an_empty_folder_is_new(folder: RunFolder) -> None:
+    folder.path.mkdir(parents=True)
+    assert folder.examine(IDENTITY, overwrite=False) is Status.NEW
+
+
+@pytest.mark.parametrize("names", [[".lock"], [".lock", TEMPORARY.format("identity.json")]])
+def test_a_run_killed_at_its_very_start_is_new(folder: RunFolder, names: list[str]) -> None:
+    folder.path.mkdir(parents=True)
+    for name in names:
+        (folder.path / name).touch()
+    assert folder.examine(IDENTITY, overwrite=False) is Status.NEW
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("name", ["thesis.tex", ".git", "last.ckpt", "results.json"])
+def test_a_folder_of_something_else_is_refused(folder: RunFolder, name: str, overwrite: bool) -> None:
+    folder.path.mkdir(parents=True)
+    (folder.path / name).touch()
+    with pytest.raises(InputError, match="is not a run of lshfm: choose another name=NAME or output_dir=DIR"):
+        folder.examine(IDENTITY, overwrite=overwrite)
+    assert (folder.path / name).exists()
+
+
+def test_the_identity_is_compared_as_it_is_read_back(folder: RunFolder) -> None:
+    same = IDENTITY | {"schedule.steps": (1, 2)}
+    assert started(folder).examine(same, overwrite=False) is Status.UNFINISHED
+
+
+def test_what_differs_is_shown_with_what_to_do(folder: RunFolder) -> None:
+    other = {"lr": 0.2, "schedule.steps": [1], "dataset": "shapes", "ema": 0.5}
+    with pytest.raises(InputError) as caught:
+        started(folder).examine(other, overwrite=False)
+    first, *rows, last = str(caught.value).splitlines()
+    assert first == f"{folder.path} holds a run with other settings:"
+    assert rows == [
+        "  ema: None there, 0.5 now",
+        "  lr: 0.1 there, 0.2 now",
+        "  schedule.steps: [1.0, 2.0] there, [1] now",
+    ]
+    assert "name=NAME" in last
+    assert "overwrite=true" in last
+
+
+def test_finished_runs_of_other_settings_are_refused_too(folder: RunFolder) -> None:
+    with pytest.raises(InputError, match=r"lr: 0\.1 there, 0.2 now"):
+        finished(folder).examine(IDENTITY | {"lr": 0.2}, overwrite=False)
+
+
+def test_overwrite_makes_way_but_still_continues_an_unfinished_run(folder: RunFolder) -> None:
+    assert started(folder).examine(IDENTITY, overwrite=True) is Status.UNFINISHED
+    assert folder.examine(IDENTITY | {"lr": 0.2}, overwrite=True) is Status.NEW
+    assert finished(folder).examine(IDENTITY, overwrite=True) is Status.NEW
+
+
+def test_a_new_run_starts_with_an_empty_folder(folder: RunFolder, tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "file").touch()
+    finished(folder)
+    (folder.path / "devkit" / "deep").mkdir(parents=True)
+    (folder.path / "link").symlink_to(precious)
+    with folder.occupy(IDENTITY | {"lr": 0.2}, overwrite=True):
+        assert sorted(path.name for path in folder.path.iterdir()) == [".lock", "identity.json"]
+    assert folder.examine(IDENTITY | {"lr": 0.2}, overwrite=False) is Status.UNFINISHED
+    assert (precious / "file").exists()
+
+
+def test_a_continued_run_keeps_its_files_but_for_left_overs(folder: RunFolder) -> None:
+    started(folder)
+    left_over = folder.path / TEMPORARY.format("last.ckpt")
+    left_over.write_text("half")
+    with folder.occupy(IDENTITY, overwrite=False):
+        assert folder.last.read_text() == "weights"
+        assert not left_over.exists()
+
+
+def test_a_folder_stays_ours_wherever_emptying_it_is_cut_off(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def removals() -> int:
+        """Files a fresh finished folder loses."""
+        return len(list(finished(folder).path.iterdir())) - 1
+
+    unlink = Path.unlink
+    for allowed in range(removals()):
+        left = [allowed]
+
+        def dying(path: Path, missing_ok: bool = False, left: list[int] = left) -> None:
+            if not left[0]:
+                raise Killed
+            left[0] -= 1
+            unlink(path, missing_ok)
+
+        finished(folder)
+        monkeypatch.setattr(Path, "unlink", dying)
+        with pytest.raises(Killed), folder.occupy(IDENTITY, overwrite=True):
+            pass
+        monkeypatch.undo()
+        assert folder.examine(IDENTITY, overwrite=True) in (Status.NEW, Status.UNFINISHED)
+
+
+def test_a_second_run_in_the_folder_is_refused(folder: RunFolder) -> None:
+    with folder.occupy(IDENTITY, overwrite=False):
+        write_text(folder.last, "weights")
+        second = RunFolder(folder.path)
+        with (
+            pytest.raises(InputError, match=r"another lshfm process is running in .*name=NAME"),
+            second.occupy({}, overwrite=False),
+        ):
+            pass
+        assert folder.last.exists()
+
+
+def test_a_run_that_another_process_finished_meanwhile_is_not_emptied(folder: RunFolder) -> None:
+    finished(folder)
+    with pytest.raises(InputError, match="has just finished"), folder.occupy(IDENTITY, overwrite=False):
+        pass
+    assert folder.results.exists()
+
+
+def test_the_folder_is_free_after_a_failure(folder: RunFolder) -> None:
+    with pytest.raises(ZeroDivisionError), folder.occupy(IDENTITY, overwrite=False):
+        _ = 1 / 0
+    with folder.occupy(IDENTITY, overwrite=False):
+        pass
+
+
+def test_a_killed_process_holds_nothing(folder: RunFolder) -> None:
+    code = (
+        "import sys, time\nfrom pathlib import Path\nfrom lshfm.engine.run import RunFolder\n"
+        "with RunFolder(Path(sys.argv[1])).occupy({'lr': 0.1}, overwrite=False):\n"
+        "    print('in', flush=True)\n    time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(folder.path)], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout
+        assert other.stdout.readline() == "in\n"
+        with pytest.raises(InputError, match="another lshfm process"), folder.occupy({}, overwrite=False):
+            pass
+        os.kill(other.pid, signal.SIGKILL)
+        other.wait()
+    assert folder.examine({"lr": 0.1}, overwrite=False) is Status.UNFINISHED
+    with folder.occupy({"lr": 0.1}, overwrite=False):
+        pass
