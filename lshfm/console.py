@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 from rich.console import Console
@@ -45,7 +46,7 @@ def also_to(path: Path) -> Iterator[None]:
 class Bar:
     """Progress through `total` parts: a bar on a terminal, a line every half minute elsewhere."""
 
-    def __init__(self, text: str, total: int) -> None:
+    def __init__(self, text: str, total: int, done: int = 0) -> None:
         self.text, self.total = text, total
         self._line_due = time.monotonic() + SECONDS_BETWEEN_LINES
         columns = (
@@ -55,9 +56,10 @@ class Bar:
             TimeRemainingColumn(),
         )
         self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-        self._task = self._progress.add_task(text, total=total)
+        self._task = self._progress.add_task(text, total=total, completed=done)
 
     def __enter__(self) -> "Bar":
+        """Show the bar; it can be left and entered again."""
         self._progress.start()
         return self
 
@@ -65,11 +67,14 @@ class Bar:
         self._progress.stop()
 
     def update(self, done: int, text: str = "") -> None:
-        """Say that `done` parts are done; `text` replaces what stands before the bar."""
-        self._progress.update(self._task, completed=done, description=text or self.text)
+        """Say that `done` parts are done; `text` replaces what stood before the bar."""
+        self.text = text or self.text
+        self._progress.update(self._task, completed=done, description=self.text)
         if not console.is_terminal and time.monotonic() >= self._line_due and done < self.total:
             self._line_due = time.monotonic() + SECONDS_BETWEEN_LINES
-            logger.info("%s: %d of %d", text or self.text, done, self.total)
+            left = self._progress.tasks[0].time_remaining
+            eta = "" if left is None else f", {timedelta(seconds=round(left))} to go"
+            logger.info("%s: %d of %d%s", self.text, done, self.total, eta)
 
 
 @contextmanager

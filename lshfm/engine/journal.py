@@ -37,10 +37,11 @@ class Journal:
         self._means: dict[str, float] = {}
         self._images_per_second = 0.0
         self._score = ""
-        self._bar: Bar | None = None
+        self._bar = Bar("", epochs * steps)  # of the whole run, so that the time to go is the run's
 
     def resume(self, epoch: int) -> None:
-        """Forget what was written of epochs that will be done again."""
+        """Forget what was written of epochs that will be done again; `epoch` of them are done."""
+        self._bar = Bar("", self.epochs * self.steps, done=epoch * self.steps)
         if self.path.exists():
             lines = [line for line in self.path.read_text().splitlines() if _epoch_of(line) <= epoch]
             write_text(self.path, "".join(f"{line}\n" for line in lines))
@@ -49,10 +50,14 @@ class Journal:
         """Take note of a step; every so many steps write a line."""
         if step == 0:
             self._since = time.perf_counter()
-            self._bar = Bar("", self.steps).__enter__()
+            self._bar.__enter__()
         self._pending.append((epoch, step, index, losses, lr))
         if (step + 1) % self.every == 0:
             self.flush()
+        text = f"epoch {epoch + 1}/{self.epochs}  {self._line(lr)}{self._score}"
+        self._bar.update(epoch * self.steps + step + 1, text)
+        if step + 1 == self.steps:
+            self._bar.__exit__()  # evaluation has a bar of its own
 
     def flush(self) -> None:
         """Bring the pending losses over, check and write them.
@@ -72,10 +77,6 @@ class Journal:
             {"epoch": epoch + 1, "step": step + 1, "lr": lr, **self._means},
             images_per_second=round(self._images_per_second, 2),
         )
-        if self._bar:
-            self._bar.update(step + 1, f"epoch {epoch + 1}/{self.epochs}  {self._line(lr)}{self._score}")
-            if step + 1 == self.steps:
-                self._bar.__exit__()
         self._pending, self._since = [], time.perf_counter()
 
     def epoch(self, state: State, evaluation: Evaluation) -> None:
@@ -83,14 +84,13 @@ class Journal:
         best = state.best
         self._score = f"  {evaluation.name} {_number(evaluation.score)}"
         if best:
-            self._score += f" (best {_number(best['score'])}, epoch {best['epoch']})"
+            self._score += f" (best {_number(best['score'])})"
         logger.info("epoch %d/%d  %s%s", state.epoch, self.epochs, self._line(), self._score)
         self._write({"epoch": state.epoch, "metric": evaluation.name, "score": evaluation.score})
 
     def close(self) -> None:
         """Take the bar off the screen."""
-        if self._bar:
-            self._bar.__exit__()
+        self._bar.__exit__()
 
     def _line(self, lr: float | None = None) -> str:
         losses = "  ".join(f"{name} {value:.4f}" for name, value in self._means.items())
