@@ -83,9 +83,9 @@ class Journal:
         """Say how an epoch ended."""
         best = state.best
         self._score = f"  {evaluation.name} {_number(evaluation.score)}"
-        if best:
-            self._score += f" (best {_number(best['score'])})"
-        logger.info("epoch %d/%d  %s%s", state.epoch, self.epochs, self._line(), self._score)
+        best_so_far = f" (best {_number(best['score'])}, epoch {best['epoch']})" if best else ""
+        logger.info("epoch %d/%d  %s%s%s", state.epoch, self.epochs, self._line(), self._score, best_so_far)
+        self._score += best_so_far.partition(",")[0] + ")" * bool(best_so_far)
         self._write({"epoch": state.epoch, "metric": evaluation.name, "score": evaluation.score})
 
     def close(self) -> None:
