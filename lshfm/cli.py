@@ -4,7 +4,8 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import import_module
 from types import FrameType
 from typing import Any
@@ -77,13 +78,10 @@ def _dispatch(argv: list[str]) -> int:
         raise InputError(
             f"no such command: {command}.{nearest(command, COMMANDS)} There are: {', '.join(COMMANDS)} (lshfm --help)"
         )
-    if {"-h", "--help"} & set(rest):
-        from lshfm.config.help import command_help
-
-        print(command_help(command, [word for word in rest if not word.startswith("-")]))
-        return 0
+    asks_for_help = bool({"-h", "--help"} & set(rest))
+    rest = [word for word in rest if word not in {"-h", "--help"}]
     _refuse_foreign_recipes(command, rest)
-    _run_hydra(command, flags_first([rewrite(word, rest) for word in rest]))
+    _run_hydra(command, flags_first([rewrite(word, rest) for word in rest]), _help_of if asks_for_help else _run)
     return 0
 
 
@@ -137,19 +135,25 @@ def _refuse_foreign_recipes(command: str, argv: Sequence[str]) -> None:
                 raise InputError(f"experiment={name} is a recipe of another command: lshfm {own} experiment={name}")
 
 
-def _run_hydra(command: str, argv: Sequence[str]) -> None:
+def _run_hydra(command: str, argv: Sequence[str], task: Callable[[str, list[str]], None]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions arrive here as they are
     sys.argv = [f"lshfm {command}", *argv]
+    launch(command, partial(task, command))
 
-    def task(overrides: list[str]) -> None:
-        run: Any = import_module(f"lshfm.commands.{command}").run
-        try:
-            run(overrides)
-        except (InputError, RunFailed) as error:
-            _complain(error)  # at once: in a sweep the other jobs go on
-            raise
 
-    launch(command, task)
+def _run(command: str, overrides: list[str]) -> None:
+    run: Any = import_module(f"lshfm.commands.{command}").run
+    try:
+        run(overrides)
+    except (InputError, RunFailed) as error:
+        _complain(error)  # at once: in a sweep the other jobs go on
+        raise
+
+
+def _help_of(command: str, overrides: list[str]) -> None:
+    from lshfm.config.help import command_help
+
+    print(command_help(command, overrides))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """What a user sees: one logger, a progress bar on a terminal, plain lines elsewhere."""
 
 import logging
+import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +15,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 SECONDS_BETWEEN_LINES = 30.0
 
 logger = logging.getLogger("lshfm")
-console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Whoever read the output has gone (`| head`): go on in silence, the run folder's log has it all."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+console = _Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 class _ToConsole(logging.Handler):
@@ -24,6 +35,7 @@ class _ToConsole(logging.Handler):
 
 def set_up() -> None:
     """Send the project's log to the console; calling it twice changes nothing."""
+    logging.raiseExceptions = False  # a log on a full disk is no reason to print stacks
     if not logger.handlers:
         logger.addHandler(_ToConsole())
         logger.setLevel(logging.INFO)
@@ -50,10 +62,10 @@ class Bar:
         self.text, self.total = text, total
         self._line_due = time.monotonic() + SECONDS_BETWEEN_LINES
         columns = (
-            TextColumn("{task.description}"),
-            BarColumn(20),
+            BarColumn(16),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
+            TextColumn("{task.description}"),  # last: a narrow terminal cuts it
         )
         self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self._task = self._progress.add_task(text, total=total, completed=done)

@@ -11,15 +11,15 @@ from torch import nn
 
 from lshfm import device
 from lshfm.commands import finished, parts
-from lshfm.commands.naming import checked_name, join
+from lshfm.commands.naming import checked_name, file_names, join, plain
 from lshfm.config.compose import Job, changes_results, compose, flatten, peek
 from lshfm.console import console, logger
 from lshfm.datasets.split import Split
 from lshfm.engine.evaluate import Predictions
-from lshfm.engine.files import replacing, write_json, write_text
+from lshfm.engine.files import require_writable, write_bytes, write_json, write_text
 from lshfm.errors import InputError
 from lshfm.metrics.multilabel import devkit_lines
-from lshfm.report.multilabel import tables
+from lshfm.report.multilabel import WIDTH, tables
 
 
 def run(overrides: Sequence[str]) -> None:
@@ -29,7 +29,8 @@ def run(overrides: Sequence[str]) -> None:
     job = _compose(overrides, content)
     values, dataset = job.values, job.values["dataset"]
     where = device.choose(values["gpus"])
-    name = _name(path, job, content)
+    folder = Path(values["output_dir"]).expanduser() / "eval" / _name(path, job, content)
+    require_writable(folder, "output_dir")
     (split,) = parts.read_splits(dataset, [dataset["eval_split"]])
     network = _network(path, content, job, split)
     device.prepare(where, deterministic=values["deterministic"])
@@ -39,10 +40,9 @@ def run(overrides: Sequence[str]) -> None:
     started = time.perf_counter()
     evaluation, predictions = evaluate(parts.place(network, where, values))
     seconds = time.perf_counter() - started
-    folder = Path(values["output_dir"]).expanduser() / "eval" / name
     _write(folder, split, predictions, _competition(content) if dataset["devkit"] else None)
     results = {
-        "name": name,
+        "name": folder.name,
         "command": "eval",
         "checkpoint": str(path),
         "metric": evaluation.name,
@@ -56,7 +56,7 @@ def run(overrides: Sequence[str]) -> None:
         "hardware": device.describe(where, values["precision"]),
     }
     write_json(folder / "results.json", results)
-    console.print(tables(evaluation.report))
+    console.print(tables(evaluation.report), width=max(console.width, WIDTH), crop=False)
     score = "undefined" if evaluation.score is None else f"{evaluation.score:.2f}"
     logger.info("%s of %s on %s: %s; written to %s", evaluation.name, path.name, split.name, score, folder)
 
@@ -137,8 +137,7 @@ def _write(folder: Path, split: Split, predictions: Predictions, competition: st
         targets=predictions.labels,
         classes=list(split.classes),
     )
-    with replacing(folder / "predictions.npz") as temporary:
-        temporary.write_bytes(buffer.getbuffer())
-    for column, label in enumerate(split.classes if competition else ()):
+    write_bytes(folder / "predictions.npz", buffer)
+    for column, label in enumerate(file_names(split.classes) if competition else ()):
         lines = devkit_lines(ids, predictions.logits[:, column])
-        write_text(folder / "devkit" / f"{competition}_cls_{split.name}_{label}.txt", lines)
+        write_text(folder / "devkit" / f"{competition}_cls_{plain(split.name)}_{label}.txt", lines)

@@ -64,6 +64,7 @@ def unpack(path: Path) -> dict[str, Any]:
     wrong = [name for name, kind in wanted.items() if not isinstance(content.get(name), kind)]
     wrong += [name for name in ("network", "dataset") if name not in wrong and not _is_choice(content[name])]
     wrong += [f"config.{name}" for name in AS_TRAINED if "config" not in wrong and name not in content["config"]]
+    wrong += ["dataset name"] if not wrong and not isinstance(content["dataset"]["values"].get("name"), str) else []
     if wrong:
         raise InputError(f"{path} is damaged: {', '.join(wrong)} missing or of the wrong kind")
     return content
@@ -98,7 +99,7 @@ def check_weights(path: Path, network: nn.Module, weights: Mapping[str, torch.Te
     """Fill `network` completely. Raises InputError naming the first tensors that do not fit."""
     own = network.state_dict()
     strange = sorted(weights.keys() ^ own.keys())
-    strange += [n for n in own if n in weights and own[n].shape != weights[n].shape]
+    strange += [n for n in own if n in weights and getattr(weights[n], "shape", None) != own[n].shape]
     if strange:
         raise InputError(
             f"{path}: the weights are not those of its network; first mismatches: {', '.join(strange[:5])}"

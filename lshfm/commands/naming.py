@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ def join(stem: str, others: Mapping[str, Any]) -> str:
     short = [key.rpartition(".")[2] for key in others]
     names = [key if short.count(last) > 1 else last for key, last in zip(others, short, strict=True)]
     parts = [f"{name}-{_shown(value)}" for name, value in zip(names, others.values(), strict=True)]
-    name = _plain("_".join([stem, *parts]))
+    name = plain("_".join([stem, *parts]))
     if len(name) <= LONGEST:
         return name
     return f"{name[: LONGEST - 9]}_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
@@ -53,7 +53,14 @@ def checked_name(name: str) -> str:
     return name
 
 
-def _plain(text: str) -> str:
+def file_names(labels: Sequence[str]) -> list[str]:
+    """Labels as parts of file names: plain, and still different from each other."""
+    names = [plain(label) for label in labels]
+    return [f"{n}-{i}" if names.count(n) > 1 else n for i, n in enumerate(names)]
+
+
+def plain(text: str) -> str:
+    """The text with everything but letters, digits and ._- replaced: nothing in it leads to another folder."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text)
 
 

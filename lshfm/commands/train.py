@@ -15,7 +15,9 @@ from lshfm.commands.training import Training
 from lshfm.config.build import build
 from lshfm.config.compose import Job, changes_results, compose, flatten
 from lshfm.console import logger
+from lshfm.datasets.loader import holdout
 from lshfm.datasets.split import Split
+from lshfm.engine.files import require_writable
 from lshfm.engine.run import RunFolder, Status
 from lshfm.engine.state import State, make_optimizer
 from lshfm.errors import InputError
@@ -33,8 +35,13 @@ def run(overrides: Sequence[str]) -> None:
     name = train_name(job)
     folder = RunFolder(Path(values["output_dir"]).expanduser() / "train" / name)
     checkpoint = Path(values["checkpoint_dir"]).expanduser() / f"{name}.ckpt"
+    require_writable(folder.path, "output_dir")
+    require_writable(checkpoint.parent, "checkpoint_dir")
     identity = _identity(job, train, test)
     status = folder.examine(identity, overwrite=values["overwrite"])
+    if status is Status.FINISHED and not checkpoint.exists():
+        folder.results.unlink()  # the checkpoint was taken away: finish once more, from last.ckpt
+        status = Status.UNFINISHED
     if status is Status.FINISHED:
         _say_finished(folder, checkpoint)
         return
@@ -55,6 +62,8 @@ def _check(values: dict[str, Any], num_images: int) -> None:
         raise InputError(f"accumulate={values['accumulate']} must divide batch_size={batch}")
     if batch > num_images:
         raise InputError(f"batch_size={batch} is more than the {num_images} images of {dataset['train_split']}")
+    parts.make_view(dataset, values["augment"], channels_last=values["channels_last"])
+    holdout(num_images, dataset["holdout"])
     if 0 < cosine < values["epochs"]:
         raise InputError(f"schedule.cosine_epochs={cosine:g} must be 0 or at least epochs={values['epochs']}")
     if values["select"] == "best" and not dataset["holdout"] and not values["allow_test"]:
@@ -77,7 +86,10 @@ def _identity(job: Job, train: Split, test: Split) -> dict[str, Any]:
 
 
 def _say_finished(folder: RunFolder, checkpoint: Path) -> None:
-    results = json.loads(folder.results.read_text())
+    try:
+        results = json.loads(folder.results.read_text())
+    except ValueError as error:
+        raise InputError(f"{folder.results} is damaged: delete it, and the same command writes it anew") from error
     score = "undefined" if results["score"] is None else f"{results['score']:.2f}"
     logger.info(
         "%s is finished: %s %s; its checkpoint is %s. Nothing to do; overwrite=true trains it again.",

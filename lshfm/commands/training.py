@@ -17,7 +17,7 @@ from lshfm.engine.loop import fit
 from lshfm.engine.run import RunFolder
 from lshfm.engine.schedule import learning_rate
 from lshfm.engine.state import Evaluation, State
-from lshfm.errors import RunFailed
+from lshfm.errors import InputError, RunFailed
 from lshfm.models.files import read_checkpoint
 
 
@@ -61,7 +61,13 @@ class Training:
 
     def _resume(self) -> None:
         if self.folder.last.is_file():
-            self.state.load_state_dict(read_checkpoint(self.folder.last)["state"])
+            try:
+                self.state.load_state_dict(read_checkpoint(self.folder.last)["state"])
+            except (InputError, KeyError, ValueError, RuntimeError) as error:
+                raise InputError(
+                    f"{self.folder.last} is damaged, so the run cannot go on: {error}\n"
+                    f"Delete {self.folder.path} to start anew; its best.ckpt may still be evaluated."
+                ) from error
             logger.info("continuing after epoch %d of %d", self.state.epoch, self.values["epochs"])
 
     def _fit(self) -> None:

@@ -1,12 +1,13 @@
 """From overrides to a Job: composed by Hydra, resolved, checked, and compared with what its options give alone."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue
@@ -49,6 +50,11 @@ def peek(command: str, overrides: Sequence[str], dotted: str) -> Any:
     if value is None:
         raise InputError(f"not given: {dotted}. Add {dotted}=...")
     return value
+
+
+def hydra_ready() -> AbstractContextManager[None]:
+    """`conf_folder`, unless a running command's Hydra is there already."""
+    return nullcontext() if GlobalHydra.instance().is_initialized() else conf_folder()
 
 
 @contextmanager

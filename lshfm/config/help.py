@@ -9,7 +9,7 @@ import hydra
 from omegaconf import OmegaConf
 
 from lshfm.config import schema
-from lshfm.config.compose import conf_folder, flatten
+from lshfm.config.compose import flatten, hydra_ready
 from lshfm.config.launch import groups, options
 
 EXAMPLES = {
@@ -28,7 +28,7 @@ EXAMPLES = {
 
 def command_help(command: str, overrides: Sequence[str]) -> str:
     """The page of one command, with the values that `overrides` lead to."""
-    with conf_folder():
+    with hydra_ready():
         config = hydra.compose(command, list(overrides))
     values = flatten(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
     lines = [f"usage: lshfm {command} [GROUP=OPTION] [KEY=VALUE] ...", "", "examples:"]

@@ -1,9 +1,9 @@
 """Running a command under Hydra, and saying in plain words what Hydra finds wrong."""
 
+import logging
 import re
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 
 import hydra
 import yaml
@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lshfm.config import CONF_DIR
 from lshfm.config.check import nearest
-from lshfm.config.compose import conf_folder, flatten
+from lshfm.config.compose import flatten, hydra_ready
 from lshfm.errors import InputError
 
 
@@ -35,6 +35,7 @@ def launch(command: str, task: Callable[[list[str]], None]) -> None:
         except Exception as error:  # noqa: BLE001 - raised again below
             errors.append(error)
 
+    logging.getLogger("hydra").setLevel(logging.CRITICAL)  # what it logs, it also raises
     main = hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name=command)(job)
     try:
         main()
@@ -92,6 +93,10 @@ def explain(command: str, error: Exception) -> InputError:
         return InputError(f"{'=, '.join(groups(command))}= each take an option's name; one is given something else")
     if isinstance(error, OverrideParseException):
         return InputError(f"cannot read {error.override!r}: an argument is GROUP=OPTION or KEY=VALUE")
+    if "Ambiguous value" in text:
+        return InputError(f"several values for one key make a sweep, which takes -m: {text.splitlines()[0]}")
+    if isinstance(error, yaml.YAMLError):
+        return InputError(f"a YAML file cannot be read: {' '.join(text.split())}")
     lines = [line for line in text.splitlines() if line and "object_type" not in line and "full_key" not in line]
     return InputError(lines[0] if lines else type(error).__name__)
 
@@ -99,6 +104,6 @@ def explain(command: str, error: Exception) -> InputError:
 def _all_keys(command: str, words: Sequence[str]) -> list[str]:
     """Groups and keys of a command, with the options that `words` choose."""
     chosen = [word for word in words if word.partition("=")[0] in groups(command)]
-    with nullcontext() if GlobalHydra.instance().is_initialized() else conf_folder():
+    with hydra_ready():
         config = hydra.compose(command, chosen)
     return groups(command) + list(flatten(OmegaConf.to_container(config)))  # type: ignore[arg-type]

@@ -1,6 +1,7 @@
 """Checks that every reader makes of the names and files a user gave, and the words for what is wrong."""
 
 import re
+import stat
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
@@ -8,6 +9,8 @@ from pathlib import Path
 from lshfm.errors import InputError
 
 _PLAIN_NAME = re.compile(r"\w[\w.-]*")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def require_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
@@ -20,6 +23,19 @@ def require_plain(what: str, name: str) -> None:
     """InputError unless `name` is a single name that can't lead out of the folder it is looked up in."""
     if not _PLAIN_NAME.fullmatch(name):
         raise InputError(f"{what} {name!r} is not a plain name (letters, digits, '.', '_' and '-')")
+
+
+def require_encodable(what: str, text: str) -> None:
+    """InputError if `text` holds a lone surrogate: JSON can spell it, but it can't be written to any file."""
+    if _SURROGATE.search(text):
+        raise InputError(f"{what} {text!r} holds half a character (a lone surrogate), which is no Unicode text")
+
+
+def require_class_name(what: str, name: str) -> None:
+    """InputError if `name` can't stand in a table or a file's name: control characters, line breaks, surrogates."""
+    require_encodable(what, name)
+    if _CONTROL.search(name):
+        raise InputError(f"{what} {name!r} holds a control character or a line break")
 
 
 def require_unique(what: str, names: Iterable[str]) -> None:
@@ -55,12 +71,26 @@ def contents(folder: Path) -> str:
     return f"{folder} holds {first_five(names) or 'nothing'}"
 
 
-def read_text(path: Path) -> str:
-    """A UTF-8 file, with or without a byte order mark. InputError if it can't be read or isn't text."""
+def find_root(root: str | Path) -> Path:
+    """The folder that `dataset.root` names, absolute. InputError if nothing is given."""
+    if not str(root).strip():
+        raise InputError("dataset.root is empty: give the data set's folder, dataset.root=. for the current one")
+    return Path(root).expanduser().absolute()
+
+
+def read_bytes(path: Path) -> bytes:
+    """What a regular file holds; others, such as a FIFO, could block. InputError if it can't be read."""
     try:
-        data = path.read_bytes()
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise InputError(f"{path} is not a regular file")
+        return path.read_bytes()
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def read_text(path: Path) -> str:
+    """A UTF-8 file, with or without a byte order mark. InputError if it can't be read or isn't text."""
+    data = read_bytes(path)
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

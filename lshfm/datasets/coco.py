@@ -9,7 +9,16 @@ from typing import Any
 import numpy as np
 from pycocotools.coco import COCO as Index
 
-from lshfm.datasets.checks import contents, read_text, require_choice, require_plain, require_unique
+from lshfm.datasets.checks import (
+    contents,
+    find_root,
+    read_text,
+    require_choice,
+    require_class_name,
+    require_encodable,
+    require_plain,
+    require_unique,
+)
 from lshfm.datasets.images import FileImages
 from lshfm.datasets.split import Labels, Split
 from lshfm.errors import InputError
@@ -36,7 +45,7 @@ class COCO:
         keep: str = "annotated",
     ) -> None:
         require_choice("dataset.keep", keep, ("annotated", "all"))
-        self.root = Path(root).expanduser()
+        self.root = find_root(root)
         self.annotations = annotations
         self.images = images
         self.keep = keep
@@ -99,9 +108,12 @@ def _read(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is not in COCO's format: expected an object with {', '.join(_FIELDS)}")
     for key, fields in _FIELDS.items():
         _check_entries(path, key, data.get(key), fields)
+    for i, entry in enumerate(data["categories"]):
+        require_class_name(f"{path}: categories[{i}]: name", entry["name"])
     require_unique(f"{path}: category name", (entry["name"] for entry in data["categories"]))
     _check_references(path, data)
-    for entry in data["images"]:
+    for i, entry in enumerate(data["images"]):
+        require_encodable(f"{path}: images[{i}]: file_name", entry["file_name"])
         _check_file_name(path, entry)
     return data
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import stat
 import struct
 import warnings
 import zlib
@@ -58,14 +59,16 @@ class FileImages:
         return _digest([_size_and_time(path)[0] for path in self.paths])
 
     def _decode(self, index: int) -> Image.Image:
-        where = self.where(index)
+        where, path = self.where(index), self.paths[index]
         try:
-            with warnings.catch_warnings(action="ignore"), Image.open(self.paths[index]) as image:
+            if not stat.S_ISREG(path.stat().st_mode):  # opening a FIFO would wait for a writer
+                raise BrokenImage(where, "is not a regular file")
+            with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
                 if image.format == "EPS":  # Pillow would run Ghostscript on it
                     raise BrokenImage(where, "is PostScript, a program that is not run")
                 return image.convert("RGB")
         except UnidentifiedImageError as error:
-            empty = _size_and_time(self.paths[index])[0] == 0
+            empty = _size_and_time(path)[0] == 0
             raise BrokenImage(where, "is empty" if empty else "is not an image that Pillow reads") from error
         except OSError as error:
             raise BrokenImage(where, f"cannot be read: {error.strerror or error}") from error
@@ -74,14 +77,14 @@ class FileImages:
 
 
 def find_missing(split: Split) -> list[int]:
-    """Indices of pictures whose file is missing or empty; looks at sizes only, so it is quick."""
+    """Indices of pictures whose file is missing, empty or not a regular one; opens none, so it is quick."""
     if not isinstance(split.images, FileImages):
         return []
     return [i for i, path in enumerate(split.images.paths) if _size_and_time(path)[0] <= 0]
 
 
 def refuse_missing(split: Split) -> None:
-    """InputError naming the pictures whose file is missing or empty, if there are any."""
+    """InputError naming the pictures that `find_missing` finds, if there are any."""
     if missing := find_missing(split):
         raise InputError(
             f"{len(missing)} of {len(split)} images of split '{split.name}' are missing or empty: "
@@ -91,12 +94,12 @@ def refuse_missing(split: Split) -> None:
 
 
 def _size_and_time(path: Path) -> tuple[int, int]:
-    """Byte size and time of change in ns; (-1, 0) for what isn't there."""
+    """Byte size and time of change in ns; (-1, 0) for what isn't there or is no regular file."""
     try:
-        stat = path.stat()
+        status = path.stat()
     except (OSError, ValueError):  # ValueError: a name that no file can have
         return -1, 0
-    return stat.st_size, stat.st_mtime_ns
+    return (status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else (-1, 0)
 
 
 def _digest(values: Sequence[object]) -> str:

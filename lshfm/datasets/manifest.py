@@ -9,7 +9,17 @@ from pathlib import Path
 
 import numpy as np
 
-from lshfm.datasets.checks import contents, first_five, nearest, read_text, require_plain, require_unique
+from lshfm.datasets.checks import (
+    contents,
+    find_root,
+    first_five,
+    nearest,
+    read_text,
+    require_class_name,
+    require_encodable,
+    require_plain,
+    require_unique,
+)
 from lshfm.datasets.images import FileImages
 from lshfm.datasets.split import Labels, Split, settle_unlabelled
 from lshfm.errors import InputError
@@ -45,7 +55,7 @@ class Manifest:
     ) -> None:
         if isinstance(classes, str):
             raise InputError(f"dataset.classes={classes} must be a list: dataset.classes=[{classes}]")
-        self.root = Path(root).expanduser()
+        self.root = find_root(root)
         self.classes = classes
         self.classes_from = classes_from
         self.unlabelled = unlabelled
@@ -63,7 +73,7 @@ class Manifest:
         file = self.root / "classes.txt"
         if self.classes is not None:
             origin, classes = "dataset.classes", tuple(self.classes)
-        elif file.is_file():
+        elif file.exists():
             origin, classes = str(file), tuple(filter(None, map(str.strip, read_text(file).splitlines())))
         else:
             origin = f"split '{self.classes_from}'"
@@ -71,6 +81,8 @@ class Manifest:
             classes = tuple(sorted({name for entry in entries for name in entry.labels + entry.difficult}))
         if not classes:
             raise InputError(f"{origin} names no class")
+        for name in classes:
+            require_class_name(f"{origin}: class", name)
         require_unique(f"{origin}: class", classes)
         return classes
 
@@ -175,6 +187,10 @@ def _check_fields(at: str, fields: list[str]) -> None:
 
 
 def _entry(at: str, path: str, id: str, labels: tuple[str, ...], difficult: tuple[str, ...]) -> Entry:
+    require_encodable(f"{at}: path", path)
+    require_encodable(f"{at}: id", id)
+    for name in labels + difficult:
+        require_class_name(f"{at}: label", name)
     if not path.strip():
         raise InputError(f"{at}: the path is empty")
     if ".." in Path(path).parts and not Path(path).is_absolute():

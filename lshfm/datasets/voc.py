@@ -5,7 +5,16 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from lshfm.datasets.checks import contents, first_five, nearest, read_text, require_plain, require_unique
+from lshfm.datasets.checks import (
+    contents,
+    find_root,
+    first_five,
+    nearest,
+    read_bytes,
+    read_text,
+    require_plain,
+    require_unique,
+)
 from lshfm.datasets.images import FileImages
 from lshfm.datasets.split import Labels, Split, settle_unlabelled
 from lshfm.errors import InputError
@@ -24,7 +33,9 @@ class VOC:
     """
 
     def __init__(self, root: str | Path, year: int = 2007, unlabelled: str = "error") -> None:
-        self.root = Path(root).expanduser()
+        if isinstance(year, bool) or not isinstance(year, int):
+            raise InputError(f"dataset.year={year} must be a whole number")
+        self.root = find_root(root)
         self.year = year
         self.unlabelled = unlabelled
 
@@ -98,10 +109,9 @@ class _NoDoctype(ElementTree.TreeBuilder):
 
 
 def _parse(path: Path) -> ElementTree.Element:
+    data = read_bytes(path)
     try:
-        return ElementTree.parse(path, ElementTree.XMLParser(target=_NoDoctype())).getroot()
-    except OSError as error:
-        raise InputError(f"Annotation {path} cannot be read: {error.strerror}") from error
+        return ElementTree.fromstring(data, ElementTree.XMLParser(target=_NoDoctype()))
     except ElementTree.ParseError as error:
         raise InputError(f"Annotation {path} is broken XML: {error}") from error
     except (InputError, LookupError, ValueError) as error:  # the last two: encodings that expat doesn't know

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from lshfm.errors import RunFailed
+from lshfm.errors import InputError, RunFailed
 
 TEMPORARY = ".{}.tmp"
 
@@ -26,17 +26,39 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(TEMPORARY.format(path.name))
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            kept = "the file before it is intact" if path.exists() else "nothing was written"
-            raise RunFailed(f"the disk is full: cannot write {path} ({kept}); make room and start again") from error
-        raise
+        with _full_disk_explained(path):
+            yield temporary
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _full_disk_explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            raise
+        kept = "the file before it is intact" if path.exists() else "nothing was written there"
+        raise RunFailed(f"the disk is full: cannot write {path} ({kept}); make room and start again") from error
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add a line to a text file. Raises RunFailed when the disk is full."""
+    with _full_disk_explained(path), path.open("a", encoding="utf-8") as file:
+        file.write(line + "\n")
+
+
+def require_writable(folder: Path, key: str) -> None:
+    """Raise InputError naming `key` if `folder` cannot be made or written in; makes nothing."""
+    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise InputError(f"{key}: {there} is a file, so {folder} cannot be a folder; choose another {key}=DIR")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(f"{key}: {there} cannot be written to (rights, or a read-only disk); choose another {key}=DIR")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -55,8 +77,13 @@ def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
     assert_plain(content)
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    with replacing(path) as temporary:
-        temporary.write_bytes(buffer.getbuffer())
+    write_bytes(path, buffer)
+
+
+def write_bytes(path: Path, buffer: io.BytesIO) -> None:
+    """Write a whole binary file at once."""
+    with replacing(path) as temporary, buffer.getbuffer() as content:
+        temporary.write_bytes(content)
 
 
 def assert_plain(value: Any, where: str = "checkpoint") -> None:

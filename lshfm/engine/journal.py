@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from lshfm.console import Bar, logger
-from lshfm.engine.files import write_text
+from lshfm.engine.files import append_line, write_text
 from lshfm.engine.state import Evaluation, State
 from lshfm.errors import RunFailed
 
@@ -98,8 +98,7 @@ class Journal:
         return f"{losses}{rate}  {self._images_per_second:.0f} images/s"
 
     def _write(self, entry: dict[str, Any], **more: Any) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry | more, allow_nan=False) + "\n")
+        append_line(self.path, json.dumps(entry | more, allow_nan=False))
 
     def _refuse_non_finite(self, losses: torch.Tensor, names: list[str]) -> None:
         bad = ~torch.isfinite(losses)

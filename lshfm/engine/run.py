@@ -43,14 +43,16 @@ class RunFolder:
             raise InputError(
                 f"{self.path} exists and is not a run of lshfm: choose another name=NAME or output_dir=DIR"
             )
-        there = json.loads(self._identity.read_text())
+        finished = self.results.is_file()
+        if not finished and not self.last.is_file():
+            return Status.NEW  # no epoch was done: nothing would be lost
+        there = self._read_identity()
         here = json.loads(json.dumps(identity))  # as it would be read back
         differing = sorted(key for key in there.keys() | here.keys() if there.get(key) != here.get(key))
-        finished = self.results.is_file()
         if overwrite and (finished or differing):
             return Status.NEW
         if differing:
-            rows = "\n".join(f"  {key}: {there.get(key)} there, {here.get(key)} now" for key in differing)
+            rows = "\n".join(f"  {_difference(key, there, here)}" for key in differing)
             raise InputError(
                 f"{self.path} holds a run with other settings:\n{rows}\n"
                 "Give this run a name=NAME of its own, or overwrite=true to replace the other."
@@ -80,6 +82,12 @@ class RunFolder:
             remove_left_overs(self.path)
             yield
 
+    def _read_identity(self) -> dict[str, Any]:
+        try:
+            return dict(json.loads(self._identity.read_text()))
+        except (ValueError, TypeError) as error:
+            raise InputError(f"{self._identity} is damaged: delete {self.path} to start that run anew") from error
+
     def _empty(self) -> None:
         self.results.unlink(missing_ok=True)  # first, so that a kill here leaves no finished run behind
         for path in sorted(self.path.iterdir(), key=lambda path: path == self._identity):  # last: it says whose folder
@@ -87,3 +95,9 @@ class RunFolder:
                 shutil.rmtree(path)
             elif path.name != ".lock":
                 path.unlink()
+
+
+def _difference(key: str, there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    if key.startswith("data."):
+        return f"{key}: the images or labels of the {key.removeprefix('data.')} split have changed"
+    return f"{key}: {there.get(key)} there, {here.get(key)} now"

@@ -1,5 +1,6 @@
 """Checkpoint files, read as data: nothing in one ever runs."""
 
+import errno
 import hashlib
 import re
 import warnings
@@ -36,6 +37,9 @@ def _load(path: Path) -> Any:
 
 
 def _fault(error: Exception) -> str:
+    # EINVAL: torch seeks to before the start of a file that is too short.
+    if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+        return f"cannot be read: {error.strerror}"
     code = re.search(r"GLOBAL ([\w.]+)", str(error))
     if code:
         return f"refused: it contains code or unknown objects ({code[1]}), not tensors and plain values alone"
@@ -52,8 +56,6 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: {'is a folder, not a checkpoint' if path.is_dir() else 'no such file'}")
     try:
         content = _load(path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
     except Exception as error:  # damaged files make the readers raise nearly anything
         raise InputError(f"{path}: {_fault(error)}") from error
     if not isinstance(content, dict):

@@ -6,6 +6,8 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.table import Table
 
+WIDTH = 80  # columns the tables need; a narrower terminal wraps them, no number is cut
+
 _DEFINITIONS = {
     "voc2010": "area under the monotone precision",
     "voc2007": "11 points",

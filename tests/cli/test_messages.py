@@ -116,3 +116,18 @@ def test_a_missing_root_is_asked_for(refuse: Refuse) -> None:
 def test_weights_are_a_choice_where_the_cache_has_none(refuse: Refuse, test_data: Path) -> None:
     message = refuse("train", "dataset=voc2007", f"dataset.root={test_data}")
     assert all(f"model.weights={choice}" in message for choice in ("imagenet", "PATH", "none"))
+
+
+def test_help_takes_settings_and_refuses_bad_ones(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "conf/model").mkdir(parents=True)
+    (tmp_path / "conf/model/mine.yaml").write_text("_target_: a.B\ndepth: 3\n")
+    assert "model.depth  [3]" in run("train", "--help", "--config-dir", "conf", "model=mine").stdout
+    assert "lr" in run("train", "--help", "dataset=voc2007", "dataset.root=~/a b(c)").stdout
+    assert "no such key" in run("train", "--help", "foo=1", code=2).stderr
+    assert "no such dataset" in run("train", "--help", "dataset=foo", code=2).stderr
+
+
+def test_a_folder_that_cannot_be_written_to_is_named_first(refuse: Refuse, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert "output_dir: " in refuse("train", "output_dir=file/x")
+    assert "checkpoint_dir: " in refuse("train", "checkpoint_dir=file")

@@ -179,3 +179,34 @@ def test_hostile_checkpoints_are_refused(run: Run, tmp_path: Path) -> None:
     ):
         assert text in run("eval", f"checkpoint={name}.ckpt", code=2).stderr
     assert not (tmp_path / "hacked").exists()
+
+
+def test_output_that_nobody_reads_does_not_stop_a_run(start: Start, tmp_path: Path) -> None:
+    process = start("train", *TINY, "name=a")
+    assert process.stdout
+    process.stdout.close()
+    assert process.wait(timeout=120) == 0
+    assert process.stderr
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    assert (tmp_path / "checkpoints/a.ckpt").exists()
+
+
+def test_a_checkpoint_taken_away_comes_back(run: Run, tmp_path: Path) -> None:
+    run("train", *TINY, "name=a")
+    before = weights(tmp_path, "a")
+    (tmp_path / "checkpoints/a.ckpt").unlink()
+    run("train", *TINY, "name=a")
+    assert all(torch.equal(before[name], tensor) for name, tensor in weights(tmp_path, "a").items())
+
+
+def test_class_names_do_not_lead_out_of_the_run_folder(run: Run, tmp_path: Path, test_data: Path) -> None:
+    image = next((test_data / "VOCdevkit/VOC2007/JPEGImages").iterdir())
+    lines = "\n".join(f'{{"path": "{image}", "labels": ["../../../../evil"], "id": "{i}"}}' for i in range(8))
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.jsonl").write_text(lines)
+    words = ["dataset=manifest", "dataset.root=.", "dataset.size=32", "model=resnet8", "epochs=1", "batch_size=4"]
+    run("train", *words, "name=a")
+    run("eval", "checkpoint=checkpoints/a.ckpt", "dataset.devkit=true", "name=e")
+    written = [path.relative_to(tmp_path).parts for path in tmp_path.rglob("*evil*")]
+    assert [parts[:3] for parts in written] == [("outputs", "eval", "e")]

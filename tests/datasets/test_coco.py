@@ -1,6 +1,7 @@
 """The COCO reader against counts taken straight from the JSON, and on damaged files."""
 
 import json
+import os
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,15 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
     assert "'../val' is not a plain name" in refused(tmp_path, "../val")
 
 
+def test_fifos_and_an_empty_root_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, example())
+    path.unlink()
+    os.mkfifo(path)
+    assert f"{path} is not there" in refused(tmp_path)
+    with pytest.raises(InputError, match=r"dataset\.root is empty"):
+        COCO("")
+
+
 def test_keep_is_one_of_two() -> None:
     with pytest.raises(InputError, match=r"dataset.keep=anotated .*did you mean 'annotated'"):
         COCO(".", keep="anotated")
@@ -130,6 +140,9 @@ def test_files_that_are_something_else(tmp_path: Path, text: str, message: str) 
         ("annotations", 2, {"category_id": 1}, "annotations[2] has the unknown category_id 1"),
         ("annotations", 2, {"category_id": 2.0}, "annotations[2] needs 'category_id' of type int"),
         ("categories", 1, {"id": 9}, "categories[1] repeats id 9"),
+        ("images", 1, {"file_name": "\ud800"}, r"images[1]: file_name '\ud800' holds half a character"),
+        ("categories", 1, {"name": "\ud800"}, r"categories[1]: name '\ud800' holds half a character"),
+        ("categories", 1, {"name": "a\nb"}, r"categories[1]: name 'a\nb' holds a control character"),
         ("categories", 1, {"name": "cat"}, "category name 'cat' is there twice"),
     ],
 )

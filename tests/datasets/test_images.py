@@ -87,6 +87,12 @@ def damage(tmp_path: Path, kind: str) -> Path:
     elif kind == "folder":
         path.unlink()
         path.mkdir()
+    elif kind == "fifo":
+        path.unlink()
+        os.mkfifo(path)
+    elif kind == "device":
+        path.unlink()
+        path.symlink_to("/dev/zero")
     elif kind == "text":
         path.write_text("<html>not found</html>")
     elif kind == "no pixels":
@@ -104,7 +110,9 @@ def damage(tmp_path: Path, kind: str) -> Path:
     ("kind", "why"),
     [
         ("missing", "cannot be read: No such file"),
-        ("folder", "cannot be read: Is a directory"),
+        ("folder", "is not a regular file"),
+        ("fifo", "is not a regular file"),
+        ("device", "is not a regular file"),
         ("empty", "is empty"),
         ("header", "cannot be read: Truncated File Read"),
         ("text", "is not an image that Pillow reads"),
@@ -131,6 +139,17 @@ def test_any_cut_of_a_file_is_an_image_or_broken(tmp_path: Path) -> None:
             path.write_bytes(data[:cut])
             with contextlib.suppress(BrokenImage):
                 assert FileImages((path,)).pixels(0, 8).shape == (8, 8, 3)
+
+
+def test_links_to_files_are_read_and_what_is_no_file_counts_as_missing(tmp_path: Path) -> None:
+    link, fifo = tmp_path / "link.png", tmp_path / "fifo.png"
+    link.symlink_to(photo(tmp_path / "a.png"))
+    os.mkfifo(fifo)
+    split = make_split([link, fifo, tmp_path])
+    assert split.images.pixels(0, 8).shape == (8, 8, 3)
+    assert find_missing(split) == [1, 2]
+    with pytest.raises(InputError, match=r"2 of 3 images .*fifo\.png"):
+        refuse_missing(split)
 
 
 def test_missing_files_are_found_by_their_size(tmp_path: Path) -> None:

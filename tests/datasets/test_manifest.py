@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,10 @@ def test_bad_classes(tmp_path: Path) -> None:
     assert "dataset.classes names no class" in refused(tmp_path, classes=[])
     assert "dataset.classes: class 'a' is there twice" in refused(tmp_path, classes=["a", "b", "a"])
     assert "dataset.classes=[cat]" in refused(tmp_path, classes="cat")
+    assert r"dataset.classes: class 'a\tb' holds a control character" in refused(tmp_path, classes=["a\tb"])
+    assert r"dataset.classes: class '\udcff' holds half" in refused(tmp_path, classes=["\udcff"])
+    write(tmp_path, classes_txt="a\0b\n")
+    assert r"classes.txt: class 'a\x00b' holds a control character" in refused(tmp_path)
     write(tmp_path, classes_txt="")
     assert "classes.txt names no class" in refused(tmp_path)
 
@@ -104,6 +109,24 @@ def test_labels_unknown_to_the_training_split_are_named(tmp_path: Path) -> None:
     assert f"{tmp_path / 'test.csv'}, line 3: unknown label 'hors' (did you mean 'horse'?)" in refused(tmp_path, "test")
     write(tmp_path, val_jsonl=lines({"path": "a", "labels": [], "difficult": ["horsee"]}))
     assert "val.jsonl, line 1: unknown label 'horsee' (did you mean 'horse'?)" in refused(tmp_path, "val")
+
+
+def test_fifos_are_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "train.csv")
+    assert "No split 'train'" in refused(tmp_path)
+    write(tmp_path, test_csv=CSV)
+    os.mkfifo(tmp_path / "classes.txt")
+    assert "classes.txt is not a regular file" in refused(tmp_path, "test")
+
+
+def test_an_empty_root_is_refused() -> None:
+    with pytest.raises(InputError, match=r"dataset\.root is empty: .*dataset\.root=\. for the current one"):
+        Manifest("")
+
+
+def test_a_relative_root_is_shown_in_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert f"dataset.root={tmp_path}: expected" in refused(Path())
 
 
 def test_splits_that_cannot_be_found(tmp_path: Path) -> None:
@@ -169,6 +192,12 @@ def test_bad_csv(tmp_path: Path, text: str | bytes, message: str) -> None:
         ('{"path": "", "labels": []}', "line 2: the path is empty"),
         ('{"path": "../a", "labels": []}', "line 2: '../a' leads out of the root"),
         ('{"path": "z", "labels": []}', "image id 'z' is there twice"),
+        ('{"path": "a\\ud800", "labels": []}', r"line 2: path 'a\ud800' holds half a character"),
+        ('{"path": "a", "id": "\\udfff", "labels": []}', r"line 2: id '\udfff' holds half a character"),
+        ('{"path": "a", "labels": ["\\ud800"]}', r"line 2: label '\ud800' holds half a character"),
+        ('{"path": "a", "labels": [], "difficult": ["\\ud800"]}', r"line 2: label '\ud800' holds half a character"),
+        ('{"path": "a", "labels": ["x\\ny"]}', r"line 2: label 'x\ny' holds a control character"),
+        ('{"path": "a", "labels": ["\\u2028"]}', r"line 2: label '\u2028' holds a control character"),
     ],
 )
 def test_bad_json_lines(tmp_path: Path, line: str, message: str) -> None:
@@ -201,7 +230,9 @@ def test_any_file_is_a_split_or_refused(tmp_path: Path, content: bytes, ending: 
         assert split.images.signature()
 
 
-NAME = st.text(st.characters(codec="utf-8", exclude_characters=";\0"), min_size=1, max_size=6).map(str.strip)
+NAME = st.text(
+    st.characters(codec="utf-8", exclude_categories=["Cc", "Zl", "Zp"], exclude_characters=";"), min_size=1, max_size=6
+).map(str.strip)
 ROWS = st.lists(st.lists(NAME.filter(bool), max_size=3), min_size=1, max_size=5).filter(any)
 
 

@@ -1,6 +1,8 @@
 """The VOC reader against the devkit's own label files, and on damaged copies of the layout."""
 
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -130,6 +132,24 @@ def test_bad_annotations_are_named(folder: Path, text: str, message: str) -> Non
     path.write_text(text)
     assert message in refused(folder)
     assert str(path) in refused(folder)
+
+
+def test_annotations_that_are_no_regular_files(folder: Path) -> None:
+    path = folder / "Annotations" / "b.xml"
+    path.unlink()
+    os.mkfifo(path)
+    assert f"{path} is not a regular file" in refused(folder)
+
+
+@pytest.mark.parametrize("year", ["abc", True, 2007.0])
+def test_the_year_is_a_whole_number(year: Any) -> None:
+    with pytest.raises(InputError, match=f"dataset.year={year} must be a whole number"):
+        VOC(".", year=year)
+
+
+def test_an_empty_root_is_refused() -> None:
+    with pytest.raises(InputError, match=r"dataset\.root is empty"):
+        VOC("")
 
 
 def test_images_without_objects(folder: Path) -> None:

@@ -104,6 +104,7 @@ def test_a_new_run_starts_with_an_empty_folder(folder: RunFolder, tmp_path: Path
     (folder.path / "link").symlink_to(precious)
     with folder.occupy(IDENTITY | {"lr": 0.2}, overwrite=True):
         assert sorted(path.name for path in folder.path.iterdir()) == [".lock", "identity.json"]
+        write_text(folder.last, "weights")
     assert folder.examine(IDENTITY | {"lr": 0.2}, overwrite=False) is Status.UNFINISHED
     assert (precious / "file").exists()
 
@@ -184,6 +185,6 @@ def test_a_killed_process_holds_nothing(folder: RunFolder) -> None:
             pass
         os.kill(other.pid, signal.SIGKILL)
         other.wait()
-    assert folder.examine({"lr": 0.1}, overwrite=False) is Status.UNFINISHED
+    assert folder.examine({"lr": 0.2}, overwrite=False) is Status.NEW  # no epoch was done: nothing is lost
     with folder.occupy({"lr": 0.1}, overwrite=False):
         pass

@@ -114,6 +114,14 @@ def test_files_that_are_no_checkpoints(tmp_path: Path, junk: bytes) -> None:
 
 
 @pytest.mark.parametrize("zipped", [True, False])
+def test_a_file_cut_after_5000_bytes_is_called_truncated(tmp_path: Path, zipped: bool) -> None:
+    whole = saved({"weight": torch.zeros(5000)}, _use_new_zipfile_serialization=zipped)
+    (tmp_path / "a.pth").write_bytes(whole[:5000])
+    with pytest.raises(InputError, match=r"a\.pth: not a checkpoint, or a truncated one"):
+        read_checkpoint(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
 @settings(max_examples=25, deadline=None)
 @given(data=st.data())
 def test_truncated_files(tmp_path_factory: pytest.TempPathFactory, zipped: bool, data: st.DataObject) -> None:
