@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: two workers' thread pools on two cores block each other
+
 
 @pytest.fixture(scope="session")
 def test_data() -> Path:
