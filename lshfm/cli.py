@@ -11,9 +11,8 @@ from types import FrameType
 from typing import Any
 
 from lshfm import __version__, console
-from lshfm.config.check import nearest
 from lshfm.config.launch import launch, parses, recipe_command
-from lshfm.errors import InputError, RunFailed
+from lshfm.errors import InputError, RunFailed, nearest
 
 COMMANDS = {
     "train": "train a classifier on labels: a teacher, or a student alone",
@@ -76,7 +75,7 @@ def _dispatch(argv: list[str]) -> int:
     command, rest = argv[0], argv[1:]
     if command not in COMMANDS:
         raise InputError(
-            f"no such command: {command}.{nearest(command, COMMANDS)} There are: {', '.join(COMMANDS)} (lshfm --help)"
+            f"no such command: {command}{nearest(command, COMMANDS)}. There are: {', '.join(COMMANDS)} (lshfm --help)"
         )
     asks_for_help = bool({"-h", "--help"} & set(rest))
     rest = [word for word in rest if word not in {"-h", "--help"}]

@@ -42,6 +42,11 @@ def set_up() -> None:
         logger.propagate = False
 
 
+def shown(score: float | None) -> str:
+    """A score in percent, or the word for one that is undefined."""
+    return "undefined" if score is None else f"{score:.2f}"
+
+
 @contextmanager
 def also_to(path: Path) -> Iterator[None]:
     """Append the log to a file while the block runs."""

@@ -1,4 +1,7 @@
-"""The errors a user is shown as one message, without a traceback."""
+"""The errors a user is shown as one message, without a traceback, and the hint they share."""
+
+import difflib
+from collections.abc import Iterable
 
 
 class InputError(Exception):
@@ -7,3 +10,10 @@ class InputError(Exception):
 
 class RunFailed(Exception):
     """The run itself failed, with input that was fine: NaN, a full disk (exit code 1)."""
+
+
+def nearest(name: object, known: Iterable[str]) -> str:
+    """` (did you mean 'x'?)` for the known name most like `name`, case aside, or nothing."""
+    folded = {word.lower(): word for word in known}
+    close = difflib.get_close_matches(str(name).lower(), folded, n=1, cutoff=0.5)
+    return f" (did you mean '{folded[close[0]]}'?)" if close else ""

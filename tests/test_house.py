@@ -17,7 +17,7 @@ MAY_USE = {  # room -> what of lshfm it may import besides itself
     **{leaf: {"errors"} for leaf in LEAVES},
     "objectives": {"models", "losses", "device", "errors"},
     "engine": {"console", "device", "errors"},
-    "report": {"metrics", "errors"},
+    "report": {"console", "metrics", "errors"},
     "config": {"errors"},
     "console": set(),
     "device": {"errors"},

@@ -13,7 +13,7 @@ from lshfm import device
 from lshfm.commands import finished, parts
 from lshfm.commands.naming import checked_name, file_names, join, plain
 from lshfm.config.compose import Job, changes_results, compose, flatten, peek
-from lshfm.console import console, logger
+from lshfm.console import console, logger, shown
 from lshfm.datasets.split import Split
 from lshfm.engine.evaluate import Predictions
 from lshfm.engine.files import require_writable, write_bytes, write_json, write_text
@@ -57,7 +57,7 @@ def run(overrides: Sequence[str]) -> None:
     }
     write_json(folder / "results.json", results)
     console.print(tables(evaluation.report), width=max(console.width, WIDTH), crop=False)
-    score = "undefined" if evaluation.score is None else f"{evaluation.score:.2f}"
+    score = shown(evaluation.score)
     logger.info("%s of %s on %s: %s; written to %s", evaluation.name, path.name, split.name, score, folder)
 
 

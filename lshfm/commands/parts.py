@@ -47,7 +47,8 @@ def open_pixels(split: Split, dataset: Values, workers: int | None) -> tuple[Pix
         refuse_missing(split)
     workers = len(os.sched_getaffinity(0)) if workers is None else workers
     folder, size = Path(dataset["cache_dir"]).expanduser(), dataset["size"]
-    name = f"{dataset['name']}_{split.name}".replace("/", "-")
+    # The count keeps apart what one folder can give: COCO's annotated images and all, with a store each.
+    name = f"{dataset['name']}_{split.name}_{len(split)}".replace("/", "-")
     there = find_store(split.images, size, folder, name=name) if dataset["cache"] != "off" else None
     use_store, sentence = choose_cache(dataset["cache"], 0 if there else store_bytes(len(split), size), folder)
     logger.info("%s: %s", split.name, f"Pixels come from the store {there.path}." if there else sentence)

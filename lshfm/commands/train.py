@@ -14,7 +14,7 @@ from lshfm.commands.naming import network_name, train_name
 from lshfm.commands.training import Training
 from lshfm.config.build import build
 from lshfm.config.compose import Job, changes_results, compose, flatten
-from lshfm.console import logger
+from lshfm.console import logger, shown
 from lshfm.datasets.loader import holdout
 from lshfm.datasets.split import Split
 from lshfm.engine.files import require_writable
@@ -90,10 +90,9 @@ def _say_finished(folder: RunFolder, checkpoint: Path) -> None:
         results = json.loads(folder.results.read_text())
     except ValueError as error:
         raise InputError(f"{folder.results} is damaged: delete it, and the same command writes it anew") from error
-    score = "undefined" if results["score"] is None else f"{results['score']:.2f}"
     logger.info(
         "%s is finished: %s %s; its checkpoint is %s. Nothing to do; overwrite=true trains it again.",
-        folder.path, results["metric"], score, checkpoint,
+        folder.path, results["metric"], shown(results["score"]), checkpoint,
     )  # fmt: skip
 
 

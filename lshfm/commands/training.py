@@ -10,7 +10,7 @@ import torch
 from lshfm import console
 from lshfm.commands import finished, parts
 from lshfm.config.compose import Job, to_yaml
-from lshfm.console import logger
+from lshfm.console import logger, shown
 from lshfm.engine.files import write_checkpoint, write_json, write_text
 from lshfm.engine.journal import Journal
 from lshfm.engine.loop import fit
@@ -143,7 +143,7 @@ class Training:
             "hardware": self.hardware,
         }
         write_json(self.folder.results, results)
-        logger.info("finished: %s %s on %s; %s", metric, _number(report["mAP"]), results["split"], self.checkpoint)
+        logger.info("finished: %s %s on %s; %s", metric, shown(report["mAP"]), results["split"], self.checkpoint)
 
     def _selected(self) -> dict[str, Any]:
         if self.values["select"] == "last":
@@ -151,7 +151,3 @@ class Training:
         if not self.folder.best.is_file():
             raise RunFailed("select=best found no epoch with a defined mAP: does the validation part show any class?")
         return read_checkpoint(self.folder.best)
-
-
-def _number(score: float | None) -> str:
-    return "undefined" if score is None else f"{score:.2f}"

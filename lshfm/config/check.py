@@ -1,23 +1,16 @@
 """Types and ranges of plain values, by the dataclasses in schema.py."""
 
-import difflib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, get_origin, get_type_hints
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lshfm.errors import InputError
+from lshfm.errors import InputError, nearest
 
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """' Did you mean X?' for the known word closest to `word`, or nothing."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f" Did you mean {close[0]}?" if close else ""
 
 
 def check(values: dict[str, Any], keys: type, prefix: str = "", *, strangers: bool = False) -> None:
@@ -29,7 +22,7 @@ def check(values: dict[str, Any], keys: type, prefix: str = "", *, strangers: bo
     known = {f.name: f for f in fields(keys)}
     for name in values:
         if name not in known and not strangers:
-            raise InputError(f"{prefix}{name}: no such key.{nearest(name, known)}")
+            raise InputError(f"{prefix}{name}: no such key{nearest(name, known)}")
     typed = OmegaConf.structured(keys)
     for name, hint in get_type_hints(keys).items():
         dotted = f"{prefix}{name}"
@@ -71,8 +64,8 @@ def _switch(value: object) -> object:
 def _check_range(name: str, value: Any, limits: Mapping[str, Any]) -> None:
     for item in value if isinstance(value, list) else [value]:
         if limits["choices"] and item is not None and item not in limits["choices"]:
-            near = nearest(str(item), limits["choices"])
-            raise InputError(f"{name}={item}: must be one of {', '.join(limits['choices'])}.{near}")
+            near = nearest(item, limits["choices"])
+            raise InputError(f"{name}={item}: must be one of {', '.join(limits['choices'])}{near}")
         if not isinstance(item, int | float) or isinstance(item, bool):
             continue
         low, above, high, below = (limits[k] for k in ("low", "above", "high", "below"))

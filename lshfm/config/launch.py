@@ -15,9 +15,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lshfm.config import CONF_DIR
-from lshfm.config.check import nearest
 from lshfm.config.compose import flatten, hydra_ready
-from lshfm.errors import InputError
+from lshfm.errors import InputError, nearest
 
 
 def launch(command: str, task: Callable[[list[str]], None]) -> None:
@@ -84,11 +83,11 @@ def explain(command: str, error: Exception) -> InputError:
     if match := re.search(r"Could not find '([\w@]+)/([^']*)'", text):
         group, option = match.groups()
         known = options(group)
-        return InputError(f"{group}={option}: no such {group}.{nearest(option, known)} There are: {', '.join(known)}")
+        return InputError(f"{group}={option}: no such {group}{nearest(option, known)}. There are: {', '.join(known)}")
     if match := re.search(r"Could not override '([^']+)'|Error merging override \+*([\w.@/]+)=", text):
         name = match.group(1) or match.group(2)
         known = _all_keys(command, sys.argv[1:])
-        return InputError(f"{name}: no such key or group.{nearest(name, known)} See lshfm {command} --help")
+        return InputError(f"{name}: no such key or group{nearest(name, known)}. See lshfm {command} --help")
     if "Config group override" in text:
         return InputError(f"{'=, '.join(groups(command))}= each take an option's name; one is given something else")
     if isinstance(error, OverrideParseException):

@@ -3,10 +3,9 @@
 import re
 import stat
 from collections.abc import Iterable
-from difflib import get_close_matches
 from pathlib import Path
 
-from lshfm.errors import InputError
+from lshfm.errors import InputError, nearest
 
 _PLAIN_NAME = re.compile(r"\w[\w.-]*")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
@@ -16,7 +15,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 def require_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
     """InputError unless `value`, given for configuration key `key`, is one of the choices."""
     if value not in choices:
-        raise InputError(f"{key}={value} is not one of {', '.join(choices)}{nearest(str(value), choices)}")
+        raise InputError(f"{key}={value} is not one of {', '.join(choices)}{nearest(value, choices)}")
 
 
 def require_plain(what: str, name: str) -> None:
@@ -52,12 +51,6 @@ def first_five(names: Iterable[str]) -> str:
     listed = list(names)
     more = f" and {len(listed) - 5} more" if len(listed) > 5 else ""
     return ", ".join(listed[:5]) + more
-
-
-def nearest(name: str, choices: Iterable[str]) -> str:
-    """` (did you mean 'x'?)` for the choice most like `name`, or nothing where none is like it."""
-    like = get_close_matches(name, list(choices), n=1)
-    return f" (did you mean '{like[0]}'?)" if like else ""
 
 
 def contents(folder: Path) -> str:

@@ -13,7 +13,6 @@ from lshfm.datasets.checks import (
     contents,
     find_root,
     first_five,
-    nearest,
     read_text,
     require_class_name,
     require_encodable,
@@ -22,7 +21,7 @@ from lshfm.datasets.checks import (
 )
 from lshfm.datasets.images import FileImages
 from lshfm.datasets.split import Labels, Split, settle_unlabelled
-from lshfm.errors import InputError
+from lshfm.errors import InputError, nearest
 
 _REQUIRED = ("path", "labels")
 _OPTIONAL = ("difficult", "id")

@@ -126,6 +126,7 @@ class Scene:
         return labels
 
     def draw(self) -> Image.Image:
+        """The picture, RGB, `_SIDE` pixels square. Call it once: it goes on with the scene's random numbers."""
         noise = Image.frombytes("RGB", (_SIDE, _SIDE), self._random.randbytes(3 * _SIDE * _SIDE))
         image = Image.blend(Image.new("RGB", noise.size, self._grey()), noise, 0.1)
         brush = ImageDraw.Draw(image)

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from lshfm.console import Bar, logger
+from lshfm.console import Bar, logger, shown
 from lshfm.engine.files import append_line, write_text
 from lshfm.engine.state import Evaluation, State
 from lshfm.errors import RunFailed
@@ -82,8 +82,8 @@ class Journal:
     def epoch(self, state: State, evaluation: Evaluation) -> None:
         """Say how an epoch ended."""
         best = state.best
-        self._score = f"  {evaluation.name} {_number(evaluation.score)}"
-        best_so_far = f" (best {_number(best['score'])}, epoch {best['epoch']})" if best else ""
+        self._score = f"  {evaluation.name} {shown(evaluation.score)}"
+        best_so_far = f" (best {shown(best['score'])}, epoch {best['epoch']})" if best else ""
         logger.info("epoch %d/%d  %s%s%s", state.epoch, self.epochs, self._line(), self._score, best_so_far)
         self._score += best_so_far.partition(",")[0] + ")" * bool(best_so_far)
         self._write({"epoch": state.epoch, "metric": evaluation.name, "score": evaluation.score})
@@ -119,7 +119,3 @@ def _epoch_of(line: str) -> float:
         return float(json.loads(line)["epoch"])
     except (ValueError, KeyError, TypeError):  # the last line of a killed run may be half a line
         return float("inf")
-
-
-def _number(score: float | None) -> str:
-    return "undefined" if score is None else f"{score:.2f}"

@@ -1,13 +1,12 @@
 """All numbers of a multi-label evaluation, from logits and labels of the whole split."""
 
-import difflib
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lshfm.errors import InputError, RunFailed
+from lshfm.errors import InputError, RunFailed, nearest
 from lshfm.metrics.average_precision import DEFINITIONS, average_precisions
 
 Logits = NDArray[np.float32]  # (n, C)
@@ -58,10 +57,10 @@ def check_headline(name: str) -> None:
     """Raise InputError, with the choices and the nearest of them, unless `name` is a definition of mAP."""
     if name in DEFINITIONS:
         return
-    near = difflib.get_close_matches(str(name).lower(), DEFINITIONS, n=1)
-    hint = f" Did you mean {near[0]}?" if near else ""
     choices = ", ".join(DEFINITIONS)
-    raise InputError(f"dataset.metric: there is no mAP named {name!r}; the choices are {choices}.{hint}")
+    raise InputError(
+        f"dataset.metric: there is no mAP named {name!r}{nearest(name, DEFINITIONS)}; the choices are {choices}"
+    )
 
 
 def precision_recall(predicted: Mask, labels: Labels) -> dict[str, float | None]:

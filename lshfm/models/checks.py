@@ -1,19 +1,11 @@
 """What a user's values must hold before a network is built from them."""
 
-import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TypeVar
 
-from lshfm.errors import InputError
+from lshfm.errors import InputError, nearest
 
 T = TypeVar("T")
-
-
-def nearest(name: object, names: Iterable[str]) -> str:
-    """The words " (did you mean ...?)" with up to three names near `name`, or nothing; case is ignored."""
-    folded = {known.lower(): known for known in names}
-    close = [folded[match] for match in difflib.get_close_matches(str(name).lower(), folded)]
-    return f" (did you mean {' or '.join(close)}?)" if close else ""
 
 
 def pick(what: str, name: object, table: Mapping[str, T]) -> T:

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import torch
 
-from lshfm.errors import InputError
-from lshfm.models.checks import nearest
+from lshfm.errors import InputError, nearest
 from lshfm.models.files import sha256
 
 URL = "https://download.pytorch.org/models/"

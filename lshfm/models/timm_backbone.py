@@ -5,8 +5,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lshfm.errors import InputError
-from lshfm.models.checks import nearest, pick, positive
+from lshfm.errors import InputError, nearest
+from lshfm.models.checks import pick, positive
 
 POOL_TYPES = {"GAP": "avg", "GMP": "max", "GWP": "avgmax"}
 

@@ -16,12 +16,9 @@ from torch import Tensor, nn
 from lshfm.errors import InputError
 from lshfm.models.classifier import Classifier
 from lshfm.models.files import read_checkpoint, sha256
-from lshfm.models.imagenet import find_imagenet, imagenet, resolve
 from lshfm.models.pooling import POOLING
 from lshfm.models.recognise import recognise
 from lshfm.models.timm_backbone import TimmClassifier
-
-__all__ = ["Loaded", "find_imagenet", "imagenet", "load_weights", "read_checkpoint", "resolve"]
 
 State = dict[str, Tensor]
 

@@ -6,6 +6,8 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.table import Table
 
+from lshfm.console import shown
+
 WIDTH = 80  # columns the tables need; a narrower terminal wraps them, no number is cut
 
 _DEFINITIONS = {
@@ -26,7 +28,7 @@ def _classes(report: Mapping[str, Any]) -> Table:
     for name in _DEFINITIONS:
         table.add_column(name, justify="right")
     for label, values in report["ap"].items():
-        table.add_row(label, *(number(values[name]) for name in _DEFINITIONS))
+        table.add_row(label, *(shown(values[name]) for name in _DEFINITIONS))
     return table
 
 
@@ -36,7 +38,7 @@ def _means(report: Mapping[str, Any]) -> Table:
         table.add_column(name, justify="right" if name == "mAP" else "left")
     for name, meaning in _DEFINITIONS.items():
         leads = "  <- leads" if name == report["metric"] else ""
-        table.add_row(f"{name} ({meaning})", number(report["mAPs"][name]), leads)
+        table.add_row(f"{name} ({meaning})", shown(report["mAPs"][name]), leads)
     return table
 
 
@@ -47,7 +49,7 @@ def _thresholds(report: Mapping[str, Any]) -> Table:
     for name in names:
         table.add_column(name, justify="right")
     for title, key in (("all that pass", "threshold_0.5"), ("the three highest that pass", "top_3")):
-        table.add_row(title, *(number(report[key][name]) for name in names))
+        table.add_row(title, *(shown(report[key][name]) for name in names))
     return table
 
 
@@ -59,8 +61,3 @@ def _counts(report: Mapping[str, Any]) -> str:
         "classes without positives, left out of the means: "
     )
     return text + (", ".join(without) if without else "none")
-
-
-def number(value: float | None) -> str:
-    """A percentage, or what stands for one that is undefined."""
-    return "-" if value is None else f"{value:.2f}"

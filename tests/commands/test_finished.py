@@ -79,7 +79,7 @@ def test_a_target_smuggled_in_is_not_handed_on(content: dict[str, Any], tmp_path
     assert [key for key in finished.settings(back) if "_target_" in key] == []
 
 
-@pytest.mark.parametrize("option", ["../../../tmp/evil", "/tmp/evil", "a/../b", "a,b", "a=b", "[a]", "", ".", None, 3])
+@pytest.mark.parametrize("option", ["../../../evil", "/evil", "a/../b", "a,b", "a=b", "[a]", "", ".", None, 3])
 @pytest.mark.parametrize("part", ["network", "dataset"])
 def test_an_option_that_is_no_plain_name_is_refused(
     content: dict[str, Any], tmp_path: Path, part: str, option: Any

@@ -54,7 +54,7 @@ def fits(value: Any, hint: Any, limits: Any) -> bool:
     exclusive = (limits["above"] is None or value > limits["above"]) and (
         limits["below"] is None or value < limits["below"]
     )
-    return math.isfinite(value) and inclusive and exclusive
+    return (kind is int or math.isfinite(value)) and inclusive and exclusive
 
 
 @pytest.mark.parametrize(("values", "keys", "prefix"), GROUPS)
@@ -111,16 +111,20 @@ def test_every_key_has_to_be_there(values: Any, keys: type, prefix: str) -> None
         pytest.param("gpus", [0, 10**400], f"gpus={10**400}: must be at most 1024", id="beyond devices"),
         ("workers", 257, "workers=257: must be at most 256"),
         ("overwrite", "perhaps", "overwrite=perhaps: must be true or false"),
-        ("optimizer", "sdg", "optimizer=sdg: must be one of sgd, adamw. Did you mean sgd?"),
-        ("precision", "fp16", "precision=fp16: must be one of fp32, bf16. Did you mean bf16?"),
-        ("freeze", ["bn_stat"], "freeze=bn_stat: must be one of bn_stats, bn_affine, backbone. Did you mean bn_stats?"),
+        ("optimizer", "sdg", "optimizer=sdg: must be one of sgd, adamw (did you mean 'sgd'?)"),
+        ("precision", "fp16", "precision=fp16: must be one of fp32, bf16 (did you mean 'bf16'?)"),
+        (
+            "freeze",
+            ["bn_stat"],
+            "freeze=bn_stat: must be one of bn_stats, bn_affine, backbone (did you mean 'bn_stats'?)",
+        ),
         ("freeze", "backbone", "freeze=backbone: must be a list, each of it a text"),
         ("schedule", 3, "schedule=3: must be keys, as schedule.cosine_epochs=..."),
         ("schedule", None, "schedule=None: must be keys, as schedule.cosine_epochs=..."),
         ("schedule", {**TRAIN["schedule"], "steps": [30, -1]}, "schedule.steps=-1.0: must be at least 0"),
         ("augment", {**TRAIN["augment"], "flip": 1.5}, "augment.flip=1.5: must be at most 1"),
-        ("augment", {**TRAIN["augment"], "flips": 1.5}, "augment.flips: no such key. Did you mean flip?"),
-        ("batchsize", 3, "batchsize: no such key. Did you mean batch_size?"),
+        ("augment", {**TRAIN["augment"], "flips": 1.5}, "augment.flips: no such key (did you mean 'flip'?)"),
+        ("batchsize", 3, "batchsize: no such key (did you mean 'batch_size'?)"),
     ],
 )
 def test_messages(key: str, value: Any, message: str) -> None:
@@ -151,5 +155,5 @@ def test_strangers_only_where_they_are_let_in() -> None:
 
 
 def test_nearest() -> None:
-    assert nearest("voc207", ["coco", "voc2007"]) == " Did you mean voc2007?"
+    assert nearest("voc207", ["coco", "voc2007"]) == " (did you mean 'voc2007'?)"
     assert nearest("xyz", ["coco", "voc2007"]) == ""

@@ -109,7 +109,7 @@ def test_all_that_is_missing_is_named_at_once() -> None:
         ("loss=[bce]", "loss: takes one option, not a list"),
         ("model=[resnet8,resnet14]", "model: takes one option, not a list"),
         ("+foo=1", "foo: no such key"),
-        ("+schedule.step=[1]", "schedule.step: no such key. Did you mean steps?"),
+        ("+schedule.step=[1]", "schedule.step: no such key (did you mean 'steps'?)"),
         ("dataset.size=0", "dataset.size=0: must be at least 1"),
         ("dataset.std=[0,1,1]", "dataset.std=0.0: must be above 0"),
         ("dataset.metric=voc2011", "dataset.metric=voc2011: must be one of"),

@@ -168,7 +168,7 @@ def test_labels_and_logits_must_agree():
     ("name", "near"), [("voc2011", "voc2010"), ("VOC2007", "voc2007"), ("interpolated", "uninterpolated")]
 )
 def test_an_unknown_headline_names_the_choices_and_the_nearest(name, near):
-    with pytest.raises(InputError, match=f"(?s){name}.*voc2010, voc2007, uninterpolated.*{near}"):
+    with pytest.raises(InputError, match=f"(?s){name}.*did you mean '{near}'.*voc2010, voc2007, uninterpolated"):
         measured([[1]], [[1]], name)
 
 

@@ -106,6 +106,6 @@ def test_users_networks_freeze_too() -> None:
 
 def test_unknown_name_freezes_nothing() -> None:
     model = cifar_classifier("resnet8", 3)
-    with pytest.raises(InputError, match=r"freeze=bn_stat is unknown \(did you mean bn_stats.*; choices: "):
+    with pytest.raises(InputError, match=r"freeze=bn_stat is unknown \(did you mean 'bn_stats.*; choices: "):
         apply_freeze(model, ["backbone", "bn_stat"])
     assert all(parameter.requires_grad for parameter in model.parameters())

@@ -9,7 +9,7 @@ import torchvision
 import lshfm.models.imagenet as module
 from lshfm.errors import InputError
 from lshfm.models.backbones import TORCHVISION
-from lshfm.models.weights import find_imagenet, imagenet, resolve
+from lshfm.models.imagenet import find_imagenet, imagenet, resolve
 
 PUBLISHED = {
     "resnet18-5c106cde.pth",
@@ -135,8 +135,8 @@ class TestResolve:
     @pytest.mark.parametrize(
         ("weights", "hint"),
         [
-            ("imagnet", r" \(did you mean imagenet\?\)"),
-            ("None", r" \(did you mean none\?\)"),
+            ("imagnet", r" \(did you mean 'imagenet'\?\)"),
+            ("None", r" \(did you mean 'none'\?\)"),
             ("a/b.pth", ""),
         ],
     )
