@@ -1,0 +1,210 @@
+"""Mimicking the direction of features by locality-sensitive hashing (arXiv 2011.01424, section 3).
+
+A hash function is a random direction w and an offset b; its bit for a feature f is [w f + b > 0]. Features (B, D),
+weights W (N, D), bias b (N,). W and b are drawn and set once and never trained.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lshfm.errors import InputError, nearest
+
+RULES = ("median", "mean", "zero")
+FORMS = ("bce", "l1", "l2")
+
+Report = Callable[[int, int], None]  # done, total
+
+# A matrix product's bits depend on the kernel, and the kernel on the shape: products of few rows or few entries take
+# others. With at least this much, rows cut at multiples of ROWS came out bit-equal to the whole product's.
+ROWS = 64
+SMALLEST = 2**20  # entries
+
+
+def draw_weights(num: int, width: int, std: float, seed: int) -> Tensor:
+    """W (num, width) with entries N(0, std^2), fp32 on the CPU, from a generator of its own.
+
+    Raises InputError unless num and width are whole numbers above 0 and std is a finite number above 0.
+    """
+    _check_count("loss.hash_num", num)
+    _check_count("the feature's width", width)
+    _check_std(std)
+    return torch.randn(num, width, generator=torch.Generator().manual_seed(seed)).mul_(std)
+
+
+def teacher_std(classifier_weight: Tensor) -> float:
+    """The published deviation of W: the unbiased standard deviation of all entries of the teacher's classifier (C, D).
+
+    Raises InputError where they do not vary, as in a classifier that starts from zeros.
+    """
+    entries = classifier_weight.detach().double().flatten()
+    std = entries.std().item() if len(entries) > 1 else 0.0
+    if not std > 0:
+        raise InputError("the teacher's classifier weights do not vary, or are not finite: give loss.std=NUMBER")
+    return std
+
+
+@dataclass(frozen=True, eq=False)  # eq would compare tensors entry by entry
+class HashFunctions:
+    """W and b with what they were made from; they stay the same for a whole run, both its stages."""
+
+    weights: Tensor  # (N, D) fp32
+    bias: Tensor  # (N,) fp32
+    std: float
+    seed: int
+    rule: str  # one of RULES
+
+    def __post_init__(self) -> None:
+        assert self.weights.dtype == self.bias.dtype == torch.float32
+        assert self.bias.shape == self.weights.shape[:1]
+        _check_rule(self.rule)
+
+    @property
+    def num(self) -> int:
+        return self.weights.shape[0]
+
+    @property
+    def width(self) -> int:
+        return self.weights.shape[1]
+
+    def sha256(self) -> str:
+        """Of W's bytes: tells that W drawn again from the seed is the same."""
+        return self._sha256
+
+    @cached_property
+    def _sha256(self) -> str:
+        return hashlib.sha256(self.weights.cpu().contiguous().numpy().data).hexdigest()
+
+    def state(self) -> dict[str, Any]:
+        """All but W, which is large and comes back from its seed: plain values and b."""
+        made_from = {"num": self.num, "width": self.width, "std": self.std, "seed": self.seed, "rule": self.rule}
+        return made_from | {"bias": self.bias, "sha256": self.sha256()}
+
+
+class LSH(nn.Module):
+    """The student's hash bits follow the teacher's: h_s = W f_s + b and h_t = W f_t + b, mean over B*N.
+
+    form "bce" (the paper's): binary cross entropy with h_s as logits and the bits [h_t > 0] as targets; "l1" and
+    "l2": |h_s - h_t| and (h_s - h_t)^2, where b cancels. Always fp32. No gradient goes to f_t, W or b, and neither W
+    nor b is part of the state dict. Raises InputError for another form.
+    """
+
+    weights: Tensor
+    bias: Tensor
+
+    def __init__(self, functions: HashFunctions, form: str = "bce") -> None:
+        super().__init__()
+        if form not in FORMS:
+            raise InputError(f"loss.form={form} is unknown{nearest(form, FORMS)}; choices: {', '.join(FORMS)}")
+        self.form = form
+        self.register_buffer("weights", functions.weights, persistent=False)
+        self.register_buffer("bias", functions.bias, persistent=False)
+
+    def forward(self, feature_s: Tensor, feature_t: Tensor) -> Tensor:
+        assert feature_s.shape == feature_t.shape, "broadcasting would hide a mistake"
+        with torch.autocast(feature_s.device.type, enabled=False):  # bf16 would flip 2 bits in 1000
+            feature_s, feature_t = feature_s.float(), feature_t.detach().float()
+            if self.form == "bce":
+                return self._bce(feature_s, feature_t)
+            difference = F.linear(feature_s - feature_t, self.weights)  # h_s - h_t, (B, N)
+            return (difference.abs() if self.form == "l1" else difference.square()).mean()
+
+    def _bce(self, feature_s: Tensor, feature_t: Tensor) -> Tensor:
+        hashes = F.linear(torch.cat([feature_s, feature_t]), self.weights, self.bias)  # (2B, N)
+        h_s, h_t = hashes.chunk(2)
+        return F.binary_cross_entropy_with_logits(h_s, (h_t > 0).float())
+
+
+@torch.no_grad()
+def hash_bias(
+    features: Tensor,
+    weights: Tensor,
+    rule: str,
+    *,
+    report: Report | None = None,
+    max_bytes: int = 256 * 2**20,
+) -> Tensor:
+    """b (N,) of the hash functions `weights` (N, D), on their device, from finite fp32 features (n, D).
+
+    rule "median": minus the lower median of W f over the n rows, so that each bit halves them; "mean": minus the
+    mean; "zero": zeros. The medians are taken some rows of W at a time on the features' device, in about `max_bytes`
+    and no less than 8 MiB or 128 rows; on a CPU they are bit-equal to those of the whole matrix
+    `weights @ features.T`. `report(done, total)` counts hash functions. Raises InputError for another rule.
+    """
+    _check_rule(rule)
+    assert features.dtype == weights.dtype == torch.float32
+    assert len(features), "no rows to take b from"
+    assert not not_finite(features), "the caller names the images"
+    with torch.autocast(features.device.type, enabled=False):
+        if rule == "median":
+            return _medians(features, weights, report, max_bytes).neg_()
+        if rule == "mean":  # of the features first: the same by linearity, at the price of one product
+            return -(weights @ features.mean(dim=0, dtype=torch.float64).to(weights))
+        return weights.new_zeros(len(weights))
+
+
+def not_finite(features: Tensor) -> list[int]:
+    """Numbers of the rows of features (n, D) that hold an inf or a nan."""
+    low, high = features.aminmax(dim=1)  # a nan in the row is both; no temporary copy of the features
+    return torch.nonzero(~(low.isfinite() & high.isfinite())).flatten().tolist()
+
+
+def _medians(features: Tensor, weights: Tensor, report: Report | None, max_bytes: int) -> Tensor:
+    medians = weights.new_empty(len(weights))
+    for rows in _chunks(len(weights), len(features), max_bytes):
+        medians[rows] = _lower_median(weights[rows].to(features.device), features)
+        if report:
+            report(rows.stop, len(weights))
+    return medians
+
+
+def _lower_median(weights: Tensor, features: Tensor) -> Tensor:
+    """(N, D), (n, D) -> (N,); a function of its own so that its matrix is freed before the next one is made."""
+    products = weights @ features.T
+    with _any_index():
+        return products.median(dim=1).values
+
+
+def _chunks(num: int, length: int, max_bytes: int) -> Iterator[slice]:
+    """Cuts of `num` fp32 rows of `length` entries, each below max_bytes where ROWS and SMALLEST allow it."""
+    # Half of max_bytes, as the last cut takes the rest along: up to one row less than two cuts.
+    size = max(max_bytes // 8, SMALLEST) // length
+    size = max(size // ROWS, 1) * ROWS
+    starts = range(0, max(num - size, 0) + 1, size)
+    return (slice(start, num if start == starts[-1] else start + size) for start in starts)
+
+
+@contextmanager
+def _any_index() -> Iterator[None]:
+    """Allow torch.median on CUDA in a deterministic run: of equal values it may point to any, the value is the same."""
+    mode = torch.get_deterministic_debug_mode()  # use_deterministic_algorithms would import the compiler: 2 s, 150 MB
+    torch.set_deterministic_debug_mode("default")
+    try:
+        yield
+    finally:
+        torch.set_deterministic_debug_mode(mode)
+
+
+def _check_count(what: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InputError(f"{what}={value!r} must be a whole number above 0")
+
+
+def _check_std(value: object) -> None:
+    fp32 = torch.finfo(torch.float32)  # what is smaller or larger would draw zeros or infinities
+    if isinstance(value, bool) or not isinstance(value, int | float) or not fp32.tiny <= value <= fp32.max:
+        raise InputError(
+            f"loss.std={value!r} must be a finite number above 0 in single precision; null takes the teacher's"
+        )
+
+
+def _check_rule(rule: object) -> None:
+    if rule not in RULES:
+        raise InputError(f"loss.bias={rule} is unknown{nearest(rule, RULES)}; choices: {', '.join(RULES)}")
