@@ -1,4 +1,9 @@
-"""The contract every network of the project satisfies: images in, (feature, logits) out."""
+"""The contract every network of the project satisfies: images in, (feature, logits) out.
+
+`model(images) -> (feature, logits)`, with the feature's width as `num_features`. A network that wants to be a
+student with a projection has two attributes more: `raw_feature(images)`, all that comes before the projection,
+and `projection`, a module from there to the feature, or None.
+"""
 
 from torch import Tensor, nn
 
@@ -10,8 +15,8 @@ class Classifier(nn.Module):
     """backbone -> pool -> [projection] -> feature -> [dropout] -> classifier -> logits.
 
     The feature is what a student mimics (arXiv 2011.01424, section 3): after the linear projection where
-    there is one, before the dropout. The parts are public, so that a frozen backbone can run without
-    gradients: `model.projection(model.pool(model.backbone(images)))`.
+    there is one, before the dropout. `forward` is `head(raw_feature(images))`; the two are public, so that a
+    frozen backbone can run without gradients.
 
     `backbone` maps (B, 3, S, S) to (B, raw_features, h, w). `linear_std` draws projection and classifier from
     a normal distribution of that deviation with zero biases; None keeps PyTorch's default for linear layers.
@@ -55,7 +60,14 @@ class Classifier(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 3, S, S) -> feature (B, num_features), logits (B, C)."""
-        feature = self.pool(self.backbone(images))
-        if self.projection is not None:
-            feature = self.projection(feature)
+        return self.head(self.raw_feature(images))
+
+    def raw_feature(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) -> (B, raw_features), the pooled map."""
+        raw: Tensor = self.pool(self.backbone(images))
+        return raw
+
+    def head(self, raw: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, raw_features) -> feature (B, num_features), logits (B, C)."""
+        feature = raw if self.projection is None else self.projection(raw)
         return feature, self.classifier(self.dropout(feature))

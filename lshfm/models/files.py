@@ -5,6 +5,7 @@ import hashlib
 import re
 import warnings
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,19 @@ def sha256(path: Path) -> str:
     """The file's SHA-256 in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest(state: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 over a network's weights by name: the same for the same weights, whatever file they came from.
+
+    Without BatchNorm's batch counts, which older files lack and nothing depends on.
+    """
+    total = hashlib.sha256()
+    for name in sorted(name for name in state if not name.endswith("num_batches_tracked")):
+        tensor = state[name].detach().cpu().contiguous()
+        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        total.update(tensor.flatten().view(torch.uint8).numpy().data)
+    return total.hexdigest()
 
 
 def _load(path: Path) -> Any:

@@ -14,13 +14,16 @@ POOL_TYPES = {"GAP": "avg", "GMP": "max", "GWP": "avgmax"}
 class TimmClassifier(nn.Module):
     """A network of timm split at its last linear layer: the feature is what that layer is given.
 
+    With a `projection`, a linear layer to that width comes in between, its output is the feature, and the last
+    layer is made anew behind it; `network` alone does not run then.
     Networks are built without dropout (timm's default), which would come before the feature.
-    Raises InputError unless the network ends in exactly one linear layer.
+    Raises InputError unless the network ends in exactly one linear layer, and for a `projection` that is no width.
     """
 
     network: Any
+    projection: nn.Linear | None
 
-    def __init__(self, arch: str, network: nn.Module) -> None:
+    def __init__(self, arch: str, network: nn.Module, projection: int | None = None) -> None:
         super().__init__()
         self.arch = arch
         self.network = network
@@ -31,7 +34,16 @@ class TimmClassifier(nn.Module):
                 f"model.arch={arch} does not end in one linear layer (several heads, a distillation head "
                 "or a convolution), so its feature is not defined: choose another network"
             )
-        self.num_features: int = self.classifier.in_features
+        self.raw_features: int = self.classifier.in_features
+        self.num_features = self.raw_features if projection is None else positive("model.projection", projection)
+        self.projection = None if projection is None else nn.Linear(self.raw_features, self.num_features)
+        if self.projection is not None:
+            self._renew_classifier()
+
+    def _renew_classifier(self) -> None:
+        """In timm's own place, so that the weights keep their name."""
+        name = next(name for name, module in self.network.named_modules() if module is self.classifier)
+        self.network.set_submodule(name, nn.Linear(self.num_features, self.classifier.out_features))
 
     @property
     def classifier(self) -> nn.Linear:
@@ -41,7 +53,16 @@ class TimmClassifier(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 3, S, S) -> feature (B, num_features), logits (B, C)."""
-        feature: Tensor = self.network.forward_head(self.network.forward_features(images), pre_logits=True)
+        return self.head(self.raw_feature(images))
+
+    def raw_feature(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) -> (B, raw_features), what timm would give its last layer."""
+        raw: Tensor = self.network.forward_head(self.network.forward_features(images), pre_logits=True)
+        return raw
+
+    def head(self, raw: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, raw_features) -> feature (B, num_features), logits (B, C)."""
+        feature = raw if self.projection is None else self.projection(raw)
         return feature, self.classifier(feature)
 
 
@@ -67,22 +88,26 @@ def _create(arch: str, **settings: Any) -> nn.Module:
     return network
 
 
-def timm_classifier(arch: str, num_classes: int, pool: str | None = None, pretrained: bool = False) -> TimmClassifier:
+def timm_classifier(
+    arch: str, num_classes: int, pool: str | None = None, pretrained: bool = False, projection: int | None = None
+) -> TimmClassifier:
     """A network of timm by its name there, such as `resnet26d` or `vit_tiny_patch16_224`.
 
     `pool` (GAP, GMP, GWP) replaces the pooling of convolutional networks; None keeps the network's own.
-    `pretrained` lets timm fetch its weights; otherwise nothing is downloaded.
+    `pretrained` lets timm fetch its weights; otherwise nothing is downloaded. `projection` is the width of a
+    linear layer before the last one, None for no such layer; it and the last layer behind it start anew.
     Raises InputError if timm is not installed, for an unknown `arch`, for networks with another ending than
-    one linear layer, for a `pool` the network cannot have, and if the weights cannot be fetched.
+    one linear layer, for a `pool` the network cannot have, for a `projection` that is no width, and if the
+    weights cannot be fetched.
     """
     timm = _import_timm()
     if not (isinstance(arch, str) and timm.is_model(arch)):
         raise InputError(f"model.arch={arch} is no network of timm{nearest(arch, timm.list_models())}")
     settings: dict[str, Any] = {"num_classes": positive("num_classes", num_classes), "pretrained": pretrained}
     if pool is None:
-        return TimmClassifier(arch, _create(arch, **settings))
+        return TimmClassifier(arch, _create(arch, **settings), projection)
     pool_type = pick("model.pool", pool, POOL_TYPES)
     network = _create(arch, **settings, global_pool=pool_type)
     if not _pools_as(network, pool_type):
         raise InputError(f"model.arch={arch} has no convolutional pooling: leave out model.pool={pool}")
-    return TimmClassifier(arch, network)
+    return TimmClassifier(arch, network, projection)

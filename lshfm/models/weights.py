@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lshfm.errors import InputError
+from lshfm.models.backbones import TORCHVISION
 from lshfm.models.classifier import Classifier
 from lshfm.models.files import read_checkpoint, sha256
 from lshfm.models.pooling import POOLING
@@ -98,11 +99,13 @@ def _own_name(name: str) -> str:
 
 
 def _heads(model: nn.Module) -> list[str]:
-    """Names of the layers that may differ from the file's, in the order data meets them."""
-    if isinstance(model, Classifier):
-        return ["projection", "classifier"]
+    """Names of the layers that may differ from the file's, in the order data meets them.
+
+    A network whose projection is None still names it: a file's is then left out, and said to be.
+    """
+    projection = ["projection"] if hasattr(model, "projection") else []
     classifier = getattr(model, "classifier", None)
-    return [name for name, module in model.named_modules() if module is classifier]
+    return projection + [name for name, module in model.named_modules() if module is classifier]
 
 
 def _below(state: Mapping[str, Tensor], head: str) -> State:
@@ -140,11 +143,30 @@ def _check_body(model: nn.Module, own: State, body: State, path: Path) -> None:
     raise InputError("\n  ".join(lines))
 
 
-def _check_published_arch(model: nn.Module, arch: str, path: Path) -> None:
-    """The published code's names: VGG without underscore, pooling as a suffix, none meaning GAP."""
+def _published_arch(arch: str) -> tuple[str, str]:
+    """Network and pooling of the published code's names: VGG without underscore, pooling as a suffix, none if GAP."""
     stem, _, suffix = arch.rpartition("_")
     name, pool = (stem, suffix) if suffix in POOLING else (arch, "GAP")
-    name = re.sub(r"^(vgg\d+)bn$", r"\1_bn", name)
+    return re.sub(r"^(vgg\d+)bn$", r"\1_bn", name), pool
+
+
+def published_network(path: Path) -> tuple[str, dict[str, Any]] | None:
+    """The network that a checkpoint of the published code holds, and its pool and projection; None for other files.
+
+    Raises InputError as `read_checkpoint` does, and for a network that is none of the project's.
+    """
+    source = _open(path)
+    if source.arch is None:
+        return None
+    name, pool = _published_arch(source.arch)
+    if name not in TORCHVISION:
+        raise InputError(f"{path}: holds a network called {source.arch!r}, which is none of {', '.join(TORCHVISION)}")
+    projection = source.state.get("feat_fc.weight")
+    return name, {"pool": pool, "projection": None if projection is None else len(projection)}
+
+
+def _check_published_arch(model: nn.Module, arch: str, path: Path) -> None:
+    name, pool = _published_arch(arch)
     if isinstance(model, Classifier) and (name, pool) != (model.arch, type(model.pool).__name__):
         raise InputError(
             f"{path}: holds {name} with pooling {pool}, the network is {model.arch} with "
@@ -185,9 +207,9 @@ def _take_heads(model: nn.Module, own: State, state: State, same_classes: bool, 
 def load_weights(model: nn.Module, path: Path, classes: Sequence[str] | None = None) -> Loaded:
     """Fill `model` from the file, and say what was taken, dropped and missing; an error leaves it as it was.
 
-    All but projection and classifier must agree by name and shape (for a network that is no `Classifier`: all
-    but its `classifier`). These two are taken where they fit, the classifier only behind the same projection
-    and, when `classes` are given and the file names its own, for the same classes in the same order.
+    All but the network's attributes `projection` and `classifier` must agree by name and shape. These two are
+    taken where they fit, the classifier only behind the same projection and, when `classes` are given and the
+    file names its own, for the same classes in the same order.
 
     Raises InputError as `read_checkpoint` does, and for weights of another network (with the first
     mismatches, and which network they belong to if it is a known one), for another pooling in the published

@@ -36,6 +36,18 @@ def test_projection_gives_the_feature() -> None:
     assert list(model.heads) == ["projection", "classifier"]
 
 
+@pytest.mark.parametrize("projection", [None, 5])
+def test_forward_is_the_head_on_the_raw_feature(projection: int | None) -> None:
+    model = tiny(projection=projection, dropout=0.5).train()
+    raw = model.raw_feature(IMAGES)
+    assert torch.equal(raw, MEANS)
+    torch.manual_seed(0)
+    whole = model(IMAGES)
+    torch.manual_seed(0)
+    parts = model.head(raw)
+    assert all(torch.equal(one, other) for one, other in zip(whole, parts, strict=True))
+
+
 def test_dropout_comes_after_the_feature() -> None:
     torch.manual_seed(0)
     model = tiny(dropout=0.5).train()

@@ -201,6 +201,15 @@ class Own(nn.Module):
         return feature, self.classifier(feature)
 
 
+class Student(Own):
+    """A user's network with a projection."""
+
+    def __init__(self, num_classes: int, projection: int | None = None) -> None:
+        super().__init__(num_classes)
+        self.projection = None if projection is None else nn.Linear(4, projection)
+        self.classifier = nn.Linear(projection or 4, num_classes)
+
+
 class TestUsersNetworks:
     def test_everything_is_taken(self, tmp_path: Path) -> None:
         source, model = Own(3), Own(3)
@@ -216,6 +225,27 @@ class TestUsersNetworks:
             ["classifier (5 classes)"],
             ["classifier"],
         )
+        assert agree(model.stem, source.stem)
+
+    @pytest.mark.parametrize(
+        ("projection", "taken", "dropped", "missing"),
+        [
+            (6, 6, [], []),
+            (None, 2, ["projection (6 wide)", "classifier (3 classes)"], ["classifier"]),
+            (5, 2, ["projection (6 wide)", "classifier (3 classes)"], ["projection", "classifier"]),
+        ],
+    )
+    def test_a_projection_is_taken_where_it_fits(
+        self, tmp_path: Path, projection: int | None, taken: int, dropped: list[str], missing: list[str]
+    ) -> None:
+        model = Student(3, projection)
+        loaded = load_weights(model, save(tmp_path / "w.pth", Student(3, 6).state_dict()))
+        assert (loaded.taken, loaded.dropped, loaded.missing) == (taken, dropped, missing)
+
+    def test_a_network_starts_a_student_with_a_projection(self, tmp_path: Path) -> None:
+        source, model = Own(3), Student(3, 4)  # as wide as the bare feature, so that the classifier would fit
+        loaded = load_weights(model, save(tmp_path / "w.pth", source.state_dict()))
+        assert (loaded.dropped, loaded.missing) == (["classifier (3 classes)"], ["projection", "classifier"])
         assert agree(model.stem, source.stem)
 
     def test_anything_else_must_agree(self, tmp_path: Path) -> None:

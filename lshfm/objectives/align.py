@@ -1,0 +1,65 @@
+"""Stage 1: the student's projection learns to give the teacher's features, with no labels."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lshfm.device import autocast
+from lshfm.errors import InputError
+from lshfm.objectives.supervised import ImageBatch, Learner
+from lshfm.objectives.teacher import Teacher
+from lshfm.objectives.terms import Terms
+
+
+class Align(Learner):
+    """Only `model.projection` learns, from the losses between features (arXiv 2011.01424, section 3).
+
+    The backbone's BatchNorm layers are in train mode all the same, so that their running statistics adapt to the
+    data set; `freeze` with bn_stats stops that, its other names change nothing here.
+    Raises InputError for a network without a projection, or without `raw_feature`, and as apply_freeze does.
+    """
+
+    model: Any  # an nn.Module with raw_feature and projection
+
+    def __init__(
+        self,
+        model: nn.Module,
+        teacher: Teacher,
+        terms: Terms,
+        *,
+        freeze: Sequence[str] = (),
+        precision: str = "fp32",
+    ) -> None:
+        projection = _projection(model, teacher.num_features)
+        super().__init__(model, freeze, precision)
+        self.teacher, self.terms = teacher, terms
+        model.requires_grad_(False)
+        projection.requires_grad_(True)
+
+    def forward(self, batch: ImageBatch) -> dict[str, Tensor]:
+        """Named losses of a batch, fp32 scalars; its labels are not read."""
+        with autocast(batch.images.device, self.precision):
+            # The same statistics and projection, bit for bit, as with gradients through the frozen backbone.
+            with torch.no_grad():
+                raw = self.model.raw_feature(batch.images)
+            feature_s = self.model.projection(raw)
+        feature_t, _ = self.teacher(batch.images)
+        losses: dict[str, Tensor] = self.terms(feature_s, feature_t)
+        return losses
+
+
+def _projection(model: nn.Module, width: int) -> nn.Module:
+    projection, name = getattr(model, "projection", None), getattr(model, "arch", type(model).__name__)
+    if not isinstance(projection, nn.Module):
+        raise InputError(
+            f"stage 1 trains the student's projection alone, but {name} has none, so there is nothing to align: "
+            f"student.projection={width} gives it one of the teacher's width; or run stage 2 alone"
+        )
+    if not callable(getattr(model, "raw_feature", None)):
+        raise InputError(
+            f"stage 1 needs {type(model).__name__} to have a method raw_feature(images) that gives what its "
+            "projection is applied to: add it"
+        )
+    return projection

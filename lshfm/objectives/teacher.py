@@ -1,0 +1,80 @@
+"""The network that is mimicked: frozen, and shown the student's very pixels."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+
+from lshfm.device import autocast
+from lshfm.errors import InputError
+
+
+class Normalisation(NamedTuple):
+    """From the student's normalised pixels to the teacher's: x_t = x_s * scale + shift, a number a channel."""
+
+    scale: tuple[float, ...]
+    shift: tuple[float, ...]
+
+
+def renormalisation(
+    mean_s: Sequence[float], std_s: Sequence[float], mean_t: Sequence[float], std_t: Sequence[float]
+) -> Normalisation | None:
+    """How to undo the student's mean and std and apply the teacher's; None where they are equal.
+
+    All are on the scale of pixels in [0, 1], one number a channel. Raises InputError unless there are as many
+    of each and the teacher's std are above 0.
+    """
+    if not len(mean_s) == len(std_s) == len(mean_t) == len(std_t) or not all(std > 0 for std in std_t):
+        raise InputError(
+            f"the teacher's mean={list(mean_t)} and std={list(std_t)} must be {len(mean_s)} numbers each, as the "
+            "student's are, every std above 0"
+        )
+    if (*mean_s, *std_s) == (*mean_t, *std_t):
+        return None
+    scale = tuple(s / t for s, t in zip(std_s, std_t, strict=True))
+    shift = tuple((s - t) / std for s, t, std in zip(mean_s, mean_t, std_t, strict=True))
+    return Normalisation(scale, shift)
+
+
+def _per_channel(numbers: tuple[float, ...]) -> Tensor:
+    return torch.tensor(numbers).view(-1, 1, 1)  # (3, 1, 1)
+
+
+class Teacher(nn.Module):
+    """A frozen network: its parameters never learn, it never leaves eval mode, and it keeps no gradients.
+
+    normalisation: where the teacher was trained with another mean and std than the student's images have; None
+    passes the pixels on untouched.
+    """
+
+    scale: Tensor | None
+    shift: Tensor | None
+
+    def __init__(
+        self, network: nn.Module, *, precision: str = "fp32", normalisation: Normalisation | None = None
+    ) -> None:
+        super().__init__()
+        self.network, self.precision = network.requires_grad_(False), precision
+        scale, shift = map(_per_channel, normalisation) if normalisation else (None, None)
+        self.register_buffer("scale", scale, persistent=False)
+        self.register_buffer("shift", shift, persistent=False)
+        self.eval()
+
+    @property
+    def num_features(self) -> int:
+        """The feature's width, D."""
+        return int(self.network.num_features)  # type: ignore[arg-type]
+
+    def train(self, mode: bool = True) -> Self:  # noqa: ARG002
+        """Nothing: whoever switches an objective to training reaches its teacher too."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 3, S, S), normalised as the student's -> feature (B, num_features), logits (B, C), both fp32."""
+        if self.scale is not None and self.shift is not None:
+            images = images * self.scale + self.shift
+        with autocast(images.device, self.precision):
+            feature, logits = self.network(images)
+        return feature.float(), logits.float()
