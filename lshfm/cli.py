@@ -1,7 +1,6 @@
 """The command line: picks the command, hands the rest to Hydra, turns errors into messages and exit codes."""
 
 import os
-import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -11,18 +10,17 @@ from types import FrameType
 from typing import Any
 
 from lshfm import __version__, console
-from lshfm.config.launch import launch, parses, recipe_command
+from lshfm.config.launch import launch, recipe_command
+from lshfm.config.teachers import register_teachers
+from lshfm.config.words import config_folders, rewrite
 from lshfm.errors import InputError, RunFailed, nearest
 
 COMMANDS = {
     "train": "train a classifier on labels: a teacher, or a student alone",
+    "mimic": "distil: a student learns to mimic a trained teacher's features",
     "eval": "evaluate a checkpoint: mAP by every definition, per class and at a threshold",
+    "recipes": "list the published experiments and the command of each",
 }
-# Their values are paths or free text: never numbers, never something for Hydra's grammar to take apart.
-TEXT_KEYS = {
-    "checkpoint", "name", "output_dir", "checkpoint_dir", "dataset.root", "dataset.cache_dir", "model.weights",
-}  # fmt: skip
-FOLDERS = {"--config-dir", "-cd", "--config-path", "-cp"}  # flags whose value may hold a =
 USAGE = "lshfm COMMAND [GROUP=OPTION] [KEY=VALUE] ..."
 
 
@@ -77,10 +75,14 @@ def _dispatch(argv: list[str]) -> int:
         raise InputError(
             f"no such command: {command}{nearest(command, COMMANDS)}. There are: {', '.join(COMMANDS)} (lshfm --help)"
         )
+    if command == "recipes":
+        import_module("lshfm.commands.recipes").run(rest)
+        return 0
     asks_for_help = bool({"-h", "--help"} & set(rest))
     rest = [word for word in rest if word not in {"-h", "--help"}]
     _refuse_foreign_recipes(command, rest)
-    _run_hydra(command, flags_first([rewrite(word, rest) for word in rest]), _help_of if asks_for_help else _run)
+    register_teachers(config_folders(rest))
+    _run_hydra(command, rewrite(rest), _help_of if asks_for_help else _run)
     return 0
 
 
@@ -91,36 +93,6 @@ def _overview() -> str:
         f"commands:\n{rows}\n\nlshfm COMMAND --help explains a command's groups and keys; lshfm --version.\n"
         "With nothing else, `lshfm train` trains a small network on an embedded data set."
     )
-
-
-def rewrite(word: str, argv: Sequence[str]) -> str:
-    """An argument as Hydra's grammar takes it: paths and names are quoted, so that any of them is allowed."""
-    match = re.fullmatch(r"([+~]{0,2}[\w.@/]+)=(.+)", word, flags=re.DOTALL)
-    if not match:
-        return word
-    name, value = match.groups()
-    plain_name = name.lstrip("+~")
-    sweeps = {"-m", "--multirun"} & set(argv)
-    if _lacks_its_group(plain_name, argv):
-        name = f"++{plain_name}"
-    is_text = plain_name in TEXT_KEYS and value != "null" and not (sweeps and re.search(r"[,(]", value))
-    if value[0] in "'\"" or value.startswith("${") or not (is_text or not parses(word)):
-        return f"{name}={value}"
-    quoted = value.replace("\\", "\\\\").replace("'", "\\'") if "'" in value else value
-    return f"{name}='{quoted}'"
-
-
-def flags_first(words: Sequence[str]) -> list[str]:
-    """The same words with the overrides last: Hydra's parser takes no flag between them."""
-    before = ["", *words]
-    overrides = [w for w, last in zip(words, before, strict=False) if "=" in w and w[0] != "-" and last not in FOLDERS]
-    return [word for word in words if word not in overrides] + overrides
-
-
-def _lacks_its_group(name: str, argv: Sequence[str]) -> bool:
-    """Whether a group's key is typed while its group comes from a checkpoint, so that Hydra knows no such key."""
-    group = name.partition(".")[0]
-    return "checkpoint" in {w.partition("=")[0] for w in argv} and "." in name and group in {"dataset", "model"}
 
 
 def _refuse_foreign_recipes(command: str, argv: Sequence[str]) -> None:

@@ -1,7 +1,9 @@
-"""The published `train` recipes, every hyper-parameter of them."""
+"""The published experiments: every column of their table against what the listed commands lead to."""
 
 import csv
+import re
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +13,44 @@ from lshfm.commands.naming import train_name
 from lshfm.config import CONF_DIR
 from lshfm.config.compose import Job, compose, conf_folder
 from lshfm.config.launch import options, recipe_command
+from lshfm.config.recipes import Experiment, recipes
+from lshfm.config.words import for_stage, rewrite
 
-# Published mAP of a teacher trained by a recipe; the others have none.
+EXPERIMENTS = {e.command: e for recipe in recipes() for e in recipe.experiments}
+PUBLISHED = [command for command, e in EXPERIMENTS.items() if e.is_published]
+PAIRS = [name for name in options("experiment") if recipe_command(name) == "mimic"]
+# Published mAP; the others have none.
 EXPECTED = {
-    "voc2007_resnet101_baseline": 93.27,
-    "voc2007_resnet34_baseline": 91.69,
-    "coco_resnet101_baseline": 77.67,
-    "coco_resnet101_GMP_baseline": 79.57,
+    "lshfm train experiment=voc2007_resnet101_baseline": 93.27,
+    "lshfm train experiment=voc2007_resnet34_baseline": 91.69,
+    "lshfm train experiment=coco_resnet101_baseline": 77.67,
+    "lshfm train experiment=coco_resnet101_GMP_baseline": 79.57,
+    "lshfm mimic experiment=voc2007_resnet50_mimic stage=2 loss=lshl2": 93.17,
+    "lshfm mimic experiment=voc2007_mobilenetv2_mimic stage=2 loss=lshl2": 90.14,
+    "lshfm mimic experiment=coco_resnet50_mimic stage=2 loss=lshl2": 77.16,
+    "lshfm mimic experiment=coco_mobilenetv2_mimic stage=2 loss=lshl2": 73.73,
 }
-ARCHITECTURES = {"vgg19bn": "vgg19_bn"}
-NOT_COMPARED = {"experiment", "command", "gpus"}  # gpus is what it ran on
+NUMBERS = ("teacher_mAP", "gamma", "beta", "epochs", "lr", "weight_decay", "cosine_epochs", "batch_size",
+           "eval_batch_size", "size", "temperature")  # fmt: skip
+SHARED = {
+    "optimizer": "sgd",
+    "momentum": 0.9,
+    "accumulate": 1,
+    "ema": 0,
+    "freeze": [],
+    "augment": {"flip": 0.5, "brightness": 0.3, "contrast": 0.3, "saturation": 0.3},
+    "precision": "fp32",
+    "select": "last",
+    "seed": 0,
+    "gpus": None,
+}
+SHARED_OF_DATA = {
+    "holdout": 0,
+    "skip_broken": False,
+    "mean": [0.485, 0.456, 0.406],
+    "std": [0.229, 0.224, 0.225],
+}
+SPLITS = {"voc2007": ("trainval", "test"), "coco2014": ("train2014", "val2014")}
 
 
 @pytest.fixture(scope="module")
@@ -32,102 +62,230 @@ def reference() -> Path:
 
 
 @pytest.fixture(scope="module")
-def jobs() -> dict[str, Job]:
+def rows(reference: Path) -> list[dict[str, str]]:
+    with (reference / "recipes_multilabel.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@cache
+def job_of(command: str) -> Job:
+    """What a listed command leads to, typed as a user types it."""
+    _, name, *words = command.split()
+    overrides = rewrite([*words, "dataset.root=/x"])
+    stage = re.search(r"stage=(\d)", command)
     with conf_folder():
-        return {
-            name: compose("train", [f"experiment={name}", "dataset.root=DIR"])
-            for name in options("experiment")
-            if recipe_command(name) == "train"
-        }
+        return compose(name, for_stage(stage[1], overrides) if stage else overrides)
+
+
+def command_of(row: Mapping[str, str]) -> str:
+    """The command that should be listed for a row: its folder, its stage, and its loss by the loss column."""
+    folder, _, file = row["experiment"].rpartition("/")
+    recipe = folder.replace("/", "_")
+    if row["command"] == "train":
+        return f"lshfm train experiment={recipe}_{file.removesuffix('_BCE')}"
+    return f"lshfm mimic experiment={recipe}_mimic stage={row['command'][-1]} loss={row['loss']}"
+
+
+def published(row: Mapping[str, str]) -> dict[str, Any]:
+    """A row in the terms of `as_row`: numbers as numbers, and what a student starts from in a word."""
+    terms: dict[str, Any] = dict(row) | {name: float(row[name]) for name in NUMBERS if row[name]}
+    terms["student"] = {"vgg19bn": "vgg19_bn"}.get(row["student"], row["student"])
+    if stage1 := re.fullmatch(r"stage 1: .*_(l2|lsh|lshl2)_1\.ckpt", row["student_init"]):
+        terms["student_init"] = f"stage 1 with {stage1[1]}"
+    elif row["student_init"].startswith(f"{terms['student']}-"):  # torchvision's ImageNet weights
+        terms["student_init"] = "imagenet"
+    del terms["experiment"]
+    return terms
 
 
 def as_row(job: Job) -> dict[str, Any]:
-    """A composed recipe in the columns of the published table."""
-    values, model = job.values, job.values["model"]
+    """A composed experiment in the columns of the published table."""
+    values, loss = job.values, job.values["loss"]
     names = ("epochs", "lr", "weight_decay", "batch_size", "eval_batch_size")
-    of_mimicking = ("teacher", "teacher_pool", "teacher_mAP", "hash_form", "hash_num", "bias", "beta", "temperature")
     return {
         "dataset": job.choices["dataset"],
+        "loss": job.choices["loss"],
+        "cosine_epochs": values["schedule"]["cosine_epochs"],
+        "size": values["dataset"]["size"],
+        "gpus": values["recipe"]["hardware"].removesuffix(" GPUs"),
+        **{name: values[name] for name in names},
+        **dict.fromkeys(("teacher", "teacher_pool", "teacher_mAP", "hash_form", "hash_num", "bias", "beta"), ""),
+        "temperature": loss.get("temperature", ""),
+        **(of_mimic(job) if "student" in values else of_train(job)),
+    }
+
+
+def of_train(job: Job) -> dict[str, Any]:
+    model, bce = job.values["model"], {"_target_": "lshfm.losses.classification.BCE", "name": "bce", "kind": "label"}
+    return {
+        "command": "train",
         "student": model["arch"],
         "student_pool": model["pool"],
         "projection": model["projection"] or "none",
         "student_init": model["weights"],
-        "loss": job.choices["loss"],
-        "gamma": 1.0 if values["loss"] == {"_target_": "lshfm.losses.classification.BCE", "name": "bce"} else "?",
-        "cosine_epochs": values["schedule"]["cosine_epochs"],
-        "size": values["dataset"]["size"],
-        **{name: values[name] for name in names},
-        **dict.fromkeys(of_mimicking, ""),
+        "gamma": 1.0 if job.values["loss"] == bce else "?",
     }
 
 
-def published(row: Mapping[str, str]) -> dict[str, Any]:
-    """A row of the table in the same terms; numbers as numbers."""
-    terms: dict[str, Any] = {name: text for name, text in row.items() if name not in NOT_COMPARED}
-    for name in ("gamma", "epochs", "lr", "weight_decay", "cosine_epochs", "batch_size", "eval_batch_size", "size"):
-        terms[name] = float(row[name])
-    student = ARCHITECTURES.get(row["student"], row["student"])
-    assert row["student_init"].startswith(f"{student}-"), "torchvision's ImageNet weights"
-    return terms | {"student": student, "student_init": "imagenet"}
+def of_mimic(job: Job) -> dict[str, Any]:
+    values, loss, stage = job.values, job.values["loss"], job.values["stage"]["name"]
+    student, teacher = values["student"], values["teacher"]
+    hashing = {}
+    if "hash_num" in loss:
+        hashing = {"hash_form": loss["form"].upper(), "bias": loss["bias"], "hash_num": str(loss["hash_num"] or "32*D")}
+    return {
+        "command": f"mimic stage {stage}",
+        "student": student["arch"],
+        "student_pool": student["pool"],
+        "projection": {True: "forced", False: "none"}[student["projection"]],
+        "student_init": start(job),
+        "teacher": teacher["arch"],
+        "teacher_pool": teacher["pool"],
+        "teacher_mAP": values["recipe"]["teacher_mAP"],
+        "gamma": loss["gamma"] if stage == "2" else "",  # stage 1 sees no labels
+        "beta": loss["beta"],
+        **hashing,
+    }
 
 
-def test_every_hyper_parameter_is_the_published_one(reference: Path, jobs: dict[str, Job]) -> None:
-    with (reference / "recipes_multilabel.csv").open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["command"] == "train"]
-    table = {row["experiment"].replace("/", "_").removesuffix("_BCE"): published(row) for row in rows}
-    assert {name: as_row(job) for name, job in jobs.items()} == table
+def start(job: Job) -> str:
+    """What the student starts from, and what the recipe says of it beside."""
+    student, stage = job.values["student"], job.values["stage"]["name"]
+    entry = job.values["published"][stage][job.choices["loss"]]
+    assert student["weights"] == "imagenet"
+    if stage == "1" or student["init"]:
+        assert student["init"] == (None if stage == "1" else "imagenet")
+        return f"file: {entry['unreleased']}" if "unreleased" in entry else "imagenet"
+    assert student["projection"] is True
+    return f"stage 1 with {entry['stage1_loss']}"
+
+
+def shown_start(row: Mapping[str, Any]) -> str:
+    """How the list says what a row starts from."""
+    if row["student_init"].startswith("file: "):
+        return "ImageNet weights, instead of a file never released"
+    return {"imagenet": "ImageNet weights"}.get(row["student_init"], row["student_init"])
+
+
+@pytest.mark.parametrize("command", PUBLISHED)
+def test_every_hyper_parameter_is_the_published_one(rows: list[dict[str, str]], command: str) -> None:
+    job, own = job_of(command), [published(row) for row in rows if command_of(row) == command]
+    assert own
+    for row in own:
+        assert as_row(job) == row
+        assert EXPERIMENTS[command].start == shown_start(row)
+    values, dataset = job.values, job.values["dataset"]
+    assert {name: values[name] for name in SHARED} == SHARED
+    assert {name: dataset[name] for name in SHARED_OF_DATA} == SHARED_OF_DATA
+    assert (dataset["train_split"], dataset["eval_split"]) == SPLITS[str(job.choices["dataset"])]
+    assert values["schedule"] == {"cosine_epochs": values["epochs"], "steps": [], "warmup": 0, "initial_lr": 0}
+    assert values.get("label_loss", {}).get("name", "bce") == "bce"
+
+
+def test_the_list_is_the_sixty_rows(rows: list[dict[str, str]]) -> None:
+    """Two rows are one experiment: a file named LSHL2 that trains lsh."""
+    commands = [command_of(row) for row in rows]
+    assert (len(rows), len(set(commands)), sorted(set(commands))) == (60, 59, sorted(PUBLISHED))
+    assert commands.count("lshfm mimic experiment=coco_mobilenetv2_mimic stage=1 loss=lsh") == 2
+
+
+def test_files_and_recipes_are_the_same() -> None:
+    names = {re.search(r"experiment=(\w+)", command)[1] for command in EXPERIMENTS}  # type: ignore[index]
+    assert sorted(names) == options("experiment")
+    assert (len(names), len(PAIRS)) == (24, 9)
 
 
 def test_expected_numbers_are_the_published_ones(reference: Path) -> None:
     text = (reference / "published_results.md").read_text() + (reference / "recipes_multilabel.csv").read_text()
     assert [number for number in EXPECTED.values() if str(number) not in text] == []
+    assert {command: e.expected_mAP for command, e in EXPERIMENTS.items() if e.expected_mAP} == EXPECTED
 
 
-def test_there_are_fifteen_and_nothing_else(jobs: dict[str, Job]) -> None:
-    assert sorted(jobs) == options("experiment")
-    assert len(jobs) == 15
-
-
-def test_what_all_recipes_share(jobs: dict[str, Job]) -> None:
-    shared = {
-        "optimizer": "sgd",
-        "momentum": 0.9,
-        "lr": 0.01,
-        "accumulate": 1,
-        "ema": 0,
-        "freeze": [],
-        "augment": {"flip": 0.5, "brightness": 0.3, "contrast": 0.3, "saturation": 0.3},
-        "precision": "fp32",
-        "select": "last",
-        "seed": 0,
-        "gpus": None,
+def test_a_stage_1_without_a_row_takes_its_pairs_settings() -> None:
+    without = {command: e for command, e in EXPERIMENTS.items() if not e.is_published}
+    assert {command.partition("experiment=")[2] for command in without} == {
+        "coco_mobilenetv2_mimic stage=1 loss=lshl2",
+        "coco_mobilenetv2_GMP_mimic stage=1 loss=l2",
+        "coco_mobilenetv2_GMP_mimic stage=1 loss=lsh",
+        "coco_resnet50_GMP_mimic stage=1 loss=l2",
+        "coco_resnet50_GMP_mimic stage=1 loss=lsh",
     }
-    for job in jobs.values():
-        assert {name: job.values[name] for name in shared} == shared
-        epochs = job.values["epochs"]
-        assert job.values["schedule"] == {"cosine_epochs": epochs, "steps": [], "warmup": 0, "initial_lr": 0}
-        assert (job.values["dataset"]["holdout"], job.values["dataset"]["skip_broken"]) == (0, False)
-        assert job.values["dataset"]["mean"] == [0.485, 0.456, 0.406]
-        assert job.values["dataset"]["std"] == [0.229, 0.224, 0.225]
-        assert (job.values["dataset"]["train_split"], job.values["dataset"]["eval_split"]) == {
-            "voc2007": ("trainval", "test"),
-            "coco2014": ("train2014", "val2014"),
-        }[str(job.choices["dataset"])]
+    for command in without:
+        values, own = job_of(command).values, job_of(command).choices["loss"]
+        assert (values["loss"]["beta"], values["student"]["projection"], values["epochs"]) == (1, True, 60)
+        assert values["loss"].get("hash_num") == (None if own == "l2" else 2048)
 
 
-def test_a_recipe_says_of_itself_command_number_and_hardware(jobs: dict[str, Job]) -> None:
-    for name, job in jobs.items():
-        package, command, expected = (CONF_DIR / "experiment" / f"{name}.yaml").read_text().splitlines()[:3]
-        number, metric = EXPECTED.get(name), job.values["dataset"]["metric"]
-        said = f"{number} {metric} mAP" if number else "not published"
-        assert package == "# @package _global_"
-        assert command == f"# lshfm train experiment={name} dataset.root=DIR"
-        assert expected.startswith(f"# Expected: {said}. Published on 4 GPUs")
-        assert job.values["recipe"] == {"command": "train", "expected_mAP": number, "hardware": "4 GPUs"}
+def test_every_stage_1_that_a_stage_2_starts_from_is_listed() -> None:
+    for command, e in EXPERIMENTS.items():
+        if match := re.fullmatch("stage 1 with (l2|lsh|lshl2)", e.start):
+            assert re.sub("stage=2 loss=.*", f"stage=1 loss={match[1]}", command) in EXPERIMENTS
 
 
-def test_runs_of_different_recipes_have_different_names(jobs: dict[str, Job]) -> None:
-    names = {train_name(job) for job in jobs.values()}
+def test_what_an_unreleased_file_is_called() -> None:
+    said = {command for command, e in EXPERIMENTS.items() if "never released" in e.start}
+    assert said == {f"lshfm mimic experiment=voc2007_resnet50_mimic stage=2 loss={x}" for x in ("l2", "lsh", "lshl2")}
+
+
+@pytest.mark.parametrize("name", options("experiment"))
+def test_a_recipe_says_of_itself_command_number_and_hardware(name: str) -> None:
+    package, command, expected = (CONF_DIR / "experiment" / f"{name}.yaml").read_text().splitlines()[:3]
+    number = next((n for key, n in EXPECTED.items() if f"experiment={name}" in key.split()), None)
+    metric = "voc2010" if name.startswith("voc2007") else "uninterpolated"
+    with_loss, teacher = (" with lshl2", " teacher=PATH") if name in PAIRS else ("", "")
+    said = f"{number} {metric} mAP{with_loss}" if number else "not published"
+    assert package == "# @package _global_"
+    assert command == f"# lshfm {recipe_command(name)} experiment={name} dataset.root=DIR{teacher}"
+    images = 4 if name.startswith("voc2007") else 8
+    assert expected == (f"# Expected: {said}. Published on 4 GPUs in fp32, so BatchNorm saw {images} images at a time.")
+
+
+def test_runs_of_different_baselines_have_different_names() -> None:
+    names = {train_name(job_of(command)) for command in EXPERIMENTS if command.startswith("lshfm train")}
     assert len(names) == 15
     assert "coco2014_resnet101_GMP_bce_s0_epochs-30" in names
     assert "voc2007_resnet34_bce_s0_eval_batch_size-16" in names
+
+
+def losses_without_a_row(pair: str) -> list[tuple[str, str]]:
+    """Stage and loss of all that the pair's recipe says nothing of."""
+    every = [("1", loss) for loss in ("l1", "l2", "lsh", "lshl2")]
+    every += [("2", loss) for loss in ("l1", "l2", "lsh", "lshl2", "kl", "kl_sigmoid")]
+    return [
+        (stage, loss)
+        for stage, loss in every
+        if f"lshfm mimic experiment={pair} stage={stage} loss={loss}" not in EXPERIMENTS
+    ]
+
+
+@pytest.mark.parametrize("pair", [PAIRS[0], *(pytest.param(pair, marks=pytest.mark.slow) for pair in PAIRS[1:])])
+def test_a_loss_without_a_row_takes_beta_1_and_the_defaults(pair: str) -> None:
+    assert losses_without_a_row(pair)
+    for stage, loss in losses_without_a_row(pair):
+        job = job_of(f"lshfm mimic experiment={pair} stage={stage} loss={loss}")
+        values = job.values
+        assert (values["loss"]["beta"], values["loss"]["gamma"], values["loss"].get("hash_num")) == (1, 1, None)
+        assert (values["student"]["projection"], values["student"]["init"]) == ("auto", None)
+        assert (values["epochs"], values["lr"], job.choices["loss"]) == (60, 0.01, loss)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("stage=2", ("lshl2", 0.5, 8192, False, "imagenet", 60)),
+        ("stage=1", ("lshl2", 1.0, 8192, True, None, 60)),
+        ("stage=2 loss=lsh", ("lsh", 0.5, 8192, False, "imagenet", 60)),
+        ("stage=2 loss.beta=7 epochs=3 student.projection=true", ("lshl2", 7.0, 8192, True, "imagenet", 3)),
+        ("stage=2 loss.hash_num=64 student.init=none", ("lshl2", 0.5, 64, False, "none", 60)),
+    ],
+)
+def test_what_is_typed_wins_over_the_recipe(words: str, expected: tuple[Any, ...]) -> None:
+    job = job_of(f"lshfm mimic experiment=voc2007_resnet50_mimic {words}")
+    loss, student = job.values["loss"], job.values["student"]
+    found = (job.choices["loss"], loss["beta"], loss["hash_num"], student["projection"], student["init"])
+    assert (*found, job.values["epochs"]) == expected
+
+
+def test_an_experiment_is_a_plain_value() -> None:
+    line = EXPERIMENTS["lshfm mimic experiment=voc2007_mobilenetv2_mimic stage=2 loss=kl"]
+    assert line == Experiment(line.command, "stage 1 with l2", None, is_published=True)

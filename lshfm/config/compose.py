@@ -14,6 +14,7 @@ from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryV
 
 from lshfm.config import CONF_DIR, schema
 from lshfm.config.check import check
+from lshfm.config.teachers import register_teachers
 from lshfm.errors import InputError
 
 
@@ -22,7 +23,7 @@ class Job:
     """One run's settings: plain values, resolved and checked."""
 
     values: dict[str, Any]
-    choices: dict[str, str | None]  # group -> option, for the groups of conf/
+    choices: dict[str, Any]  # group -> option (a list of them for mimic's loss), for the groups of conf/
     changed: dict[str, Any]  # dotted key -> value, where it differs from what the chosen options give alone
 
 
@@ -32,24 +33,35 @@ def compose(command: str, overrides: Sequence[str], saved: Mapping[str, Any] | N
     saved: dotted keys with values that hold wherever no override names the key (a checkpoint's settings).
     Raises InputError for a value that is missing, of the wrong type or out of range, naming the key.
     """
-    config, choices = _compose(command, overrides)
+    config, choices = compose_unchecked(command, overrides)
     _check_choices(command, config, choices)
     _fill_in(config, saved or {}, typed={_key_of(override) for override in overrides})
-    groups = [f"{group}={option}" for group, option in choices.items() if option and group != "experiment"]
-    reference, _ = _compose(command, groups)
+    chosen = [_choose(group, option) for group, option in choices.items() if option and group != "experiment"]
+    reference, _ = compose_unchecked(command, chosen)
     values = _plain(config)
     check(values, schema.COMMANDS[command])
-    if values["dataset"]:
-        check(values["dataset"], schema.Dataset, "dataset.", strangers=True)
-    return Job(values, choices, _changed(config, reference))
+    for group, keys in _keys_of_groups(command, values):
+        check(values[group], keys, f"{group}.", strangers=True)
+    return Job(values, {_role(group): option for group, option in choices.items()}, _changed(config, reference))
 
 
 def peek(command: str, overrides: Sequence[str], dotted: str) -> Any:
     """One value, before the rest can be composed. Raises InputError if it is not given."""
-    value = OmegaConf.select(_compose(command, overrides)[0], dotted, throw_on_missing=False)
+    config, _ = compose_unchecked(command, overrides)
+    value = OmegaConf.select(config, dotted, throw_on_missing=False)
     if value is None:
         raise InputError(f"not given: {dotted}. Add {dotted}=...")
-    return value
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+
+
+def network_values(option: str, saved: Mapping[str, Any]) -> dict[str, Any]:
+    """What to build a network of the group `model` from, with `saved` values in place of the file's; no weights."""
+    config = hydra.compose("eval", [f"model={option}"])
+    _fill_in(config, flatten(saved, "model."), typed=set())
+    config.model.weights = "none"
+    values = OmegaConf.to_container(config.model, resolve=True)
+    assert isinstance(values, dict)
+    return {str(name): value for name, value in values.items()}
 
 
 def hydra_ready() -> AbstractContextManager[None]:
@@ -60,6 +72,7 @@ def hydra_ready() -> AbstractContextManager[None]:
 @contextmanager
 def conf_folder(folder: Path = CONF_DIR) -> Iterator[None]:
     """Make `compose` work outside a command line's own Hydra."""
+    register_teachers()
     with hydra.initialize_config_dir(str(folder), version_base="1.3"):
         yield
 
@@ -80,7 +93,7 @@ def flatten(values: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
 
 def changes_results(command: str, dotted: str) -> bool:
     """Whether a key can change a number that a run reports."""
-    if dotted in schema.NEUTRAL or dotted.startswith("dataset.preset.") or dotted.endswith("_target_"):
+    if dotted in schema.NEUTRAL or dotted.startswith("dataset.preset.") or dotted.endswith(("_target_", ".kind")):
         return False
     first, _, rest = dotted.partition(".")
     owner, name = (schema.Dataset, rest) if first == "dataset" else (schema.COMMANDS[command], first)
@@ -88,20 +101,70 @@ def changes_results(command: str, dotted: str) -> bool:
     return found is None or bool(found.metadata["changes_results"])
 
 
-def _compose(command: str, overrides: Sequence[str]) -> tuple[DictConfig, dict[str, str | None]]:
-    config = hydra.compose(command, list(overrides), return_hydra_config=True)
-    choices = {g: o for g, o in config.hydra.runtime.choices.items() if "/" not in g}
-    with open_dict(config):
-        del config["hydra"]
+def compose_unchecked(command: str, overrides: Sequence[str]) -> tuple[DictConfig, dict[str, Any]]:
+    """The settings, and the option of each group, under the group's name in the defaults list."""
+    config, choices = _hydra_compose(command, overrides)
+    presets = config.dataset.preset if config.get("dataset") else {}
+    left_open = [group for group, option in choices.items() if option is None and presets.get(_role(group))]
+    if left_open and command == "mimic":
+        config, choices = _hydra_compose(command, [*overrides, *(f"{g}={presets[_role(g)]}" for g in left_open)])
     return config, choices
 
 
-def _check_choices(command: str, config: DictConfig, choices: Mapping[str, str | None]) -> None:
-    """Hydra also takes a list of a group's options; a group here is one thing."""
+def _hydra_compose(command: str, overrides: Sequence[str]) -> tuple[DictConfig, dict[str, Any]]:
+    config = hydra.compose(command, list(overrides), return_hydra_config=True)
+    # A teacher's option takes in the network's own, which says less: it has no pooling.
+    choices = {g: o for g, o in config.hydra.runtime.choices.items() if "/" not in g and g != "model@teacher"}
+    keys = {f.name for f in fields(schema.COMMANDS[command])}
+    with open_dict(config):
+        del config["hydra"]
+        for group in [g for g in choices if _role(g) in config and _role(g) not in keys]:
+            del config[group], choices[group]  # what a data set chooses for another command
+        if command == "mimic" and "loss" not in choices:  # Hydra does not say which, where several are chosen
+            names = list(kinds(config.loss)) if config.get("loss") else []
+            if not names:
+                raise InputError("loss=[]: give at least one loss")
+            config.loss.name = "-".join(names)
+            choices["loss"] = names if len(names) > 1 else names[0]
+    return config, choices
+
+
+def _role(group: str) -> str:
+    """The key that a group fills: model@student fills student."""
+    return group.rpartition("@")[2]
+
+
+def _choose(group: str, option: Any) -> str:
+    """The override that chooses an option; quoted, for stage=1 would be a number."""
+    return f"{group}=[{','.join(option)}]" if isinstance(option, list) else f"{group}='{option}'"
+
+
+def _check_choices(command: str, config: DictConfig, choices: Mapping[str, Any]) -> None:
+    """Hydra also takes a list of a group's options; only mimic's losses can be several."""
+    chosen = {_role(group): option for group, option in choices.items()}
     groups = [f.name for f in fields(schema.COMMANDS[command]) if f.metadata["text"] == schema.A_GROUP]
     for group in groups:
-        if group in config and not isinstance(choices.get(group), str):
+        if config.get(group) is not None and not isinstance(chosen.get(group), str):
             raise InputError(f"{group}: takes one option, not a list")
+    for role, wanted in schema.KINDS.get(command, {}).items():
+        for name, kind in kinds(config[role]).items():
+            if kind not in wanted:
+                takes = f"lshfm {command} takes a {' or '.join(wanted)} loss as {role}"
+                raise InputError(f"{role}={name} is a {kind} loss; {takes}")
+
+
+def kinds(loss: DictConfig) -> dict[str, str]:
+    """The kind of each loss: a label loss says it at its top, mimicking losses in a node each."""
+    if "_target_" in loss:
+        return {loss.get("name", "it"): loss.get("kind", "label")}
+    return {str(name): node.kind for name, node in loss.items() if isinstance(node, DictConfig) and "kind" in node}
+
+
+def _keys_of_groups(command: str, values: Mapping[str, Any]) -> Iterator[tuple[str, type]]:
+    """The groups whose options have keys of known types, with those types."""
+    for group, keys in schema.GROUP_KEYS[command]:
+        if values[group] and any(f.name in values[group] for f in fields(keys)):
+            yield group, keys
 
 
 def _key_of(override: str) -> str:
@@ -135,7 +198,7 @@ def _changed(config: DictConfig, reference: DictConfig) -> dict[str, Any]:
     values = flatten(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
     changed = {}
     for dotted, value in raw.items():
-        if dotted in raw_reference and raw_reference[dotted] == value:
+        if (dotted in raw_reference and raw_reference[dotted] == value) or dotted.startswith(("published.", "recipe.")):
             continue
         alone = config.copy()
         OmegaConf.update(alone, dotted, raw_reference.get(dotted), merge=False)
@@ -143,4 +206,15 @@ def _changed(config: DictConfig, reference: DictConfig) -> dict[str, Any]:
         before = OmegaConf.to_container(before) if OmegaConf.is_config(before) else before
         if values[dotted] != before:
             changed[dotted] = values[dotted]
-    return changed
+    return changed | _from_recipe(config, raw, values)
+
+
+def _from_recipe(config: DictConfig, raw: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Keys that look themselves up in a recipe's `published` table, where that gives another value than no recipe."""
+    if not config.get("published"):
+        return {}
+    without = config.copy()
+    without.published = {}
+    plain = flatten(OmegaConf.to_container(without, resolve=True))  # type: ignore[arg-type]
+    readers = [name for name, value in raw.items() if "published." in str(value)]
+    return {name: values[name] for name in readers if values[name] != plain[name]}

@@ -4,6 +4,7 @@ import logging
 import re
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 
 import hydra
 import yaml
@@ -14,9 +15,12 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lshfm.config import CONF_DIR
+from lshfm.config import CONF_DIR, schema
 from lshfm.config.compose import flatten, hydra_ready
 from lshfm.errors import InputError, nearest
+
+# Groups known by their role, and the group whose options they take.
+OPTIONS_OF = {"student": "model", "label_loss": "loss"}
 
 
 def launch(command: str, task: Callable[[list[str]], None]) -> None:
@@ -66,15 +70,18 @@ def recipe_command(name: str) -> str | None:
 
 def options(group: str) -> list[str]:
     """The options of a group: conf/'s own, and under a running command those of --config-dir too."""
+    name = OPTIONS_OF.get(group, group)
     if GlobalHydra.instance().is_initialized():
-        return sorted(GlobalHydra.instance().config_loader().get_group_options(group))
-    return sorted(path.stem for path in (CONF_DIR / group).glob("*.yaml"))
+        return sorted(GlobalHydra.instance().config_loader().get_group_options(name))
+    return sorted(path.stem for path in (CONF_DIR / name).glob("*.yaml"))
 
 
 def groups(command: str) -> list[str]:
     """The groups a command chooses from, in the order of its defaults list."""
     defaults = OmegaConf.to_container(OmegaConf.load(CONF_DIR / f"{command}.yaml"))["defaults"]  # type: ignore[index,call-overload]
-    return [next(iter(item)) for item in defaults if isinstance(item, dict)]
+    names = [next(iter(item)).rpartition("@")[2] for item in defaults if isinstance(item, dict)]
+    keys = {f.name for f in fields(schema.COMMANDS[command])} | {"experiment"}
+    return [name for name in names if name in keys]
 
 
 def explain(command: str, error: Exception) -> InputError:
@@ -82,10 +89,12 @@ def explain(command: str, error: Exception) -> InputError:
     text = "\n".join(str(e) for e in (error, error.__cause__) if e is not None)
     if match := re.search(r"Could not find '([\w@]+)/([^']*)'", text):
         group, option = match.groups()
+        typed = (word.partition("=")[0].rpartition("@")[2] for word in sys.argv if word.endswith(f"={option}"))
+        group = next(typed, group)
         known = options(group)
         return InputError(f"{group}={option}: no such {group}{nearest(option, known)}. There are: {', '.join(known)}")
     if match := re.search(r"Could not override '([^']+)'|Error merging override \+*([\w.@/]+)=", text):
-        name = match.group(1) or match.group(2)
+        name = (match.group(1) or match.group(2)).rpartition("@")[2]
         known = _all_keys(command, sys.argv[1:])
         return InputError(f"{name}: no such key or group{nearest(name, known)}. See lshfm {command} --help")
     if "Config group override" in text:
@@ -102,7 +111,7 @@ def explain(command: str, error: Exception) -> InputError:
 
 def _all_keys(command: str, words: Sequence[str]) -> list[str]:
     """Groups and keys of a command, with the options that `words` choose."""
-    chosen = [word for word in words if word.partition("=")[0] in groups(command)]
+    chosen = [word for word in words if word.partition("=")[0].rpartition("@")[2] in groups(command)]
     with hydra_ready():
         config = hydra.compose(command, chosen)
     return groups(command) + list(flatten(OmegaConf.to_container(config)))  # type: ignore[arg-type]

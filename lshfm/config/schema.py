@@ -24,6 +24,7 @@ def key(
 
 
 A_GROUP = "see the group"
+SOME_OF_A_GROUP = "see the group; a list of options too"
 
 
 @dataclass
@@ -40,6 +41,7 @@ class Machine:
         "processes that decode images; without it one a core", low=0, high=256, changes_results=False
     )
     output_dir: str = key("folder of the run folders", changes_results=False)
+    checkpoint_dir: str = key("folder of finished checkpoints", changes_results=False)
     name: str | None = key("name of the run; without it made from the settings", changes_results=False)
 
 
@@ -87,8 +89,8 @@ class Dataset:
 
 
 @dataclass
-class Train(Machine):
-    """lshfm train."""
+class Training(Machine):
+    """Keys of every command that trains."""
 
     epochs: int = key("passes over the training split", low=1)
     batch_size: int = key("images a step, over all GPUs", low=1)
@@ -112,12 +114,66 @@ class Train(Machine):
     allow_test: bool = key("let select=best look at the test split")
     seed: int = key("seed of everything random", low=0, high=2**31 - 1)
     log_every: int = key("steps between log lines", low=1, changes_results=False)
-    checkpoint_dir: str = key("folder of finished checkpoints", changes_results=False)
     overwrite: bool = key("start anew where a finished or different run is in the way", changes_results=False)
     recipe: Any = key("what a recipe says of itself", changes_results=False)
     dataset: Any = key(A_GROUP)
+
+
+@dataclass
+class Train(Training):
+    """lshfm train."""
+
     model: Any = key(A_GROUP)
     loss: Any = key(A_GROUP)
+
+
+@dataclass
+class Mimic(Training):
+    """lshfm mimic."""
+
+    stage: Any = key(A_GROUP, changes_results=False)
+    teacher: Any = key(A_GROUP)
+    student: Any = key(A_GROUP)
+    loss: Any = key(SOME_OF_A_GROUP)
+    label_loss: Any = key(A_GROUP)
+    published: Any = key("what a recipe says of a stage and a loss", changes_results=False)
+    stage1: Any = key("keys for stage 1 alone, as stage1.lr=0.1", changes_results=False)
+    stage2: Any = key("keys for stage 2 alone", changes_results=False)
+
+
+@dataclass
+class Student:
+    """Keys of mimic's student beside its network's own."""
+
+    projection: Any = key("a linear layer to the teacher's feature width: auto (= true), true or false")
+    init: str | None = key("where stage 2 starts: a checkpoint, imagenet or none; without it at a stage 1")
+    weights: str | None = key("where stage 1 starts, and stage 2 without a projection, as model.weights")
+
+
+@dataclass
+class MimicLoss:
+    """Keys of mimic's loss beside its terms' own."""
+
+    beta: float = key("weight of the mimicking losses", low=0)
+    gamma: float = key("weight of the label loss", low=0)
+
+
+@dataclass
+class Hashing:
+    """Keys of a loss on hash functions."""
+
+    hash_num: int | None = key("number of hash functions; without it 32 x the feature's width", low=1)
+    std: float | None = key("deviation of their weights; without it the teacher's classifier's", above=0)
+    bias: str = key("their bias, by the features of the training set", choices=("median", "mean", "zero"))
+    bias_views: str = key("training images as the bias sees them", choices=("plain", "augmented"))
+    form: str = key("how hashes are compared: their bits (bce) or their values", choices=("bce", "l1", "l2"))
+
+
+@dataclass
+class Temperature:
+    """Key of a loss on logits."""
+
+    temperature: float = key("what logits are divided by", above=0)
 
 
 @dataclass
@@ -131,11 +187,32 @@ class Eval(Machine):
     deterministic: bool = key("only algorithms that give the same bits every time")
     dataset: Any = key(A_GROUP)
     model: Any = key(A_GROUP)
+    teacher: Any = key(A_GROUP)
 
 
-COMMANDS: dict[str, type] = {"train": Train, "eval": Eval}
+COMMANDS: dict[str, type] = {"train": Train, "mimic": Mimic, "eval": Eval}
 
 # Where the data lies and what things are called: no influence on any number.
 NEUTRAL = frozenset(
-    {"dataset.root", "dataset.name", "dataset.annotations", "dataset.images", "model.name", "loss.name"}
+    {"dataset.root", "dataset.name", "dataset.annotations", "dataset.images"}
+    | {f"{group}.name" for group in ("model", "teacher", "student", "loss", "label_loss")}
 )
+
+# The types of keys inside a group's node.
+GROUP_KEYS: dict[str, list[tuple[str, type]]] = {
+    "train": [("dataset", Dataset)],
+    "mimic": [
+        ("dataset", Dataset),
+        ("student", Student),
+        ("loss", MimicLoss),
+        ("loss", Hashing),
+        ("loss", Temperature),
+    ],
+    "eval": [("dataset", Dataset)],
+}
+
+# The kinds of loss a command takes.
+KINDS: dict[str, dict[str, tuple[str, ...]]] = {
+    "train": {"loss": ("label",)},
+    "mimic": {"loss": ("feature", "logit"), "label_loss": ("label",)},
+}

@@ -16,9 +16,14 @@ from lshfm.errors import InputError
 
 with conf_folder():
     TRAIN = compose("train", []).values
+    MIMIC = compose("mimic", []).values
     EVAL = compose("eval", ["checkpoint=x", "dataset=shapes", "model=resnet20"]).values
 GROUPS = [  # what is checked, the class of its keys, the prefix of their names
     pytest.param(TRAIN, schema.Train, "", id="train"),
+    pytest.param(MIMIC, schema.Mimic, "", id="mimic"),
+    pytest.param(MIMIC["student"], schema.Student, "student.", id="student"),
+    pytest.param(MIMIC["loss"], schema.MimicLoss, "loss.", id="loss"),
+    pytest.param(MIMIC["loss"], schema.Hashing, "loss.", id="hashing"),
     pytest.param(EVAL, schema.Eval, "", id="eval"),
     pytest.param(TRAIN["dataset"], schema.Dataset, "dataset.", id="dataset"),
     pytest.param(TRAIN["schedule"], schema.Schedule, "schedule.", id="schedule"),

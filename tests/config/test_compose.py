@@ -28,7 +28,9 @@ def is_plain(value: Any) -> bool:
     return value is None or type(value) in (bool, int, float, str)
 
 
-ALL_OPTIONS = [(group, option) for group in ("dataset", "model", "loss") for option in options(group)]
+LABEL_LOSSES, MIMIC_LOSSES = ["asl", "bce"], ["kl", "kl_sigmoid", "l1", "l2", "lsh", "lshl2"]
+ALL_OPTIONS = [(group, option) for group in ("dataset", "model") for option in options(group)]
+ALL_OPTIONS += [("loss", option) for option in LABEL_LOSSES]
 
 
 @pytest.mark.parametrize(("group", "option"), ALL_OPTIONS)
@@ -126,8 +128,8 @@ def test_bad_values_are_refused(override: str, start: str) -> None:
 
 def test_eval_needs_data_set_and_network_from_somewhere() -> None:
     job = composed("eval", "checkpoint=x.ckpt", "dataset=shapes", "model=resnet20")
-    assert job.choices == {"dataset": "shapes", "model": "resnet20"}
-    assert [job.values[key] for key in ("eval_batch_size", "channels_last")] == [None, None]
+    assert job.choices == {"dataset": "shapes", "model": "resnet20", "teacher": None}
+    assert [job.values[key] for key in ("eval_batch_size", "channels_last", "teacher")] == [None, None, None]
     with pytest.raises(InputError, match=r"^not given: checkpoint"):
         composed("eval", "dataset=shapes", "model=resnet20")
 
@@ -238,3 +240,120 @@ def test_flatten_and_yaml() -> None:
 def test_paths_may_hold_anything(tmp_path: Path) -> None:
     odd = tmp_path / "a b=c,(d)'s"
     assert composed("train", f'dataset.cache_dir="{odd}"').values["dataset"]["cache_dir"] == str(odd)
+
+
+@pytest.mark.parametrize(
+    ("command", "override", "message"),
+    [
+        ("train", "loss=l2", "loss=l2 is a feature loss; lshfm train takes a label loss as loss"),
+        ("train", "loss=kl", "loss=kl is a logit loss; lshfm train takes a label loss as loss"),
+        ("mimic", "loss=bce", "loss=bce is a label loss; lshfm mimic takes a feature or logit loss as loss"),
+        ("mimic", "loss=[l2,asl]", "loss=asl is a label loss; lshfm mimic takes a feature or logit loss as loss"),
+        (
+            "mimic",
+            "loss@label_loss=l2",
+            "label_loss=l2 is a feature loss; lshfm mimic takes a label loss as label_loss",
+        ),
+        ("mimic", "loss@label_loss=[bce,asl]", "label_loss: takes one option, not a list"),
+        ("mimic", "~student", "student: missing from the configuration"),
+    ],
+)
+def test_losses_of_a_kind_that_a_command_does_not_take(command: str, override: str, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        composed(command, override)
+    assert str(caught.value) == message
+
+
+def test_every_loss_is_one_for_labels_or_for_mimicking() -> None:
+    assert sorted(LABEL_LOSSES + MIMIC_LOSSES) == options("loss")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "teacher", "student", "weights"),
+    [
+        ([], "resnet20", "resnet8", "none"),
+        (["dataset=voc2007", "dataset.root=DIR"], "resnet34", "resnet18", "auto"),
+        (["dataset=coco2014", "dataset.root=DIR"], "resnet101", "resnet50", "auto"),
+        (["model@student=resnet14"], "resnet20", "resnet14", "none"),
+        (["teacher=resnet32x4"], "resnet32x4", "resnet8", "none"),
+        (["dataset=voc2007", "dataset.root=DIR", "teacher=resnet50_GMP"], "resnet50", "resnet18", "auto"),
+    ],
+)
+def test_a_data_set_brings_teacher_and_student(overrides: list[str], teacher: str, student: str, weights: str) -> None:
+    job = composed("mimic", *overrides)
+    assert (job.values["teacher"]["arch"], job.values["student"]["arch"]) == (teacher, student)
+    assert job.values["student"]["weights"] == weights
+    assert (job.values["student"]["projection"], job.values["student"]["init"]) == ("auto", None)
+    assert {key for key in job.changed if changes_results("mimic", key)} <= {"dataset.root"}
+    assert is_plain(job.values)
+    assert "model" not in job.values
+
+
+@pytest.mark.parametrize("loss", MIMIC_LOSSES)
+def test_every_loss_of_mimic_is_a_named_node_of_terms(loss: str) -> None:
+    job = composed("mimic", f"loss={loss}", "stage='2'")
+    node = job.values["loss"][loss]
+    kind = "logit" if loss.startswith("kl") else "feature"
+    assert (job.choices["loss"], job.values["loss"]["name"], job.values["stage"]["name"]) == (loss, loss, "2")
+    assert (node["kind"], node["weight"]) == (kind, 1.0)
+    assert all(term["_target_"].startswith("lshfm.losses.") for term in node["terms"].values())
+    assert (job.values["loss"]["beta"], job.values["loss"]["gamma"], job.changed) == (1.0, 1.0, {})
+
+
+def test_several_losses_lie_side_by_side() -> None:
+    job = composed("mimic", "loss=[l2,kl_sigmoid]", "loss.kl_sigmoid.weight=0.1", "loss.temperature=2")
+    loss = job.values["loss"]
+    assert (job.choices["loss"], loss["name"]) == (["l2", "kl_sigmoid"], "l2-kl_sigmoid")
+    assert [loss[name]["weight"] for name in ("l2", "kl_sigmoid")] == [1.0, 0.1]
+    assert loss["kl_sigmoid"]["terms"]["kl_sigmoid"]["temperature"] == 2.0
+    assert job.changed == {"loss.kl_sigmoid.weight": 0.1, "loss.temperature": 2}
+    alone = composed("mimic", "loss=[l2]")
+    assert (alone.choices["loss"], alone.values["loss"]["name"]) == ("l2", "l2")
+    with pytest.raises(InputError, match=r"^loss=\[\]: give at least one loss"):
+        composed("mimic", "loss=[]")
+
+
+@pytest.mark.parametrize(
+    ("override", "start"),
+    [
+        ("loss.beta=-1", "loss.beta=-1.0: must be at least 0"),
+        ("loss.hash_num=0", "loss.hash_num=0: must be at least 1"),
+        ("loss.std=0", "loss.std=0.0: must be above 0"),
+        ("loss.bias=midian", "loss.bias=midian: must be one of median, mean, zero (did you mean 'median'?)"),
+        ("loss.form=l3", "loss.form=l3: must be one of bce, l1, l2"),
+        ("student.init=[1]", "student.init=[1]: must be a text"),
+    ],
+)
+def test_bad_values_of_mimic_are_refused(override: str, start: str) -> None:
+    with pytest.raises(InputError) as caught:
+        composed("mimic", override)
+    assert str(caught.value).startswith(start)
+
+
+def test_what_a_recipes_table_gives_is_changed_where_no_recipe_would_give_it() -> None:
+    recipe = ["experiment=voc2007_resnet18_mimic", "dataset.root=DIR"]
+
+    def changed(*words: str) -> dict[str, Any]:
+        job = composed("mimic", *recipe, *words)
+        return {key: value for key, value in job.changed.items() if changes_results("mimic", key)}
+
+    given = {"student.weights": "imagenet", "student.projection": True}
+    assert changed("stage='2'") == {**given, "loss.beta": 0.5, "loss.hash_num": 2048}
+    assert changed("stage='1'") == {**given, "loss.hash_num": 2048}  # beta 1 holds without a recipe too
+    assert changed("stage='2'", "loss=l2") == given
+    assert changed("stage='2'", "loss.beta=1") == {**given, "loss.hash_num": 2048, "loss.beta": 1}
+    assert changed("stage='2'", "loss=kl") == {"student.weights": "imagenet"}
+
+
+@pytest.mark.parametrize(
+    ("key", "changes"),
+    [
+        *(
+            (key, True)
+            for key in ("loss.beta", "loss.hash_num", "student.projection", "teacher.pool", "loss.l2.weight")
+        ),
+        *((key, False) for key in ("published.1.l2.beta", "stage.name", "stage1.lr", "recipe.note", "student.name")),
+    ],
+)
+def test_what_can_change_a_number_of_mimic(key: str, changes: bool) -> None:
+    assert changes_results("mimic", key) is changes

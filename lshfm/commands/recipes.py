@@ -1,0 +1,46 @@
+"""lshfm recipes: the published experiments and the command of each."""
+
+from collections.abc import Iterator, Sequence
+
+from lshfm.config.recipes import Recipe, recipes
+from lshfm.console import console, shown
+from lshfm.errors import InputError
+
+HELP = """usage: lshfm recipes
+
+Lists the published experiments (arXiv 2011.01424): data set, teacher -> student with their poolings, the command of
+each, the published mAP in percent ("-" where there is none), and what the network starts from.
+"not published" marks settings that no published experiment has: those of the pair's others, with that loss."""
+LAST = """Each command also takes dataset.root=DIR, and mimic teacher=PATH, the trained teacher's checkpoint.
+What is typed wins over the recipe. Not published: any other loss, with beta 1 and the data set's defaults."""
+
+
+def run(words: Sequence[str]) -> None:
+    """Print all recipes, or the page of help. Raises InputError for any other word."""
+    if set(words) & {"-h", "--help"}:
+        console.print(HELP)
+    elif words:
+        raise InputError(f"lshfm recipes takes nothing else, and got {' '.join(words)}")
+    else:
+        console.print("\n".join(_lines(recipes())))
+
+
+def _lines(found: Sequence[Recipe]) -> Iterator[str]:
+    """Plain lines, not a table: a terminal may wrap them, and what is typed from them is never cut."""
+    width = max(len(e.command) for recipe in found for e in recipe.experiments)
+    yield f"  {'command':<{width}}  {'mAP':>5}  starts from"
+    for recipe in found:
+        yield from _heading(recipe)
+        for experiment in recipe.experiments:
+            number = "-" if experiment.expected_mAP is None else shown(experiment.expected_mAP)
+            mark = "" if experiment.is_published else "; settings not published"
+            yield f"  {experiment.command:<{width}}  {number:>5}  {experiment.start}{mark}"
+        yield ""
+    yield LAST
+
+
+def _heading(recipe: Recipe) -> Iterator[str]:
+    pair = f"{recipe.teacher} -> {recipe.network}, teacher's mAP {recipe.teacher_mAP}"
+    yield f"{recipe.dataset}: {pair if recipe.teacher else recipe.network}"
+    if recipe.note:
+        yield f"  note: {recipe.note}"

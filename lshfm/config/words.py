@@ -1,0 +1,118 @@
+"""Arguments as users type them, turned into what Hydra's grammar takes."""
+
+import re
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+from lshfm.config.launch import OPTIONS_OF, parses
+from lshfm.config.teachers import is_teacher
+from lshfm.errors import InputError
+
+# Their values are paths or free text: never numbers, never something for the grammar to take apart.
+TEXT_KEYS = {
+    "checkpoint", "name", "output_dir", "checkpoint_dir", "dataset.root", "dataset.cache_dir", "model.weights",
+    "student.weights", "student.init", "teacher.path",
+}  # fmt: skip
+FOLDERS = ("--config-dir", "-cd", "--config-path", "-cp")  # flags whose value may hold a =
+# Groups that users know by their role, where Hydra needs to hear whose options they take.
+GROUPS = {role: f"{group}@{role}" for role, group in OPTIONS_OF.items()}
+QUOTES = "'\""
+OF_A_STAGE = ("loss", "label_loss")  # groups that may differ between the stages
+
+
+def rewrite(argv: Sequence[str]) -> list[str]:
+    """All arguments of a command, flags first: Hydra's parser takes none between the overrides."""
+    sweeps = bool({"-m", "--multirun"} & set(argv))
+    given = {word.partition("=")[0] for word in argv}
+    flags, overrides = [], []
+    for before, word in zip(["", *argv], argv, strict=False):
+        match = re.fullmatch(r"([+~]{0,2})([\w.@/]+)=(.+)", word, flags=re.DOTALL)
+        if match and before not in FOLDERS:
+            overrides += _override(*match.groups(), sweeps=sweeps, given=given)
+        elif "=" in word and word[0] != "-" and before not in FOLDERS:
+            overrides.append(word)
+        else:
+            flags.append(word)
+    return flags + overrides
+
+
+def for_stage(stage: str, overrides: Sequence[str], losses: Sequence[str] = ()) -> list[str]:
+    """A mimic command's overrides (rewritten) as one stage sees them: its own stageN.KEY last, the other's left out.
+
+    losses: in place of those that were typed, whose keys then are left out as well.
+    """
+    general, own = [], []
+    for override in overrides:
+        match = re.fullmatch(r"\+\+stage([12])\.(.+)", override, flags=re.DOTALL)
+        if match and match[1] == stage:
+            own.append(_decoded(match[2]))
+        elif not match and not override.startswith(("stage=", "loss=", "loss.") if losses else "stage="):
+            general.append(override)
+    return [*general, f"stage='{stage}'", *([f"loss=[{','.join(losses)}]"] if losses else []), *own]
+
+
+def _override(sign: str, name: str, value: str, *, sweeps: bool, given: set[str]) -> list[str]:
+    stage, _, key = name.partition(".")
+    if stage in {"stage1", "stage2"} and key:
+        return [f"++{stage}.{_encoded(key)}={_value(key, value, sweeps=sweeps)}"]
+    if name == "teacher":
+        return _teacher(sign, value, sweeps=sweeps)
+    if name == "stage":
+        return [f"{sign}stage={value if value[0] in QUOTES else re.sub('[0-9]+', _quoted_number, value)}"]
+    if "checkpoint" in given and "." in name and stage in {"dataset", "model"}:
+        sign = "++"  # the group comes from a checkpoint, so that Hydra knows no such key yet
+    return [f"{sign}{GROUPS.get(name, name)}={_value(name, value, sweeps=sweeps)}"]
+
+
+def _quoted_number(match: re.Match[str]) -> str:
+    return f"'{match[0]}'"
+
+
+def _teacher(sign: str, value: str, *, sweeps: bool) -> list[str]:
+    """A network's name stays an option of the group; anything else is a checkpoint's path or name."""
+    values = value.split(",") if sweeps else [value]
+    options = [is_teacher(v.strip(QUOTES)) for v in values]
+    if value == "null" or all(options):
+        return [f"{sign}teacher={value}"]
+    if any(options):
+        raise InputError(f"teacher={value}: a sweep is over networks or over checkpoints, not over both")
+    return [f"{sign}teacher=checkpoint", f"teacher.path={','.join(_quoted(v) for v in values)}"]
+
+
+def _encoded(key: str) -> str:
+    """A stage's key as one that can lie in a node beside the others: stage1.loss=l2 stage1.loss.beta=3."""
+    group = key.partition(".")[0]
+    if key in OF_A_STAGE:
+        return f"{key}.name"
+    if key in {"dataset", "teacher", "student", "stage", "experiment"} or group == "teacher":
+        raise InputError(f"{key}: the same for both stages, so not to be set for one; give {key}=... alone")
+    return key
+
+
+def _decoded(override: str) -> str:
+    key, _, value = override.partition("=")
+    group = key.removesuffix(".name")
+    return f"{GROUPS.get(group, group)}={value}" if group in OF_A_STAGE and key != group else override
+
+
+def _value(key: str, value: str, *, sweeps: bool) -> str:
+    is_text = key in TEXT_KEYS and value != "null" and not (sweeps and re.search(r"[,(]", value))
+    if value[0] in QUOTES or value.startswith("${") or not (is_text or not parses(f"{key}={value}")):
+        return value
+    return _quoted(value)
+
+
+def _quoted(value: str) -> str:
+    if value[0] in QUOTES:
+        return value
+    # Backslashes count only before a quote, the closing one too.
+    escaped = re.sub(r"(\\*)('|\Z)", lambda m: m[1] * 2 + m[2].replace("'", "\\'"), value)
+    return f"'{escaped}'"
+
+
+def config_folders(argv: Sequence[str]) -> list[Path]:
+    """Where --config-dir says that options of the user's own lie."""
+    folders = [word for before, word in pairwise(argv) if before in FOLDERS[:2]]
+    folders += [word.partition("=")[2] for word in argv if word.partition("=")[0] in FOLDERS[:2] and "=" in word]
+    return [Path(folder) for folder in folders]
