@@ -18,8 +18,7 @@ $(STAMP): pyproject.toml
 	@touch $@
 
 demo: setup
-	$(BIN)/lshfm train
-	$(BIN)/lshfm eval checkpoint=checkpoints/shapes_resnet20_bce_s0.ckpt
+	$(BIN)/python benchmarks/demo.py
 
 lint: setup
 	$(BIN)/ruff check .

@@ -2,7 +2,7 @@
 
 import io
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +10,22 @@ import numpy as np
 from torch import nn
 
 from lshfm import device
-from lshfm.commands import finished, parts
-from lshfm.commands.naming import checked_name, file_names, join, plain
+from lshfm.commands import finished, mimicry, parts
+from lshfm.commands.mimicry import Beside
+from lshfm.commands.naming import checked_name, file_names, join, network_name, plain
+from lshfm.commands.teachers import TeacherFile, find_teacher, is_stage1, place_teacher
 from lshfm.config.compose import Job, changes_results, compose, flatten, peek
 from lshfm.console import console, logger, shown
+from lshfm.datasets.loader import Loader
 from lshfm.datasets.split import Split
 from lshfm.engine.evaluate import Predictions
 from lshfm.engine.files import require_writable, write_bytes, write_json, write_text
+from lshfm.engine.state import Evaluation
 from lshfm.errors import InputError
 from lshfm.metrics.multilabel import devkit_lines
 from lshfm.report.multilabel import WIDTH, tables
+
+Evaluate = Callable[[nn.Module], tuple[Evaluation, Predictions]]
 
 
 def run(overrides: Sequence[str]) -> None:
@@ -33,10 +39,14 @@ def run(overrides: Sequence[str]) -> None:
     require_writable(folder, "output_dir")
     (split,) = parts.read_splits(dataset, [dataset["eval_split"]])
     network = _network(path, content, job, split)
+    teacher = find_teacher(job, split) if values["teacher"] else None
+    has_classifier = content is None or not is_stage1(content)
+    if not has_classifier and not teacher:
+        raise InputError(f"{path} is of a stage 1: its classifier is untrained; teacher=... compares its features")
     device.prepare(where, deterministic=values["deterministic"])
     loader = parts.plain_loader(*parts.open_pixels(split, dataset, values["workers"]), split, values, where)
     logger.info(parts.describe_split(split, len(loader.indices), "evaluate on"))
-    evaluate = parts.make_evaluator(loader, split.classes, dataset["metric"], values["precision"])
+    evaluate = _evaluator(job, loader, split.classes, teacher, labels=has_classifier)
     started = time.perf_counter()
     evaluation, predictions = evaluate(parts.place(network, where, values))
     seconds = time.perf_counter() - started
@@ -54,11 +64,27 @@ def run(overrides: Sequence[str]) -> None:
         "seconds": round(seconds, 2),
         "images_per_second": round(len(predictions.index) / seconds, 2),
         "hardware": device.describe(where, values["precision"]),
-    }
+    } | ({"teacher": teacher.record()} if teacher else {})
     write_json(folder / "results.json", results)
-    console.print(tables(evaluation.report), width=max(console.width, WIDTH), crop=False)
+    if has_classifier:
+        console.print(tables(evaluation.report), width=max(console.width, WIDTH), crop=False)
+    if teacher:
+        mimicry.show(teacher.name, network_name(job, "model"), evaluation.report)
     score = shown(evaluation.score)
     logger.info("%s of %s on %s: %s; written to %s", evaluation.name, path.name, split.name, score, folder)
+
+
+def _evaluator(
+    job: Job, loader: Loader, classes: Sequence[str], teacher: TeacherFile | None, *, labels: bool
+) -> Evaluate:
+    """The evaluator of a network alone, or beside its teacher, who is evaluated at once."""
+    values, metric = job.values, job.values["dataset"]["metric"]
+    if teacher is None:
+        return parts.make_evaluator(loader, classes, metric, values["precision"])
+    placed = place_teacher(teacher, loader.device, values)
+    beside = Beside(loader, classes, metric, placed, teacher.name, labels=labels)
+    _ = beside.reference
+    return beside.compare
 
 
 def _typed(overrides: Sequence[str]) -> set[str]:
@@ -103,21 +129,14 @@ def _network(path: Path, content: Mapping[str, Any] | None, job: Job, split: Spl
     if content is None:
         job.values["model"]["weights"] = str(path)
     elif list(split.classes) != content["classes"]:
-        raise InputError(_class_mismatch(path, content["classes"], list(split.classes), job.values["dataset"]["name"]))
+        mismatch = finished.class_mismatch(content["classes"], split.classes, job.values["dataset"]["name"])
+        raise InputError(f"{path} was {mismatch}")
     network, loaded = parts.build_network(job.values["model"], split.classes, job.values["dataset"]["size"])
     if content is not None:
         finished.check_weights(path, network, content["model"])
     elif loaded and loaded.missing:
         raise InputError(f"{path} cannot be evaluated on {job.values['dataset']['name']}: {loaded.describe()}")
     return network
-
-
-def _class_mismatch(path: Path, trained: list[str], there: list[str], dataset: str) -> str:
-    different = next(((a, b) for a, b in zip(trained, there, strict=False) if a != b), ("the end", "the end"))
-    return (
-        f"{path} was trained on {len(trained)} classes, {dataset} has {len(there)}; "
-        f"the first that differs: {different[0]} there, {different[1]} here"
-    )
 
 
 def _competition(content: Mapping[str, Any] | None) -> str:

@@ -20,8 +20,11 @@ FORMAT, VERSION = "lshfm", 1
 AS_TRAINED = ("eval_batch_size", "precision", "channels_last")  # unless eval is told otherwise
 
 
-def pack(job: Job, network: nn.Module, classes: Sequence[str], **record: Any) -> dict[str, Any]:
-    """What a checkpoint holds; `record` (metrics, epoch, hardware, ...) is kept beside it."""
+def pack(job: Job, role: str, network: nn.Module, classes: Sequence[str], **record: Any) -> dict[str, Any]:
+    """What a checkpoint holds; `record` (metrics, epoch, hardware, ...) is kept beside it.
+
+    role: the group that holds the network's settings, model or student.
+    """
     weights = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
     dataset = job.values["dataset"]
     return {
@@ -33,7 +36,7 @@ def pack(job: Job, network: nn.Module, classes: Sequence[str], **record: Any) ->
         "size": dataset["size"],
         "mean": dataset["mean"],
         "std": dataset["std"],
-        "network": {"option": job.choices["model"], "values": without_code(job.values["model"])},
+        "network": {"option": job.choices[role], "values": without_code(job.values[role])},
         "dataset": {"option": job.choices["dataset"], "values": without_code(dataset)},
         "config": without_code(job.values),
         **record,
@@ -93,6 +96,15 @@ def settings(content: Mapping[str, Any], *, without: Container[str] = ()) -> dic
         if group not in without:
             saved |= flatten({group: without_code(content[key]["values"])})
     return saved
+
+
+def class_mismatch(trained: Sequence[str], there: Sequence[str], dataset: str) -> str:
+    """A clause on how a checkpoint's classes differ from a data set's."""
+    different = next(((a, b) for a, b in zip(trained, there, strict=False) if a != b), ("the end", "the end"))
+    return (
+        f"trained on {len(trained)} classes, {dataset} has {len(there)}; "
+        f"the first that differs: {different[0]} there, {different[1]} here"
+    )
 
 
 def check_weights(path: Path, network: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:

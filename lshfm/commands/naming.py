@@ -15,22 +15,59 @@ LONGEST = 180  # a file system takes 255 bytes; endings and temporary names need
 def train_name(job: Job) -> str:
     """<dataset>_<network>[_<pool>]_<loss>_s<seed> and _<key>-<value> for whatever else was set."""
     values = job.values
-    parts = [values["dataset"]["name"], network_name(job)]
-    parts += [values["loss"].get("name") or str(job.choices["loss"]), f"s{values['seed']}"]
-    others = {
+    stem = [values["dataset"]["name"], network_name(job, "model"), _option(job, "loss"), f"s{values['seed']}"]
+    return checked_name(values["name"]) if values["name"] else join("_".join(stem), _others("train", job, ("model",)))
+
+
+def mimic_name(job: Job, teacher: str) -> str:
+    """<dataset>_<teacher>_<student>_<loss>_s<seed>_stage<1|2>, or the name given and the stage; keys as in train."""
+    values, stage = job.values, f"stage{job.values['stage']['name']}"
+    if values["name"]:
+        return checked_name(f"{values['name']}_{stage}")
+    networks = [teacher, network_name(job, "student"), _option(job, "loss")]
+    stem = [values["dataset"]["name"], *networks, f"s{values['seed']}", stage]
+    others = _others("mimic", job, ("teacher", "student"))
+    used = {key: value for key, value in others.items() if used_in_stage(values, key)}
+    return join("_".join(stem), {key.replace("teacher.path", "teacher"): value for key, value in used.items()})
+
+
+def used_in_stage(values: Mapping[str, Any], key: str) -> bool:
+    """Whether a key of mimic matters to its stage: labels to stage 2, starting weights to where they start."""
+    if values["stage"]["name"] == "1":
+        return not key.startswith("label_loss") and key not in {"loss.gamma", "student.init"}
+    return key != "student.weights" or not values["student"]["projection"]
+
+
+def network_name(job: Job, role: str) -> str:
+    """The network of the group `role`, with its pooling unless that is GAP."""
+    network = job.values[role]
+    pool = network.get("pool")
+    name = str(network.get("name") or job.choices[role])
+    return name if pool in (None, "GAP") else f"{name}_{pool}"
+
+
+def _option(job: Job, group: str) -> str:
+    return str(job.values[group].get("name") or job.choices[group])
+
+
+def _others(command: str, job: Job, roles: Sequence[str]) -> dict[str, Any]:
+    """What was set beside the options and is not shown by the names of the networks in `roles`."""
+    return {
         key: value
         for key, value in job.changed.items()
-        if changes_results("train", key) and not _in_the_name(job, key, value) and not _is_default_weights(key, value)
+        if changes_results(command, key) and key != "seed" and not any(_says_nothing(job, r, key, value) for r in roles)
     }
-    return checked_name(values["name"]) if values["name"] else join("_".join(parts), others)
 
 
-def network_name(job: Job) -> str:
-    """The network, with its pooling unless that is GAP."""
-    model = job.values["model"]
-    pool = model.get("pool")
-    name = str(model.get("name") or job.choices["model"])
-    return name if pool in (None, "GAP") else f"{name}_{pool}"
+def _says_nothing(job: Job, role: str, key: str, value: Any) -> bool:
+    """Whether the network's own name shows the value already, or it is what holds anyway."""
+    shown = {
+        f"{role}.pool": value != "GAP",
+        f"{role}.arch": value == job.values[role].get("name"),
+        f"{role}.weights": value in ("auto", "imagenet"),  # auto either means imagenet or stops: the two are one run
+        f"{role}.projection": value is True,  # as auto
+    }
+    return bool(shown.get(key, False))
 
 
 def join(stem: str, others: Mapping[str, Any]) -> str:
@@ -72,14 +109,3 @@ def _shown(value: Any) -> str:
     if isinstance(value, str) and "/" in value:
         return Path(value).stem
     return f"{value:.15g}" if isinstance(value, float) else str(value)
-
-
-def _in_the_name(job: Job, key: str, value: Any) -> bool:
-    """Whether the part before the keys shows the value already."""
-    network = job.values["model"].get("name")
-    return key == "seed" or (key == "model.pool" and value != "GAP") or (key == "model.arch" and value == network)
-
-
-def _is_default_weights(key: str, value: Any) -> bool:
-    """auto either means imagenet or stops: the two are one run."""
-    return key == "model.weights" and value in ("auto", "imagenet")

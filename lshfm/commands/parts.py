@@ -13,6 +13,7 @@ from torch import nn
 
 from lshfm.config import schema
 from lshfm.config.build import build
+from lshfm.config.compose import Job
 from lshfm.console import Bar, logger, progress
 from lshfm.datasets.augment import Augment
 from lshfm.datasets.decode import find_broken
@@ -21,7 +22,7 @@ from lshfm.datasets.loader import DecodedPixels, Index, Loader, PixelSource, Sto
 from lshfm.datasets.split import Split
 from lshfm.datasets.store import choose_cache, find_store, open_store, store_bytes
 from lshfm.engine.evaluate import Predictions, predict
-from lshfm.engine.state import Evaluation
+from lshfm.engine.state import Evaluation, Objective, make_optimizer
 from lshfm.errors import InputError
 from lshfm.metrics.multilabel import measure
 from lshfm.models.imagenet import resolve
@@ -116,6 +117,27 @@ def _check_contract(network: nn.Module, num_classes: int, size: int) -> None:
         )
 
 
+def describe_network(name: str, network: nn.Module, loaded: Loaded | None) -> str:
+    """A line on a network and where its weights come from."""
+    millions = sum(parameter.numel() for parameter in network.parameters()) / 1e6
+    weights = loaded.describe() if loaded else "random"
+    return f"{name}: {millions:.2f} M parameters, feature width {network.num_features}; weights: {weights}"
+
+
+def label_loss(job: Job, role: str) -> tuple[str, nn.Module]:
+    """The loss on labels that the group `role` chose, with its name."""
+    node = job.values[role]
+    settings = {name: value for name, value in node.items() if name not in {"name", "kind"}}
+    return str(node.get("name") or job.choices[role]), build(settings)
+
+
+def optimizer(objective: Objective, values: Values) -> torch.optim.Optimizer:
+    """The optimiser that the settings ask for."""
+    return make_optimizer(
+        objective, values["optimizer"], momentum=values["momentum"], weight_decay=values["weight_decay"]
+    )
+
+
 def check_batch_norm(network: nn.Module, size: int, images: int) -> None:
     """Raise InputError where BatchNorm would see a single value a channel in training."""
     if images > 1:
@@ -181,13 +203,13 @@ def plain_loader(pixels: PixelSource, indices: Index, split: Split, values: Valu
 
 
 def make_evaluator(
-    loader: Loader, classes: Sequence[str], metric: str, precision: str
+    loader: Loader, classes: Sequence[str], metric: str, precision: str, *, features: bool = False
 ) -> Callable[[nn.Module], tuple[Evaluation, Predictions]]:
     """A function that runs a network over `loader` and measures it by every multi-label metric."""
 
     def evaluate(network: nn.Module) -> tuple[Evaluation, Predictions]:
         with Bar("evaluating", len(loader)) as bar:
-            predictions = predict(network, loader.epoch(0), precision=precision, report=bar.update)
+            predictions = predict(network, loader.epoch(0), precision=precision, features=features, report=bar.update)
         report = measure(predictions.logits, predictions.labels, classes, metric)
         return Evaluation(f"{metric} mAP", report["mAP"], report), predictions
 

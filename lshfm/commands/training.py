@@ -1,49 +1,62 @@
 """One training run from its parts: resumes, fits, saves every epoch, finishes. The same for every method."""
 
 import time
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from torch import nn
 
 from lshfm import console
 from lshfm.commands import finished, parts
+from lshfm.commands.claim import Claim
 from lshfm.config.compose import Job, to_yaml
 from lshfm.console import logger, shown
+from lshfm.datasets.loader import holdout
 from lshfm.engine.files import write_checkpoint, write_json, write_text
 from lshfm.engine.journal import Journal
 from lshfm.engine.loop import fit
-from lshfm.engine.run import RunFolder
 from lshfm.engine.schedule import learning_rate
 from lshfm.engine.state import Evaluation, State
 from lshfm.errors import InputError, RunFailed
 from lshfm.models.files import read_checkpoint
 
+Evaluate = Callable[[nn.Module], Evaluation]
+
 
 class Training:
-    """A run folder, a state and data, all checked: nothing is written before `execute`."""
+    """A claimed place and data, all checked: nothing is written before `execute`.
+
+    validate, test: evaluators of the network in training, on the data's validation and test batches.
+    role: the group that holds the network's settings. record: what checkpoint and results say beside the rest.
+    keep_constants: whether the finished checkpoint holds what the losses were set up with.
+    """
 
     def __init__(
         self,
         job: Job,
-        folder: RunFolder,
-        checkpoint: Path,
-        state: State,
+        claim: Claim,
         data: parts.TrainingData,
         *,
+        validate: Evaluate,
+        test: Evaluate,
         hardware: Mapping[str, Any],
+        role: str,
+        record: Mapping[str, Any],
+        keep_constants: bool = False,
     ) -> None:
-        self.job, self.values, self.folder, self.checkpoint = job, job.values, folder, checkpoint
-        self.state, self.data, self.hardware = state, data, dict(hardware)
-        metric, precision = self.values["dataset"]["metric"], self.values["precision"]
-        self.validate = parts.make_evaluator(data.validation, data.train_split.classes, metric, precision)
-        self.test = parts.make_evaluator(data.test, data.test_split.classes, metric, precision)
+        self.job, self.values, self.claim, self.data = job, job.values, claim, data
+        self.validate, self.test, self.hardware = validate, test, dict(hardware)
+        self.role, self.record, self.keep_constants = role, dict(record), keep_constants
+        self.folder = claim.folder
 
-    def execute(self, identity: Mapping[str, Any]) -> None:
-        """Train to the end and leave checkpoint and results."""
+    def execute(self, begin: Callable[[], State]) -> dict[str, Any]:
+        """Train to the end, leave checkpoint and results, and return the results.
+
+        begin: makes the state to train, inside the run folder.
+        """
         with (
-            self.folder.occupy(identity, overwrite=self.values["overwrite"]),
+            self.folder.occupy(self.claim.identity, overwrite=self.claim.overwrite),
             console.also_to(self.folder.path / "log.txt"),
         ):
             write_text(self.folder.path / "config.yaml", to_yaml(self.values))
@@ -55,9 +68,10 @@ class Training:
             )
             for line in self.data.describe():
                 logger.info(line)
+            self.state = begin()
             self._resume()
             self._fit()
-            self._finish(identity)
+            return self._finish()
 
     def _resume(self) -> None:
         if self.folder.last.is_file():
@@ -90,7 +104,7 @@ class Training:
                 journal,
                 epochs=values["epochs"],
                 accumulate=values["accumulate"],
-                evaluate=lambda network: self.validate(network)[0],
+                evaluate=self.validate,
                 save=self._save,
             )
         except torch.OutOfMemoryError as error:
@@ -111,43 +125,70 @@ class Training:
         state.seconds += now - self._started
         self._started = now
         if is_best:
-            write_checkpoint(self.folder.best, self._pack(evaluation.report))
+            write_checkpoint(self.folder.best, self._pack() | _measured(evaluation))
         write_checkpoint(self.folder.last, {"format": "lshfm-run", "version": 1, "state": state.state_dict()})
 
-    def _pack(self, report: Mapping[str, Any]) -> dict[str, Any]:
+    def _pack(self) -> dict[str, Any]:
+        constants = {"constants": self.state.constants} if self.keep_constants else {}
         return finished.pack(
-            self.job, self.state.model, self.data.train_split.classes,
-            epoch=self.state.epoch, metrics=dict(report), hardware=self.hardware,
+            self.job, self.role, self.state.model, self.data.train_split.classes,
+            epoch=self.state.epoch, hardware=self.hardware, **self.record, **constants,
         )  # fmt: skip
 
-    def _finish(self, identity: Mapping[str, Any]) -> None:
+    def _finish(self) -> dict[str, Any]:
         content = self._selected()
         if self.data.validation is not self.data.test:
             self.state.model.load_state_dict(content["model"])
-            content["metrics"] = self.test(self.state.model)[0].report
-        write_checkpoint(self.checkpoint, content | {"identity": dict(identity)})
-        report, metric = content["metrics"], f"{self.values['dataset']['metric']} mAP"
+            content |= _measured(self.test(self.state.model))
+        write_checkpoint(self.claim.checkpoint, content | {"identity": self.claim.identity})
         results = {
-            "name": self.checkpoint.stem,
-            "command": "train",
-            "metric": metric,
-            "score": report["mAP"],
+            "name": self.claim.checkpoint.stem,
+            **self.record,
+            "metric": content["metric"],
+            "score": content["score"],
             "epoch": content["epoch"],
             "split": self.data.test_split.name,
             "best": self.state.best,
             "best_chosen_on": self.data.validation_name,
             "history": self.state.history,
-            "report": report,
-            "checkpoint": str(self.checkpoint),
+            "report": content["metrics"],
+            "checkpoint": str(self.claim.checkpoint),
             "seconds": round(self.state.seconds, 1),
             "hardware": self.hardware,
         }
         write_json(self.folder.results, results)
-        logger.info("finished: %s %s on %s; %s", metric, shown(report["mAP"]), results["split"], self.checkpoint)
+        logger.info(
+            "finished: %s %s on %s; %s", results["metric"], shown(results["score"]), results["split"],
+            self.claim.checkpoint,
+        )  # fmt: skip
+        return results
 
     def _selected(self) -> dict[str, Any]:
         if self.values["select"] == "last":
-            return self._pack(self.state.report)
+            last = self.state.history[-1]
+            return self._pack() | {"metric": last["metric"], "score": last["score"], "metrics": self.state.report}
         if not self.folder.best.is_file():
             raise RunFailed("select=best found no epoch with a defined mAP: does the validation part show any class?")
         return read_checkpoint(self.folder.best)
+
+
+def check_training(values: Mapping[str, Any], num_images: int) -> None:
+    """What no single key can say. Raises InputError."""
+    batch, cosine, dataset = values["batch_size"], values["schedule"]["cosine_epochs"], values["dataset"]
+    if batch % values["accumulate"]:
+        raise InputError(f"accumulate={values['accumulate']} must divide batch_size={batch}")
+    if batch > num_images:
+        raise InputError(f"batch_size={batch} is more than the {num_images} images of {dataset['train_split']}")
+    parts.make_view(dataset, values["augment"], channels_last=values["channels_last"])
+    holdout(num_images, dataset["holdout"])
+    if 0 < cosine < values["epochs"]:
+        raise InputError(f"schedule.cosine_epochs={cosine:g} must be 0 or at least epochs={values['epochs']}")
+    if values["select"] == "best" and not dataset["holdout"] and not values["allow_test"]:
+        raise InputError(
+            f"select=best would choose the epoch by the test split ({dataset['eval_split']}), which flatters the "
+            "result: add dataset.holdout=0.1 to choose on a part of the training split, or allow_test=true"
+        )
+
+
+def _measured(evaluation: Evaluation) -> dict[str, Any]:
+    return {"metric": evaluation.name, "score": evaluation.score, "metrics": dict(evaluation.report)}

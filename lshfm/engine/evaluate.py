@@ -18,6 +18,7 @@ class Predictions:
     index: np.ndarray  # (n,) int64, increasing, without repeats
     logits: np.ndarray  # (n, C) float32
     labels: np.ndarray  # (n, ...) as the batches carry them
+    features: np.ndarray | None = None  # (n, D) float32, where they were asked for
 
 
 @torch.no_grad()
@@ -26,20 +27,21 @@ def predict(
     batches: Iterable[Any],
     *,
     precision: str = "fp32",
+    features: bool = False,
     report: Callable[[int], None] | None = None,
 ) -> Predictions:
     """Run `model` in eval mode over `batches`; a sample that comes twice counts once.
 
-    report: told the number of batches done.
+    features: keep the features as well. report: told the number of batches done.
     """
     model.eval()
-    collected: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
+    collected: list[tuple[torch.Tensor, ...]] = []
     for done, batch in enumerate(batches, start=1):
         with autocast(batch.images.device, precision):
-            _, logits = model(batch.images)
-        collected.append((batch.index, logits.float(), batch.labels))
+            feature, logits = model(batch.images)
+        collected.append((batch.index, logits.float(), batch.labels, *([feature.float()] if features else [])))
         if report:
             report(done)
-    index, logits, labels = (torch.cat(parts).cpu().numpy() for parts in zip(*collected, strict=True))
+    index, *columns = (torch.cat(parts).cpu().numpy() for parts in zip(*collected, strict=True))
     index, first = np.unique(index, return_index=True)
-    return Predictions(index, logits[first], labels[first])
+    return Predictions(index, *(column[first] for column in columns))

@@ -84,9 +84,10 @@ class Journal:
         best = state.best
         self._score = f"  {evaluation.name} {shown(evaluation.score)}"
         best_so_far = f" (best {shown(best['score'])}, epoch {best['epoch']})" if best else ""
-        logger.info("epoch %d/%d  %s%s%s", state.epoch, self.epochs, self._line(), self._score, best_so_far)
+        beside = "".join(f"  {name} {shown(value)}" for name, value in evaluation.beside.items())
+        logger.info("epoch %d/%d  %s%s%s%s", state.epoch, self.epochs, self._line(), self._score, best_so_far, beside)
         self._score += best_so_far.partition(",")[0] + ")" * bool(best_so_far)
-        self._write({"epoch": state.epoch, "metric": evaluation.name, "score": evaluation.score})
+        self._write({"epoch": state.epoch, "metric": evaluation.name, "score": evaluation.score} | evaluation.beside)
 
     def close(self) -> None:
         """Take the bar off the screen."""

@@ -44,12 +44,11 @@ class RunFolder:
                 f"{self.path} exists and is not a run of lshfm: choose another name=NAME or output_dir=DIR"
             )
         finished = self.results.is_file()
-        if not finished and not self.last.is_file():
-            return Status.NEW  # no epoch was done: nothing would be lost
         there = self._read_identity()
         here = json.loads(json.dumps(identity))  # as it would be read back
         differing = sorted(key for key in there.keys() | here.keys() if there.get(key) != here.get(key))
-        if overwrite and (finished or differing):
+        is_bare = not finished and not self.last.is_file()  # no epoch was done: nothing would be lost
+        if (differing and is_bare) or (overwrite and (finished or differing)):
             return Status.NEW
         if differing:
             rows = "\n".join(f"  {_difference(key, there, here)}" for key in differing)

@@ -1,6 +1,6 @@
 """All that training changes, so that it can be saved and taken up again."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -20,11 +20,12 @@ class Objective(Protocol):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an evaluator returns: one number that leads, and everything else for the record."""
+    """What an evaluator returns: one number that leads, a few beside it, and everything else for the record."""
 
     name: str  # "voc2010 mAP"
     score: float | None  # None where it is undefined
     report: dict[str, Any]
+    beside: dict[str, float | None] = field(default_factory=dict)  # shown with the score after every epoch
 
 
 def make_optimizer(objective: Objective, name: str, *, momentum: float, weight_decay: float) -> torch.optim.Optimizer:
@@ -36,12 +37,23 @@ def make_optimizer(objective: Objective, name: str, *, momentum: float, weight_d
 
 
 class State:
-    """Network, optimiser, moving average, epochs done, results so far, random numbers."""
+    """Network, optimiser, moving average, epochs done, results so far, random numbers.
 
-    def __init__(self, objective: Objective, optimizer: torch.optim.Optimizer, *, ema: float = 0.0) -> None:
+    constants: what the objective's losses were set up with (plain values and tensors); saved, and the same on resuming.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        optimizer: torch.optim.Optimizer,
+        *,
+        ema: float = 0.0,
+        constants: dict[str, Any] | None = None,
+    ) -> None:
         self.objective, self.optimizer = objective, optimizer
         average = get_ema_multi_avg_fn(ema)  # type: ignore[no-untyped-call]
         self.ema = AveragedModel(objective.model, multi_avg_fn=average, use_buffers=True) if ema else None
+        self.constants = constants or {}
         self.epoch = 0
         self.seconds = 0.0
         self.history: list[dict[str, Any]] = []
@@ -70,7 +82,8 @@ class State:
     def end_epoch(self, evaluation: Evaluation) -> bool:
         """Record an epoch's evaluation; True if it is the best so far."""
         self.epoch += 1
-        self.history.append({"epoch": self.epoch, "metric": evaluation.name, "score": evaluation.score})
+        entry = {"epoch": self.epoch, "metric": evaluation.name, "score": evaluation.score}
+        self.history.append(entry | evaluation.beside)
         self.report = evaluation.report
         return self.best is self.history[-1]
 
@@ -85,11 +98,14 @@ class State:
             "seconds": self.seconds,
             "history": self.history,
             "report": self.report,
+            "constants": self.constants,
             "random": {"cpu": torch.get_rng_state(), "cuda": cuda},
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Take up what state_dict gave."""
+        """Take up what state_dict gave. Raises ValueError if the losses were set up otherwise."""
+        if not _equal(saved.get("constants", {}), self.constants):
+            raise ValueError("its losses were set up otherwise (hash functions)")
         self.objective.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
         if self.ema:
@@ -99,3 +115,9 @@ class State:
         torch.set_rng_state(saved["random"]["cpu"])
         if saved["random"]["cuda"] is not None and torch.cuda.is_available():
             torch.cuda.set_rng_state(saved["random"]["cuda"])
+
+
+def _equal(a: dict[str, Any], b: dict[str, Any]) -> bool:
+    return a.keys() == b.keys() and all(
+        torch.equal(a[k], b[k]) if isinstance(b[k], torch.Tensor) else a[k] == b[k] for k in b
+    )

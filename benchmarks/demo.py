@@ -1,0 +1,99 @@
+"""The whole story on the embedded set: a teacher, its student alone, and the student mimicking the teacher.
+
+`make demo` tells it once. `python benchmarks/demo.py --seeds 0 1 2` gives mean and standard deviation over seeds, each
+with a teacher of its own. Runs that are finished are not run again.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+TEACHER, STUDENT = "resnet20", "resnet8"
+# One epoch aligns the projection; beta and the number of functions (8 a feature) suit so small a set.
+MIMIC = ("loss=lshl2", "loss.beta=3", "loss.hash_num=512", "stage1.epochs=1")
+COLUMNS = ("mAP", "angle", "length", "hash agreement")
+
+Row = tuple[float | None, ...]
+
+
+def lshfm(*words: str) -> None:
+    """Run a command as a user would, and show it."""
+    print(f"\n$ lshfm {shlex.join(words)}", flush=True)
+    program = Path(sys.executable).with_name("lshfm")
+    ended = subprocess.run([program, *words], check=False)
+    if ended.returncode:
+        sys.exit(ended.returncode)
+
+
+def story(seed: int, settings: Sequence[str]) -> dict[str, Row]:
+    """Train, mimic and evaluate with one seed; the figures of each network."""
+    common = (f"seed={seed}", *settings)
+    lshfm("train", f"model={TEACHER}", f"name=demo_teacher_s{seed}", *common)
+    lshfm("train", f"model={STUDENT}", f"name=demo_alone_s{seed}", *common)
+    lshfm("mimic", f"teacher=demo_teacher_s{seed}", f"student={STUDENT}", f"name=demo_mimic_s{seed}", *MIMIC, *common)
+    lshfm("eval", f"checkpoint=checkpoints/demo_alone_s{seed}.ckpt", f"teacher=demo_teacher_s{seed}")
+    alone = json.loads(Path(f"outputs/eval/demo_alone_s{seed}/results.json").read_text())["report"]
+    mimicked = json.loads(Path(f"outputs/mimic/demo_mimic_s{seed}_stage2/results.json").read_text())["report"]
+    aligned = json.loads(Path(f"outputs/mimic/demo_mimic_s{seed}_stage1/results.json").read_text())["report"]
+    return {
+        f"teacher {TEACHER}": (mimicked["mimicry"]["teacher_mAP"], 0.0, 1.0, 100.0),
+        f"student {STUDENT} alone": figures(alone),
+        f"student {STUDENT} after stage 1": figures(aligned),
+        f"student {STUDENT} mimicking": figures(mimicked),
+    }
+
+
+def figures(report: dict[str, Any]) -> Row:
+    """What the table shows of a network."""
+    mimicry = report["mimicry"]
+    return report.get("mAP"), mimicry["angle"], mimicry["relative_length"], mimicry["hash_agreement"]
+
+
+def show(stories: Sequence[dict[str, Row]]) -> None:
+    """The table, with standard deviations where there are several seeds."""
+    table = Table(title=f"embedded set, {len(stories)} seed(s)", title_justify="left")
+    table.add_column("network")
+    for column in COLUMNS:
+        table.add_column(column, justify="right")
+    for name in stories[0]:
+        table.add_row(name, *(summary([s[name][i] for s in stories]) for i in range(len(COLUMNS))))
+    console = Console(width=max(Console().width, 90))
+    console.print(table)
+    console.print("angle: degrees; length: student's / teacher's; hash agreement: % of 2048 bits, chance is 50")
+
+
+def summary(values: Sequence[float | None]) -> str:
+    """A figure, or mean and standard deviation over seeds."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return "-"
+    mean = f"{statistics.mean(known):.2f}"
+    return mean if len(known) == 1 else f"{mean} ± {statistics.stdev(known):.2f}"
+
+
+def main() -> None:
+    """Tell the story for every seed asked for, in the current folder."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("settings", nargs="*", help="settings for every run, as epochs=2 gpus=[]")
+    arguments = parser.parse_args()
+    started = time.perf_counter()
+    stories = [story(seed, arguments.settings) for seed in arguments.seeds]
+    print()
+    show(stories)
+    print(f"{time.perf_counter() - started:.0f} s, {os.cpu_count()} CPU cores")
+
+
+if __name__ == "__main__":
+    main()

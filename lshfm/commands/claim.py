@@ -1,0 +1,86 @@
+"""Where a run and its checkpoint go, and what lies there already."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from lshfm.commands.finished import unpack
+from lshfm.config.compose import Job, changes_results, flatten
+from lshfm.console import logger, shown
+from lshfm.datasets.split import Split
+from lshfm.engine.files import require_writable
+from lshfm.engine.run import RunFolder, Status
+from lshfm.errors import InputError
+from lshfm.models.files import sha256
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A run's place: its folder, its checkpoint's path, and all that can change its numbers."""
+
+    folder: RunFolder
+    checkpoint: Path
+    identity: dict[str, Any]
+    overwrite: bool
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any], command: str, name: str, identity: Mapping[str, Any]) -> Self:
+        """The place of the run called `name`. Raises InputError if it cannot be written to."""
+        folder = Path(values["output_dir"]).expanduser() / command / name
+        checkpoint = Path(values["checkpoint_dir"]).expanduser() / f"{name}.ckpt"
+        require_writable(folder, "output_dir")
+        require_writable(checkpoint.parent, "checkpoint_dir")
+        return cls(RunFolder(folder), checkpoint, dict(identity), values["overwrite"])
+
+    def is_finished(self) -> bool:
+        """Whether there is nothing left to do, which the log then says.
+
+        Raises InputError where another run is in the way.
+        """
+        status = self.folder.examine(self.identity, overwrite=self.overwrite)
+        if status is Status.FINISHED and not self.checkpoint.exists():
+            self.folder.results.unlink()  # the checkpoint was taken away: finish once more, from last.ckpt
+            status = Status.UNFINISHED
+        if status is Status.FINISHED:
+            self._say_finished()
+            return True
+        self._refuse_to_replace(status)
+        return False
+
+    def _say_finished(self) -> None:
+        try:
+            results = json.loads(self.folder.results.read_text())
+        except ValueError as error:
+            raise InputError(
+                f"{self.folder.results} is damaged: delete it, and the same command writes it anew"
+            ) from error
+        logger.info(
+            "%s is finished: %s %s; its checkpoint is %s. Nothing to do; overwrite=true trains it again.",
+            self.folder.path, results["metric"], shown(results["score"]), self.checkpoint,
+        )  # fmt: skip
+
+    def _refuse_to_replace(self, status: Status) -> None:
+        """Finished checkpoints are replaced only when asked; the run that wrote one may write it again."""
+        if self.overwrite or not self.checkpoint.exists():
+            return
+        if status is Status.UNFINISHED and unpack(self.checkpoint).get("identity") == self.identity:
+            return
+        raise InputError(
+            f"{self.checkpoint} is there already, from another run: name=NAME or checkpoint_dir=DIR keeps both, "
+            "overwrite=true replaces it"
+        )
+
+
+def settings_identity(command: str, job: Job, train: Split, test: Split) -> dict[str, Any]:
+    """All settings that can change a number, under dotted keys, the options of the groups, and the data."""
+    identity = {key: value for key, value in flatten(job.values).items() if changes_results(command, key)}
+    identity |= {group: job.choices[group] for group in job.choices if group in job.values}
+    return identity | {"data.train": train.fingerprint(), "data.eval": test.fingerprint()}
+
+
+def weights_identity(weights: Any) -> Any:
+    """Starting weights by what they are: a file by its content; auto either means imagenet or stops."""
+    path = Path(str(weights)).expanduser()
+    return "imagenet" if weights == "auto" else sha256(path) if path.is_file() else weights

@@ -1,0 +1,139 @@
+"""The hash functions of a run: kept in its folder, taken from stage 1 where they are the same, or drawn anew."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lshfm.commands import parts
+from lshfm.config.compose import Job
+from lshfm.console import Bar, logger, progress
+from lshfm.datasets.loader import Loader
+from lshfm.engine.evaluate import predict
+from lshfm.engine.files import write_checkpoint
+from lshfm.errors import InputError
+from lshfm.losses.lsh import HashFunctions, draw_weights, hash_bias, not_finite, teacher_std
+from lshfm.models.files import read_checkpoint
+from lshfm.objectives.teacher import Teacher
+
+FUNCTIONS_PER_FEATURE = 32  # the published default
+Stored = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the settings ask of hash functions."""
+
+    num: int
+    width: int
+    std: float
+    seed: int
+    rule: str
+    views: str
+
+    @classmethod
+    def by(cls, job: Job, teacher: Teacher) -> "Wanted":
+        """The job's settings, with the published defaults where it has none."""
+        loss, width = job.values["loss"], teacher.num_features
+        std = loss["std"] or classifier_std(teacher)
+        rule = loss["bias"] if loss["form"] == "bce" else "zero"  # the others do not depend on it
+        num = loss["hash_num"] or FUNCTIONS_PER_FEATURE * width
+        return cls(num, width, std, job.values["seed"], rule, loss["bias_views"] if rule != "zero" else "plain")
+
+    def agrees_with(self, stored: Stored) -> bool:
+        """Whether functions that were made before are such; the seed they were drawn from does not matter."""
+        names = ("num", "width", "std", "rule", "views")
+        return all(stored.get(name) == getattr(self, name) for name in names)
+
+
+def prepare(
+    folder: Path, wanted: Wanted, teacher: Teacher, images: Loader, names: tuple[str, ...], stage1: Stored | None
+) -> tuple[HashFunctions, dict[str, Any]]:
+    """The run's hash functions, and what checkpoints say of them.
+
+    images: what the bias is taken over; names: of its split's samples. stage1: what the stage 1 that the student
+    starts from says of its own.
+    """
+    file = folder / "hash.ckpt"
+    if file.is_file():
+        functions = _kept(read_checkpoint(file))
+    else:
+        functions = _from_stage1(wanted, stage1) or _drawn(wanted, teacher, images, names)
+        write_checkpoint(file, functions.state() | {"weights": functions.weights})
+    return functions, functions.state() | {"views": wanted.views}
+
+
+def classifier_std(teacher: Teacher) -> float:
+    """The deviation of the teacher's classifier weights. Raises InputError if it has no layer of that name."""
+    weight = getattr(getattr(teacher.network, "classifier", None), "weight", None)
+    if not isinstance(weight, torch.Tensor):
+        raise InputError(
+            f"{type(teacher.network).__name__} has no layer called 'classifier' whose weights would give the "
+            "deviation of the hash functions: give it that attribute"
+        )
+    return teacher_std(weight)
+
+
+def _kept(stored: Stored) -> HashFunctions:
+    made_from = {name: stored[name] for name in ("std", "seed", "rule")}
+    return HashFunctions(stored["weights"].clone(), stored["bias"].clone(), **made_from)
+
+
+def _from_stage1(wanted: Wanted, stage1: Stored | None) -> HashFunctions | None:
+    """Stage 1's functions, drawn again from their seed, where its settings and the drawn bits agree."""
+    if stage1 is None:
+        return None
+    if not wanted.agrees_with(stage1):
+        logger.info("stage 1 had other hash functions (number, deviation or bias), or none: they are drawn anew")
+        return None
+    weights = draw_weights(wanted.num, wanted.width, wanted.std, stage1["seed"])
+    functions = HashFunctions(weights, stage1["bias"], wanted.std, stage1["seed"], wanted.rule)
+    if functions.sha256() != stage1["sha256"]:
+        logger.warning("this version of torch draws other hash functions than stage 1 had: they are drawn anew")
+        return None
+    logger.info("hash functions: the %d of stage 1", wanted.num)
+    return functions
+
+
+def _drawn(wanted: Wanted, teacher: Teacher, images: Loader, names: tuple[str, ...]) -> HashFunctions:
+    weights = draw_weights(wanted.num, wanted.width, wanted.std, wanted.seed)
+    logger.info(
+        "hash functions: %d drawn with deviation %.4g; bias: %s of %d %s images",
+        wanted.num, wanted.std, wanted.rule, len(images.indices), wanted.views,
+    )  # fmt: skip
+    if wanted.rule == "zero":
+        bias = torch.zeros(wanted.num)
+    else:
+        features = _features(teacher, images, names).to(images.device)
+        with progress("bias of the hash functions") as report:
+            bias = hash_bias(features, weights, wanted.rule, report=report)
+    return HashFunctions(weights, bias, wanted.std, wanted.seed, wanted.rule)
+
+
+def _features(teacher: Teacher, images: Loader, names: tuple[str, ...]) -> torch.Tensor:
+    """The teacher's features (n, D) of every image, once each. Raises InputError where one is not finite."""
+    with Bar("teacher features", len(images)) as bar:
+        found = predict(teacher, images.epoch(0), precision=teacher.precision, features=True, report=bar.update)
+    assert found.features is not None
+    features = torch.from_numpy(found.features)
+    bad = not_finite(features)
+    if bad:
+        first = ", ".join(names[found.index[row]] for row in bad[:5])
+        raise InputError(
+            f"the teacher's features are not finite for {len(bad)} of {len(features)} images, such as {first}: "
+            "its weights or these images are broken, or precision=bf16 is too coarse for it"
+        )
+    return features
+
+
+def bias_images(data: parts.TrainingData, values: Mapping[str, Any]) -> Loader:
+    """Every training image once, in order: as it is, or as epoch 0 augments it."""
+    augmented = values["loss"].get("bias_views") == "augmented"
+    batches = data.batches
+    view = batches.view if augmented else data.test.view
+    return Loader(
+        batches.pixels, batches.labels, indices=batches.indices, batch_size=values["eval_batch_size"],
+        device=batches.device, view=view, shuffle=False, drop_last=False, seed=batches.seed,
+    )  # fmt: skip

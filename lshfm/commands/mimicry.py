@@ -1,0 +1,112 @@
+"""Measuring a student beside its teacher: the angle, length and hash bits of their features, and both mAPs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from lshfm.commands import parts
+from lshfm.commands.hashing import classifier_std
+from lshfm.console import console, logger, shown
+from lshfm.datasets.loader import Loader
+from lshfm.engine.evaluate import Predictions
+from lshfm.engine.state import Evaluation
+from lshfm.errors import InputError
+from lshfm.losses.lsh import draw_weights, hash_bias
+from lshfm.metrics.mimicry import constant_bits, measure
+from lshfm.objectives.teacher import Teacher
+from lshfm.report.mimicry import student_row, table, teacher_row
+from lshfm.report.multilabel import WIDTH
+
+# One fixed set of hash functions for every method: teacher's deviation, median over the evaluated split.
+REFERENCE_NUM, REFERENCE_SEED = 2048, 0
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A teacher on one split: its outputs, its evaluation and the hash functions that bits are compared by."""
+
+    evaluation: Evaluation
+    features: np.ndarray  # (n, D)
+    weights: np.ndarray  # (N, D)
+    bias: np.ndarray  # (N,)
+
+
+class Beside:
+    """An evaluator of students beside their teacher, which is evaluated once, at first use.
+
+    labels: whether the student's logits mean something; a stage 1 leaves the classifier untrained.
+    """
+
+    def __init__(
+        self, loader: Loader, classes: Sequence[str], metric: str, teacher: Teacher, name: str, *, labels: bool
+    ) -> None:
+        self.teacher, self.name, self.labels = teacher, name, labels
+        self._evaluate = parts.make_evaluator(loader, classes, metric, teacher.precision, features=True)
+
+    @cached_property
+    def reference(self) -> Reference:
+        """The teacher's own evaluation, which the log is told."""
+        evaluation, predictions = self._evaluate(self.teacher)
+        features = _features(predictions)
+        if not np.isfinite(features).all():
+            raise InputError(f"the features of the teacher {self.name} are not finite: its weights are broken")
+        drawn = draw_weights(REFERENCE_NUM, features.shape[1], classifier_std(self.teacher), REFERENCE_SEED)
+        bias = hash_bias(torch.from_numpy(features), drawn, "median")
+        logger.info("teacher %s: %s %s", self.name, evaluation.name, shown(evaluation.score))
+        reference = Reference(evaluation, features, drawn.numpy(), bias.numpy())
+        _warn_if_untrained(self.name, reference)
+        return reference
+
+    def __call__(self, student: nn.Module) -> Evaluation:
+        """The student's evaluation, with what compares it to its teacher."""
+        return self.compare(student)[0]
+
+    def compare(self, student: nn.Module) -> tuple[Evaluation, Predictions]:
+        """The same with the student's outputs."""
+        reference = self.reference
+        own, predictions = self._evaluate(student)
+        found = measure(_features(predictions), reference.features, reference.weights, reference.bias)
+        mimicry: dict[str, Any] = found | {"teacher_mAP": reference.evaluation.score}
+        beside = {name: found[key] for name, key in SHOWN.items()}
+        if self.labels:
+            return Evaluation(own.name, own.score, own.report | {"mimicry": mimicry}, beside), predictions
+        agreement = beside.pop("hash agreement")
+        return Evaluation("hash agreement", agreement, {"mimicry": mimicry}, beside), predictions
+
+
+SHOWN = {"angle": "angle", "length": "relative_length", "hash agreement": "hash_agreement"}
+
+
+def show(teacher: str, student: str, report: dict[str, Any]) -> None:
+    """Print the table of the two."""
+    rows = table([(f"teacher {teacher}", teacher_row(report)), (f"student {student}", student_row(report))])
+    console.print(rows, width=max(console.width, WIDTH), crop=False)
+
+
+def warn_if_better(name: str, teacher: Evaluation, student: float | None) -> None:
+    """Say that a teacher is worse than its student."""
+    if student is not None and teacher.score is not None and teacher.score < student:
+        logger.warning(
+            "the teacher %s scores %s, below its student's %s: mimicking it may hold the student back",
+            name, shown(teacher.score), shown(student),
+        )  # fmt: skip
+
+
+def _features(predictions: Predictions) -> np.ndarray:
+    assert predictions.features is not None
+    return predictions.features
+
+
+def _warn_if_untrained(name: str, reference: Reference) -> None:
+    """Before training all images have nearly the same feature: a hash without bias gives all of them one bit."""
+    constant = constant_bits(reference.features, reference.weights, np.zeros_like(reference.bias))
+    if constant > 0.9:
+        logger.warning(
+            "%.0f %% of the hash bits (without bias) of the teacher %s are the same for every image: "
+            "is it trained?", 100 * constant, name,
+        )  # fmt: skip
