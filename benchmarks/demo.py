@@ -68,9 +68,8 @@ def show(stories: Sequence[dict[str, Row]]) -> None:
         table.add_column(column, justify="right")
     for name in stories[0]:
         table.add_row(name, *(summary([s[name][i] for s in stories]) for i in range(len(COLUMNS))))
-    console = Console(width=max(Console().width, 90))
-    console.print(table)
-    console.print("angle: degrees; length: student's / teacher's; hash agreement: % of 2048 bits, chance is 50")
+    Console(width=100).print(table)
+    print("angle: degrees; length: student's / teacher's; hash agreement: % of 2048 bits, chance is 50")
 
 
 def summary(values: Sequence[float | None]) -> str:

@@ -3,7 +3,8 @@
     python benchmarks/median_pass.py --num 65536 --width 2048 --rows 5011 --threads 1
 
 Each way runs in a fresh process on the same seeded features and weights; its peak memory counts from after those are
-made. The medians of the two are compared bit by bit.
+made. The medians of the two are compared bit by bit. With --device cuda the products are taken there, and memory is
+the GPU's.
 """
 
 import argparse
@@ -29,6 +30,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=2048, help="of the features")
     parser.add_argument("--rows", type=int, default=5011, help="images")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu", help="where the features lie: cpu or cuda")
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
     parser.add_argument("--medians", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -54,7 +56,7 @@ def compare(args: argparse.Namespace) -> None:
 
 
 def in_a_process(args: argparse.Namespace, way: str, medians: Path) -> dict[str, Any]:
-    sizes = [f"--{name}={getattr(args, name)}" for name in ("num", "width", "rows", "threads")]
+    sizes = [f"--{name}={getattr(args, name)}" for name in ("num", "width", "rows", "threads", "device")]
     command = [sys.executable, __file__, *sizes, f"--way={way}", f"--medians={medians}"]
     ended = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     figures: dict[str, Any] = json.loads(ended.stdout)
@@ -64,23 +66,25 @@ def in_a_process(args: argparse.Namespace, way: str, medians: Path) -> dict[str,
 def measure(args: argparse.Namespace) -> dict[str, float]:
     """Seconds of one way, and the process's peak memory before and after it in MiB."""
     weights = draw_weights(args.num, args.width, 0.02, seed=0)
-    features = draw_weights(args.rows, args.width, 1.0, seed=1).abs_()  # pooled features are not negative
-    inputs = peak_memory()
+    features = draw_weights(args.rows, args.width, 1.0, seed=1).abs_().to(args.device)  # pooled: not negative
+    inputs = peak_memory(args.device)
     start = time.perf_counter()
-    bias = WAYS[args.way](features, weights)
-    figures = {"seconds": time.perf_counter() - start, "inputs": inputs, "peak": peak_memory()}
+    bias = WAYS[args.way](features, weights).cpu()
+    figures = {"seconds": time.perf_counter() - start, "inputs": inputs, "peak": peak_memory(args.device)}
     torch.save(bias, args.medians)
     return figures
 
 
-def peak_memory() -> float:
-    """The most this process has held so far, in MiB (Linux counts in KiB, macOS in bytes)."""
+def peak_memory(device: str) -> float:
+    """The most held so far in MiB: by torch on a GPU, else by this process (Linux counts KiB, macOS bytes)."""
+    if device != "cpu":
+        return torch.cuda.max_memory_allocated() / 2**20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def whole(features: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    return -(weights @ features.T).median(dim=1).values
+    return -(weights.to(features.device) @ features.T).median(dim=1).values
 
 
 def chunked(features: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:

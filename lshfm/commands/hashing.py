@@ -58,7 +58,7 @@ def prepare(
     """
     file = folder / "hash.ckpt"
     if file.is_file():
-        functions = _kept(read_checkpoint(file))
+        functions = _kept(file)
     else:
         functions = _from_stage1(wanted, stage1) or _drawn(wanted, teacher, images, names)
         write_checkpoint(file, functions.state() | {"weights": functions.weights})
@@ -76,9 +76,16 @@ def classifier_std(teacher: Teacher) -> float:
     return teacher_std(weight)
 
 
-def _kept(stored: Stored) -> HashFunctions:
-    made_from = {name: stored[name] for name in ("std", "seed", "rule")}
-    return HashFunctions(stored["weights"].clone(), stored["bias"].clone(), **made_from)
+def _kept(file: Path) -> HashFunctions:
+    stored = read_checkpoint(file)
+    try:
+        made_from = {name: stored[name] for name in ("std", "seed", "rule")}
+        functions = HashFunctions(stored["weights"].clone(), stored["bias"].clone(), **made_from)
+        if functions.sha256() == stored["sha256"]:
+            return functions
+    except (KeyError, AttributeError, AssertionError):
+        pass
+    raise InputError(f"{file} is damaged: delete {file.parent} to start this run anew")
 
 
 def _from_stage1(wanted: Wanted, stage1: Stored | None) -> HashFunctions | None:

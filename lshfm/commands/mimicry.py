@@ -15,7 +15,7 @@ from lshfm.console import console, logger, shown
 from lshfm.datasets.loader import Loader
 from lshfm.engine.evaluate import Predictions
 from lshfm.engine.state import Evaluation
-from lshfm.errors import InputError
+from lshfm.errors import InputError, RunFailed
 from lshfm.losses.lsh import draw_weights, hash_bias
 from lshfm.metrics.mimicry import constant_bits, measure
 from lshfm.objectives.teacher import Teacher
@@ -51,15 +51,16 @@ class Beside:
     @cached_property
     def reference(self) -> Reference:
         """The teacher's own evaluation, which the log is told."""
-        evaluation, predictions = self._evaluate(self.teacher)
+        try:
+            evaluation, predictions = self._evaluate(self.teacher)
+        except RunFailed as error:  # outputs that are not finite, as features that are not give
+            raise InputError(f"the teacher {self.name} cannot be mimicked: {error}") from error
         features = _features(predictions)
-        if not np.isfinite(features).all():
-            raise InputError(f"the features of the teacher {self.name} are not finite: its weights are broken")
         drawn = draw_weights(REFERENCE_NUM, features.shape[1], classifier_std(self.teacher), REFERENCE_SEED)
         bias = hash_bias(torch.from_numpy(features), drawn, "median")
         logger.info("teacher %s: %s %s", self.name, evaluation.name, shown(evaluation.score))
         reference = Reference(evaluation, features, drawn.numpy(), bias.numpy())
-        _warn_if_untrained(self.name, reference)
+        _warn_if_untrained(self.name, reference, predictions.labels)
         return reference
 
     def __call__(self, student: nn.Module) -> Evaluation:
@@ -72,14 +73,19 @@ class Beside:
         own, predictions = self._evaluate(student)
         found = measure(_features(predictions), reference.features, reference.weights, reference.bias)
         mimicry: dict[str, Any] = found | {"teacher_mAP": reference.evaluation.score}
-        beside = {name: found[key] for name, key in SHOWN.items()}
+        beside = {name: mimicry[key] for name, key in SHOWN.items()}
         if self.labels:
             return Evaluation(own.name, own.score, own.report | {"mimicry": mimicry}, beside), predictions
         agreement = beside.pop("hash agreement")
         return Evaluation("hash agreement", agreement, {"mimicry": mimicry}, beside), predictions
 
 
-SHOWN = {"angle": "angle", "length": "relative_length", "hash agreement": "hash_agreement"}
+SHOWN = {
+    "angle": "angle",
+    "length": "relative_length",
+    "hash agreement": "hash_agreement",
+    "teacher mAP": "teacher_mAP",
+}
 
 
 def show(teacher: str, student: str, report: dict[str, Any]) -> None:
@@ -102,11 +108,21 @@ def _features(predictions: Predictions) -> np.ndarray:
     return predictions.features
 
 
-def _warn_if_untrained(name: str, reference: Reference) -> None:
-    """Before training all images have nearly the same feature: a hash without bias gives all of them one bit."""
+def _warn_if_untrained(name: str, reference: Reference, labels: np.ndarray) -> None:
+    """Two signs: hash bits without bias that are the same for every image, and a score hardly above chance."""
     constant = constant_bits(reference.features, reference.weights, np.zeros_like(reference.bias))
-    if constant > 0.9:
+    if constant > 0.5:
         logger.warning(
-            "%.0f %% of the hash bits (without bias) of the teacher %s are the same for every image: "
-            "is it trained?", 100 * constant, name,
+            "%.0f %% of the hash bits (without bias) of the teacher %s are the same for every image: its features "
+            "hardly vary. Is it trained?", 100 * constant, name,
         )  # fmt: skip
+    score, chance = reference.evaluation.score, _chance(labels)
+    if score is not None and score - chance < 0.05 * (100 - chance):
+        logger.warning("the teacher %s scores %s, and chance %.2f: is it trained?", name, shown(score), chance)
+
+
+def _chance(labels: np.ndarray) -> float:
+    """The mAP, in percent, of a random ranking: the share of positives (n, C), over the classes that have any."""
+    positives, counted = (labels > 0).sum(axis=0), (labels != 0).sum(axis=0)
+    rates = positives[positives > 0] / counted[positives > 0]
+    return float(100 * rates.mean()) if len(rates) else 0.0

@@ -26,7 +26,8 @@ def mimic_name(job: Job, teacher: str) -> str:
         return checked_name(f"{values['name']}_{stage}")
     networks = [teacher, network_name(job, "student"), _option(job, "loss")]
     stem = [values["dataset"]["name"], *networks, f"s{values['seed']}", stage]
-    others = _others("mimic", job, ("teacher", "student"))
+    label = _option(job, "label_loss")
+    others = ({"label_loss": label} if label != "bce" else {}) | _others("mimic", job, ("teacher", "student"))
     used = {key: value for key, value in others.items() if used_in_stage(values, key)}
     return join("_".join(stem), {key.replace("teacher.path", "teacher"): value for key, value in used.items()})
 

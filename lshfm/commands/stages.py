@@ -77,3 +77,7 @@ def _check_stage1(values: Mapping[str, Any]) -> None:
             "student.projection=false: stage 1 trains the student's projection, so without one there is nothing to "
             "align: stage=2 alone, or student.projection=true"
         )
+    if values["student"]["init"]:
+        raise InputError(
+            f"student.init={values['student']['init']} says where stage 2 starts; stage 1 starts at student.weights"
+        )

@@ -88,8 +88,8 @@ def _refuse_other_teacher(path: Path, content: Content, teacher: TeacherFile) ->
     if content["teacher"]["identity"] != teacher.identity:
         raise InputError(
             f"{path} aligned its student to another teacher ({content['teacher']['checkpoint']}) than "
-            f"{teacher.path}, so its features lead elsewhere. Align to this one with stage=1 (or stage=both); or to "
-            f"start at its weights all the same: student.init=none with student.projection=false student.weights={path}"
+            f"{teacher.path}, so its features lead elsewhere. Align to this one with stage=1 (or stage=both); or "
+            f"start at its backbone's weights all the same: student.projection=false student.weights={path}"
         )
 
 

@@ -1,5 +1,6 @@
 """Finding the teacher that a command names, and reading it: a network, a finished checkpoint's name, or any file."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,13 +156,15 @@ def _train_command(job: Job, option: str) -> str:
     words = ["lshfm", "train", f"dataset={job.choices['dataset']}"]
     words += [f"{key}={value}" for key, value in job.changed.items() if key.startswith("dataset.")]
     words += [f"model={option}"]
-    words += [f"model.{k}={job.values['teacher'][k]}" for k in _changed_design(job, option)]
-    return " ".join(words)
+    words += [f"model.{key}={value}" for key, value in _chosen_design(job, option).items()]
+    return shlex.join(words)
 
 
-def _changed_design(job: Job, option: str) -> list[str]:
-    plain = _design(network_values(option, {}))
-    return [key for key, value in _design(job.values["teacher"]).items() if plain.get(key) != value]
+def _chosen_design(job: Job, option: str) -> dict[str, Any]:
+    """What of the teacher's network was typed, or comes with its option's suffix."""
+    suffix = {"pool"} if option != job.choices["teacher"] else set()
+    chosen = {key.removeprefix("teacher.") for key in job.changed} | suffix
+    return {key: value for key, value in _design(job.values["teacher"]).items() if key in chosen}
 
 
 def _check_fits(path: Path, content: Content, job: Job, split: Split) -> None:

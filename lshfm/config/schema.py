@@ -147,7 +147,6 @@ class Student:
 
     projection: Any = key("a linear layer to the teacher's feature width: auto (= true), true or false")
     init: str | None = key("where stage 2 starts: a checkpoint, imagenet or none; without it at a stage 1")
-    weights: str | None = key("where stage 1 starts, and stage 2 without a projection, as model.weights")
 
 
 @dataclass

@@ -85,7 +85,7 @@ def _encoded(key: str) -> str:
     group = key.partition(".")[0]
     if key in OF_A_STAGE:
         return f"{key}.name"
-    if key in {"dataset", "teacher", "student", "stage", "experiment"} or group == "teacher":
+    if key in {"student", "stage", "experiment", "gpus"} or group in {"dataset", "teacher"}:
         raise InputError(f"{key}: the same for both stages, so not to be set for one; give {key}=... alone")
     return key
 

@@ -1,10 +1,13 @@
 """Running the real command: as a user does in a subprocess, and in this process where only messages matter."""
 
+import io
 import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from hydra.core.global_hydra import GlobalHydra
@@ -84,3 +87,21 @@ def refuse(tmp_path: Path, stores: Path, monkeypatch: pytest.MonkeyPatch, capsys
         return captured.err.removeprefix("lshfm: error: ").strip()
 
     return refuse
+
+
+def here(folder: Path, *words: str, code: int = 0) -> str:
+    """What `lshfm WORDS...` says, run in this process inside `folder`, without the start-up of a process."""
+    GlobalHydra.instance().clear()
+    said = io.StringIO()
+    cache = {"LSHFM_CACHE": str(folder / "stores"), "TORCH_HOME": str(folder / "torch")}
+    with (
+        chdir(folder),
+        redirect_stdout(said),
+        redirect_stderr(said),
+        patch.object(sys, "argv", ["lshfm", *words]),
+        patch.dict(os.environ, cache),
+    ):
+        ended = cli.main()
+    assert ended == code, said.getvalue()
+    assert "Traceback" not in said.getvalue()
+    return said.getvalue()

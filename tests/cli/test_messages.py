@@ -1,5 +1,6 @@
 """Help, versions, and the one clear message for what a user gets wrong."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,14 @@ NEAREST = [
     (["train", "+nonsense=3"], ["nonsense: no such key"]),
     (["eval", "checkpoint=x.ckpt", "epochs=3"], ["epochs: no such key"]),
     (["eval", "experiment=voc2007_resnet34_baseline"], ["lshfm train experiment=voc2007_resnet34_baseline"]),
+    (["train", "experiment=voc2007_resnet18_mimic"], ["lshfm mimic experiment=voc2007_resnet18_mimic"]),
+    (["mimic", "experiment=voc2007_resnet18_mimci"], ["(did you mean 'voc2007_resnet18_mimic'?)"]),
+    (["mimic", "student=resnet43"], ["resnet43: no such", "(did you mean 'resnet4"]),
+    (["mimic", "stage=3"], ["stage=3: no such stage", "1, 2, both"]),
+    (["mimic", "label_loss=bec"], ["loss=bec: no such", "(did you mean 'bce'?)"]),
+    (["mimic", "loss=lsh2"], ["loss=lsh2: no such loss (did you mean 'lsh"]),
+    (["mimic", "stage1.teacher=resnet8"], ["teacher: the same for both stages"]),
+    (["recipes", "voc2007"], ["lshfm recipes takes nothing else, and got voc2007"]),
 ]
 
 VALUES = [
@@ -87,6 +96,31 @@ def test_help_explains_groups_and_keys(run: Run) -> None:
         assert word in page
     assert "dataset.root" in run("train", "dataset=coco2014", "--help").stdout
     assert "checkpoint" in run("eval", "--help").stdout
+    page = " ".join(run("mimic", "--help").stdout.split())
+    for word in (
+        "teacher: ",
+        "add _GMP or",
+        "stage: 1, 2, both",
+        "label_loss: asl, bce",
+        "student.projection",
+        "stage1.KEY",
+    ):
+        assert word in page
+
+
+def test_recipes_are_listed_uncut_however_narrow_the_terminal(run: Run) -> None:
+    page = run("recipes", COLUMNS="40").stdout
+    lines = page.splitlines()
+    assert "voc2007: resnet101 (GAP) -> mobilenet_v2 (GAP), teacher's mAP 93.27" in lines
+    assert "coco2014: resnet101 (GMP) -> resnet101 (GAP), teacher's mAP 79.57" in lines
+    rows = [re.split("  +", line.strip()) for line in lines]
+    assert ["lshfm train experiment=voc2007_resnet34_baseline", "91.69", "ImageNet weights"] in rows
+    command = "lshfm mimic experiment=voc2007_mobilenetv2_mimic stage=2 loss="
+    assert [f"{command}lshl2", "90.14", "stage 1 with lshl2"] in rows
+    assert [f"{command}kl", "-", "stage 1 with l2"] in rows
+    assert page.count("\n  lshfm ") == 64
+    assert page.count("; settings not published") == 5
+    assert "usage: lshfm recipes" in run("recipes", "--help").stdout
 
 
 def test_no_command_shows_the_overview(run: Run) -> None:

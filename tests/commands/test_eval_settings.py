@@ -19,7 +19,7 @@ TYPED = [f"checkpoint={PATH}"]
 def content() -> dict[str, Any]:
     with conf_folder():
         job = compose("train", ["model=resnet8", "model.pool=GMP", "dataset.size=24", "precision=bf16"])
-    return finished.pack(job, cifar_classifier("resnet8", 2, pool="GMP"), ["a", "b"])
+    return finished.pack(job, "model", cifar_classifier("resnet8", 2, pool="GMP"), ["a", "b"])
 
 
 def composed(content: dict[str, Any] | None, *overrides: str) -> Job:
@@ -33,7 +33,7 @@ def name(content: dict[str, Any] | None, *overrides: str) -> str:
 
 def test_everything_comes_from_the_checkpoint(content: dict[str, Any]) -> None:
     job = composed(content)
-    assert job.choices == {"dataset": "shapes", "model": "resnet8"}
+    assert job.choices == {"dataset": "shapes", "model": "resnet8", "teacher": None}
     assert (job.values["model"]["pool"], job.values["dataset"]["size"]) == ("GMP", 24)
     assert [job.values[key] for key in ("eval_batch_size", "precision", "channels_last")] == [250, "bf16", True]
     assert job.values["model"]["weights"] == "none"
@@ -107,12 +107,6 @@ def test_only_a_network_that_saw_voc_alone_is_comp1(content: dict[str, Any]) -> 
     assert evaluation._competition(content) == "comp1"
     assert evaluation._competition(content | {"network": pretrained}) == "comp2"
     assert evaluation._competition(None) == "comp2"
-
-
-def test_a_class_mismatch_in_words() -> None:
-    text = evaluation._class_mismatch(PATH, ["a", "b"], ["a", "c", "d"], "mine")
-    assert text == f"{PATH} was trained on 2 classes, mine has 3; the first that differs: b there, c here"
-    assert "the end there, the end here" in evaluation._class_mismatch(PATH, ["a"], ["a", "b"], "mine")
 
 
 def test_a_network_that_the_user_names_keeps_its_own_settings(content: dict[str, Any]) -> None:

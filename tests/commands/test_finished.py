@@ -28,7 +28,7 @@ def network() -> nn.Module:
 
 @pytest.fixture
 def content(job: Job) -> dict[str, Any]:
-    return finished.pack(job, network(), CLASSES, epoch=3, metrics={"mAP": 50.0})
+    return finished.pack(job, "model", network(), CLASSES, epoch=3, metrics={"mAP": 50.0})
 
 
 def write(path: Path, content: dict[str, Any]) -> Path:
@@ -58,7 +58,7 @@ def test_it_names_no_code(content: dict[str, Any], job: Job) -> None:
 
 def test_weights_are_copies(job: Job) -> None:
     model = network()
-    packed = finished.pack(job, model, CLASSES)
+    packed = finished.pack(job, "model", model, CLASSES)
     nn.init.zeros_(model.classifier.weight)
     assert packed["model"]["classifier.weight"].abs().sum() > 0
 
@@ -137,3 +137,9 @@ def test_weights_that_do_not_fit_are_named_and_change_nothing(
     with pytest.raises(InputError, match=f"not those of its network; first mismatches: {name}$"):
         finished.check_weights(Path("x.ckpt"), model, weights)
     assert all(torch.equal(tensor, before[key]) for key, tensor in model.state_dict().items())
+
+
+def test_a_class_mismatch_in_words() -> None:
+    text = finished.class_mismatch(["a", "b"], ["a", "c", "d"], "mine")
+    assert text == "trained on 2 classes, mine has 3; the first that differs: b there, c here"
+    assert "the end there, the end here" in finished.class_mismatch(["a"], ["a", "b"], "mine")

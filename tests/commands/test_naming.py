@@ -66,7 +66,8 @@ changes = st.fixed_dictionaries({}, optional=SETTINGS)
 
 
 def named(changed: dict[str, Any]) -> str:
-    return train_name(Job(DEFAULT.values, DEFAULT.choices, changed))
+    in_order = {key: changed[key] for key in SETTINGS if key in changed}  # a job's are in the configuration's order
+    return train_name(Job(DEFAULT.values, DEFAULT.choices, in_order))
 
 
 @given(changes, changes)
@@ -108,7 +109,7 @@ def test_a_last_name_that_comes_twice_is_written_out() -> None:
 
 def test_networks_without_a_name_or_pooling_of_their_own() -> None:
     def network(**model: Any) -> str:
-        return network_name(Job({"model": model}, {"model": "mine"}, {}))
+        return network_name(Job({"model": model}, {"model": "mine"}, {}), "model")
 
     assert [network(), network(pool=None), network(pool="GAP"), network(pool="GMP")] == [
         "mine",

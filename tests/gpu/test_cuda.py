@@ -1,4 +1,4 @@
-"""What needs a GPU: the device's arithmetic against the CPU's, determinism, resuming, bf16."""
+"""What needs a GPU: the device's arithmetic against the CPU's, determinism, resuming, bf16, mimicking."""
 
 import json
 import os
@@ -14,8 +14,15 @@ from lshfm.datasets.augment import Augment
 from lshfm.datasets.loader import View
 from lshfm.datasets.shapes import Shapes
 from lshfm.losses.classification import BCE
+from lshfm.losses.features import L2
+from lshfm.losses.lsh import LSH, HashFunctions, draw_weights, hash_bias, teacher_std
+from lshfm.metrics.mimicry import measure
 from lshfm.models.cifar import cifar_classifier
-from lshfm.objectives.supervised import Supervised
+from lshfm.objectives.align import Align
+from lshfm.objectives.mimic import Mimic
+from lshfm.objectives.supervised import Learner, Supervised
+from lshfm.objectives.teacher import Teacher
+from lshfm.objectives.terms import Term, Terms
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")]
 
@@ -91,3 +98,94 @@ def test_a_checkpoint_from_the_gpu_scores_the_same_on_the_cpu(tmp_path: Path) ->
         )
         scores.append(json.loads((tmp_path / f"outputs/eval/e{len(where)}/results.json").read_text())["score"])
     assert scores[0] == pytest.approx(scores[1], abs=0.1)
+
+
+def test_medians_taken_in_chunks_equal_those_of_the_cpu() -> None:
+    features, weights = draw_weights(1000, 64, 1.0, seed=1).abs_(), draw_weights(4096, 64, 0.1, seed=0)
+    told: list[int] = []
+    on_cpu = hash_bias(features, weights, "median")
+    on_gpu = hash_bias(features.cuda(), weights, "median", report=lambda done, _: told.append(done), max_bytes=2**20)
+    assert len(told) > 1
+    assert on_gpu.device == weights.device
+    torch.testing.assert_close(on_gpu, on_cpu, rtol=1e-5, atol=1e-5)
+    # Most medians are the products of the very same image, and so agree to the last digits.
+    assert ((on_gpu - on_cpu).abs() <= 2e-6).float().mean() > 0.9
+
+
+@pytest.mark.parametrize("form", ["bce", "l1", "l2"])
+def test_the_hash_loss_is_fp32_under_bf16(form: str) -> None:
+    weights = draw_weights(512, 64, 0.1, seed=0).cuda()
+    loss = LSH(HashFunctions(weights, torch.zeros(512, device="cuda"), 0.1, 0, "zero"), form)
+    feature_s, feature_t = (torch.randn(16, 64, device="cuda") for _ in range(2))
+    plain = loss(feature_s, feature_t)
+    with torch.autocast("cuda", dtype=torch.bfloat16):
+        mixed = loss(feature_s, feature_t)
+    assert mixed.dtype == torch.float32
+    assert torch.equal(plain, mixed)
+
+
+def learner(stage: int, precision: str) -> Learner:
+    """A stage's objective on the GPU: resnet8 to resnet14 by L2 and LSH."""
+    torch.manual_seed(0)
+    student, teacher = cifar_classifier("resnet8", 12, projection=64), Teacher(cifar_classifier("resnet14", 12))
+    functions = HashFunctions(draw_weights(128, 64, 0.1, seed=0), torch.zeros(128), 0.1, 0, "zero")
+    terms = Terms([Term("l2", 1.0, L2()), Term("lsh", 1.0, LSH(functions))])
+    if stage == 1:
+        return Align(student, teacher, terms, precision=precision).cuda()
+    return Mimic(
+        student, teacher, label_loss=BCE(), label_name="bce", gamma=1.0, feature_terms=terms, logit_terms=Terms([]),
+        precision=precision,
+    ).cuda()  # fmt: skip
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("stage", [1, 2])
+def test_a_step_of_each_stage_is_finite(pixels: torch.Tensor, stage: int, precision: str) -> None:
+    objective = learner(stage, precision).train()
+    images = View(MEAN, STD)(pixels.cuda(), torch.arange(64), seed=0, epoch=0)
+    labels = torch.from_numpy(Shapes().split("train").labels[:64]).cuda()
+    losses = objective(type("B", (), {"images": images, "labels": labels}))
+    assert losses.keys() == ({"l2", "lsh"} if stage == 1 else {"bce", "l2", "lsh"})
+    assert all(loss.dtype == torch.float32 and torch.isfinite(loss) for loss in losses.values())
+    torch.stack(list(losses.values())).sum().backward()
+    learnt = {name for name, tensor in objective.model.named_parameters() if tensor.grad is not None}
+    assert learnt == {name for name, _ in objective.model.named_parameters() if stage == 2 or "projection" in name}
+    assert all(torch.isfinite(tensor.grad).all() for tensor in objective.parameters() if tensor.grad is not None)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a resnet20 that has learnt something."""
+    folder = tmp_path_factory.mktemp("trained")
+    lshfm(folder, "train")
+    return folder
+
+
+STAGES = ("mimic", "teacher=resnet20", "student=resnet8", "epochs=1", "loss.hash_num=256")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_both_stages_run_and_agree_to_the_bit(trained: Path, precision: str) -> None:
+    weights = []
+    for name in ("a", "b"):
+        lshfm(trained, *STAGES, f"precision={precision}", "deterministic=true", f"name={precision}_{name}")
+        content = torch.load(trained / f"checkpoints/{precision}_{name}_stage2.ckpt", weights_only=True)
+        weights.append(content["model"])
+        mimicry = json.loads((trained / f"outputs/mimic/{precision}_{name}_stage2/results.json").read_text())["report"]
+        assert 50 < mimicry["mimicry"]["hash_agreement"] <= 100
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_a_bf16_teacher_keeps_its_hash_bits(trained: Path) -> None:
+    content = torch.load(next((trained / "checkpoints").glob("*bce*.ckpt")), weights_only=True)
+    network = cifar_classifier("resnet20", 12)
+    network.load_state_dict(content["model"])
+    source = Shapes().split("test").images
+    pixels = torch.from_numpy(np.stack([source.pixels(i, 32) for i in range(256)]))  # of the size it has learnt
+    images = View(MEAN, STD)(pixels.cuda(), torch.arange(256), seed=0, epoch=0)
+    features = [Teacher(network, precision=p).cuda()(images)[0].cpu() for p in ("fp32", "bf16")]
+    weights = draw_weights(2048, 64, teacher_std(network.classifier.weight.cpu()), seed=0)
+    bias = hash_bias(features[0], weights, "median")
+    found = measure(features[1].numpy(), features[0].numpy(), weights.numpy(), bias.numpy())
+    assert found["hash_agreement"] is not None
+    assert found["hash_agreement"] >= 99

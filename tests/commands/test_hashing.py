@@ -1,0 +1,229 @@
+"""The hash functions of a run: what is wanted, kept, taken from stage 1, or drawn anew."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lshfm.commands import parts
+from lshfm.commands.hashing import Wanted, bias_images, prepare
+from lshfm.console import logger
+from lshfm.datasets.loader import Loader
+from lshfm.errors import InputError
+from lshfm.losses.lsh import draw_weights
+from lshfm.objectives.teacher import Teacher
+from tests.commands.conftest import job, split_of
+
+CPU = torch.device("cpu")
+IDS = tuple(f"image{i}" for i in range(6))
+WANTED = Wanted(num=5, width=3, std=0.5, seed=1, rule="median", views="plain")
+
+
+class Colours(nn.Module):
+    """Feature: an image's mean colour, or 1/0 for an image that is black."""
+
+    num_features = 3
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.classifier = nn.Linear(3, 4)
+        nn.init.zeros_(self.classifier.weight)
+        self.classifier.weight.data[:2] = 2.0
+        self.calls = 0
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        self.calls += 1
+        feature = images.mean((2, 3))
+        feature = torch.where(feature.sum(1, keepdim=True) == 0, torch.inf, feature)
+        return feature, self.classifier(feature)
+
+
+class Images:
+    """Batches of the loader's kind; `values` is a mean colour each."""
+
+    device = CPU
+
+    def __init__(self, values: Sequence[float]) -> None:
+        self.values, self.indices = values, np.arange(len(values))
+
+    def __len__(self) -> int:
+        return -(-len(self.values) // 2)
+
+    def epoch(self, epoch: int) -> Any:
+        for first in range(0, len(self.values), 2):
+            index = torch.arange(first, min(first + 2, len(self.values)))
+            colours = torch.tensor([[v, v * v, 1.0 - v] if v else [0.0] * 3 for v in self.values])[index]
+            images = colours[:, :, None, None].expand(-1, -1, 2, 2)
+            yield type("Batch", (), {"index": index, "images": images, "labels": torch.zeros(len(index), 1)})
+
+
+IMAGES: Any = Images([0.1, 0.9, 0.3, 0.7, 0.5, 0.2])
+
+
+@pytest.fixture
+def teacher() -> Teacher:
+    return Teacher(Colours())
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the log is told."""
+    lines: list[str] = []
+    for level in ("info", "warning"):
+        monkeypatch.setattr(logger, level, lambda text, *values: lines.append(text % values))
+    return lines
+
+
+def calls(teacher: Teacher) -> int:
+    """Batches that the teacher has seen."""
+    return int(teacher.network.calls)  # type: ignore[arg-type]
+
+
+def wanted(**loss: Any) -> Wanted:
+    chosen = job("stage=2", "loss=lsh")
+    chosen.values["loss"] |= loss
+    return Wanted.by(chosen, Teacher(Colours()))
+
+
+@pytest.mark.usefixtures("hydra")
+class TestWanted:
+    def test_the_published_defaults(self) -> None:
+        # Six entries 2 and six 0 about their mean 1: the unbiased deviation is sqrt(12 / 11).
+        found = wanted()
+        assert (found.num, found.width, found.seed, found.rule, found.views) == (96, 3, 0, "median", "plain")
+        assert found.std == pytest.approx((12 / 11) ** 0.5, rel=1e-12)
+
+    def test_what_is_typed(self) -> None:
+        found = wanted(hash_num=7, std=0.25, bias="mean", bias_views="augmented")
+        assert found == Wanted(7, 3, 0.25, 0, "mean", "augmented")
+
+    @pytest.mark.parametrize("loss", [{"form": "l1"}, {"form": "l2"}, {"bias": "zero"}])
+    def test_what_does_not_depend_on_a_bias_takes_none(self, loss: dict[str, Any]) -> None:
+        found = wanted(bias_views="augmented", **loss)
+        assert (found.rule, found.views) == ("zero", "plain")
+
+    def test_a_teacher_whose_classifier_has_another_name(self) -> None:
+        network = Colours()
+        network.head = network.classifier
+        del network.classifier
+        chosen = job("stage=2", "loss=lsh")
+        with pytest.raises(InputError, match="Colours has no layer called 'classifier'"):
+            Wanted.by(chosen, Teacher(network))
+
+
+class TestPrepared:
+    def test_the_bias_halves_the_images(self, teacher: Teacher, tmp_path: Path, said: list[str]) -> None:
+        functions, constants = prepare(tmp_path, WANTED, teacher, IMAGES, IDS, None)
+        assert torch.equal(functions.weights, draw_weights(5, 3, 0.5, 1))
+        colours = torch.tensor([[v, v * v, 1.0 - v] for v in IMAGES.values])
+        assert ((colours @ functions.weights.T + functions.bias > 0).sum(0) == 3).all()
+        assert constants.keys() == {"num", "width", "std", "seed", "rule", "bias", "sha256", "views"}
+        assert constants["sha256"] == functions.sha256()
+        assert said == ["hash functions: 5 drawn with deviation 0.5; bias: median of 6 plain images"]
+
+    def test_they_are_kept_with_the_run_and_not_made_again(self, teacher: Teacher, tmp_path: Path) -> None:
+        first, constants = prepare(tmp_path, WANTED, teacher, IMAGES, IDS, None)
+        assert calls(teacher) == 3
+        again, same = prepare(tmp_path, WANTED, teacher, IMAGES, IDS, None)
+        assert calls(teacher) == 3
+        assert torch.equal(first.weights, again.weights)
+        assert torch.equal(constants.pop("bias"), same.pop("bias"))
+        assert constants == same
+        assert [path.name for path in tmp_path.iterdir()] == ["hash.ckpt"]
+
+    @pytest.mark.parametrize("fault", [{"bias": None}, {"sha256": "0" * 64}, {"weights": torch.zeros(5, 3)}])
+    def test_a_damaged_file_is_refused(self, teacher: Teacher, tmp_path: Path, fault: dict[str, Any]) -> None:
+        prepare(tmp_path, WANTED, teacher, IMAGES, IDS, None)
+        torch.save(torch.load(tmp_path / "hash.ckpt", weights_only=True) | fault, tmp_path / "hash.ckpt")
+        with pytest.raises(InputError, match=r"hash\.ckpt is damaged: delete .* to start this run anew"):
+            prepare(tmp_path, WANTED, teacher, IMAGES, IDS, None)
+
+    def test_a_mean_bias(self, teacher: Teacher, tmp_path: Path) -> None:
+        functions, _ = prepare(tmp_path, Wanted(5, 3, 0.5, 1, "mean", "plain"), teacher, IMAGES, IDS, None)
+        colours = torch.tensor([[v, v * v, 1.0 - v] for v in IMAGES.values])
+        torch.testing.assert_close(functions.bias, -(colours @ functions.weights.T).mean(0))
+
+    def test_no_bias_needs_no_pass(self, teacher: Teacher, tmp_path: Path) -> None:
+        functions, _ = prepare(tmp_path, Wanted(5, 3, 0.5, 1, "zero", "plain"), teacher, IMAGES, IDS, None)
+        assert (calls(teacher), functions.bias.tolist()) == (0, [0.0] * 5)
+
+    def test_features_that_are_not_finite_name_their_images(self, teacher: Teacher, tmp_path: Path) -> None:
+        images: Any = Images([0.1, 0, 0.3, 0.7, 0, 0.2])
+        with pytest.raises(InputError, match="are not finite for 2 of 6 images, such as image1, image4: "):
+            prepare(tmp_path, WANTED, teacher, images, IDS, None)
+        assert list(tmp_path.iterdir()) == []
+
+
+class TestFromStage1:
+    @pytest.fixture
+    def stage1(self, teacher: Teacher, tmp_path: Path) -> dict[str, Any]:
+        """What a stage 1 of another seed says of its functions."""
+        (tmp_path / "stage1").mkdir()
+        first = Wanted(5, 3, 0.5, 9, "median", "plain")
+        constants = prepare(tmp_path / "stage1", first, teacher, IMAGES, IDS, None)[1]
+        teacher.network.calls = 0  # type: ignore[assignment]
+        return constants
+
+    def test_they_are_taken_with_their_own_seed(
+        self, teacher: Teacher, tmp_path: Path, said: list[str], stage1: dict[str, Any]
+    ) -> None:
+        functions, constants = prepare(tmp_path, WANTED, teacher, IMAGES, IDS, stage1)
+        assert calls(teacher) == 0
+        assert torch.equal(functions.weights, draw_weights(5, 3, 0.5, 9))
+        assert torch.equal(functions.bias, stage1["bias"])
+        assert (functions.seed, constants["sha256"]) == (9, stage1["sha256"])
+        assert said[-1] == "hash functions: the 5 of stage 1"
+
+    @pytest.mark.parametrize(
+        "other", [{"num": 6}, {"width": 2}, {"std": 0.25}, {"rule": "mean"}, {"views": "augmented"}, None]
+    )
+    def test_others_are_drawn_anew_and_it_is_said(
+        self, teacher: Teacher, tmp_path: Path, said: list[str], stage1: dict[str, Any], other: dict[str, Any] | None
+    ) -> None:
+        stored = {} if other is None else stage1 | other
+        functions, _ = prepare(tmp_path, WANTED, teacher, IMAGES, IDS, stored)
+        assert (calls(teacher), functions.seed) == (3, 1)
+        assert said[-2].startswith("stage 1 had other hash functions")
+        assert said[-2].endswith("drawn anew")
+
+    def test_bits_that_come_back_otherwise_are_noticed(
+        self, teacher: Teacher, tmp_path: Path, said: list[str], stage1: dict[str, Any]
+    ) -> None:
+        functions, _ = prepare(tmp_path, WANTED, teacher, IMAGES, IDS, stage1 | {"sha256": "0" * 64})
+        assert functions.seed == 1
+        assert "this version of torch draws other hash functions" in said[-2]
+
+    def test_a_fresh_draw_is_kept_like_any(self, teacher: Teacher, tmp_path: Path, stage1: dict[str, Any]) -> None:
+        prepare(tmp_path, WANTED, teacher, IMAGES, IDS, stage1)
+        kept = torch.load(tmp_path / "hash.ckpt", weights_only=True)
+        assert (kept["seed"], kept["weights"].shape) == (9, (5, 3))
+        assert kept["sha256"] == stage1["sha256"]
+
+
+@pytest.mark.usefixtures("hydra")
+class TestImages:
+    def pixels(self, views: str, epoch: int = 0) -> tuple[list[int], Tensor, Loader]:
+        chosen = job("stage=2", "loss=lsh")
+        chosen.values["loss"]["bias_views"] = views
+        chosen.values.update(batch_size=10, eval_batch_size=7)
+        train = split_of(chosen)
+        data = parts.TrainingData.open(train, train, chosen.values, CPU)
+        batches = list(bias_images(data, chosen.values).epoch(epoch))
+        index = [int(i) for batch in batches for i in batch.index]
+        return index, torch.cat([batch.images for batch in batches]), data.test
+
+    def test_every_training_image_once_in_order_as_it_is(self) -> None:
+        index, images, plain = self.pixels("plain")
+        assert index == list(range(24))
+        assert torch.equal(images, torch.cat([batch.images for batch in plain.epoch(0)]))
+
+    def test_augmented_views_on_request(self) -> None:
+        index, images, plain = self.pixels("augmented")
+        assert index == list(range(24))
+        changed = (images != torch.cat([batch.images for batch in plain.epoch(0)])).flatten(1).any(1)
+        assert changed.all()
+        assert torch.equal(images, self.pixels("augmented")[1])

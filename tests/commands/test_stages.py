@@ -1,0 +1,149 @@
+"""A mimic command as the stages that it asks for."""
+
+from typing import Any
+
+import pytest
+
+from lshfm.commands import stages
+from lshfm.commands.stages import published, stage1_losses, terms
+from lshfm.config.compose import Job
+from lshfm.console import logger
+from lshfm.errors import InputError
+from tests.commands.conftest import job, jobs
+
+pytestmark = pytest.mark.usefixtures("hydra")
+
+PAIR = ("teacher=resnet20", "student=resnet8")
+KIND = {"l1": "feature", "l2": "feature", "lsh": "feature", "lshl2": "feature", "kl": "logit", "kl_sigmoid": "logit"}
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the log is told."""
+    lines: list[str] = []
+    monkeypatch.setattr(logger, "info", lambda text, *values: lines.append(text % values))
+    return lines
+
+
+def stage(job: Job) -> str:
+    return str(job.values["stage"]["name"])
+
+
+def losses(job: Job) -> list[str]:
+    return list(terms(job.values["loss"]))
+
+
+@pytest.mark.parametrize(("words", "expected"), [(["stage=1"], ["1"]), (["stage=2"], ["2"]), ([], ["1", "2"])])
+def test_the_stages_that_are_asked_for_in_their_order(words: list[str], expected: list[str]) -> None:
+    found = jobs(*PAIR, *words)
+    assert [stage(job) for job in found] == expected
+    assert [losses(job) for job in found] == [["lshl2"]] * len(expected)
+    assert {(job.choices["teacher"], job.choices["student"]) for job in found} == {("resnet20", "resnet8")}
+    assert [job.values["student"]["projection"] for job in found] == ["auto"] * len(expected)
+
+
+def test_the_data_set_chooses_teacher_and_student_where_nobody_does() -> None:
+    (only,) = jobs("stage=2")
+    assert (only.choices["teacher"], only.choices["student"]) == ("resnet20", "resnet8")
+
+
+def test_a_key_of_one_stage_wins_there_over_the_general_one() -> None:
+    words = [
+        "epochs=6",
+        "stage1.epochs=2",
+        "stage2.lr=0.5",
+        "stage1.loss.beta=3",
+        "loss.beta=2",
+        "stage2.loss.hash_num=8",
+    ]
+    first, second = jobs(*PAIR, *words)
+    assert (first.values["epochs"], second.values["epochs"]) == (2, 6)
+    assert (first.values["lr"], second.values["lr"]) == (0.1, 0.5)
+    assert (first.values["loss"]["beta"], second.values["loss"]["beta"]) == (3, 2)
+    assert (first.values["loss"]["hash_num"], second.values["loss"]["hash_num"]) == (None, 8)
+    assert (first.changed["epochs"], second.changed["epochs"]) == (2, 6)
+    assert not any("stage" in key for job in (first, second) for key in job.changed)
+    assert "lr" not in first.changed
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["stage1.loss=l2", "loss=l1", "stage2.loss=lsh"], (["l2"], ["lsh"])),
+        (["loss=l1", "stage2.loss=kl"], (["l1"], ["kl"])),
+        (["loss=[l1,kl_sigmoid]"], (["l1"], ["l1", "kl_sigmoid"])),
+        (["loss=kl", "stage2.loss.temperature=2"], (["l2"], ["kl"])),
+    ],
+)
+def test_losses_of_both_stages(words: list[str], expected: tuple[list[str], list[str]]) -> None:
+    first, second = jobs(*PAIR, *words)
+    assert (losses(first), losses(second)) == expected
+    assert first.values["loss"]["name"] == "-".join(expected[0])
+
+
+@pytest.mark.parametrize(
+    ("names", "first"),
+    [
+        (["kl"], ["l2"]),
+        (["kl_sigmoid", "kl"], ["l2"]),
+        (["lsh", "kl", "l2"], ["lsh", "l2"]),
+        (["lshl2"], ["lshl2"]),
+    ],
+)
+def test_stage_1_learns_by_stage_2s_losses_on_features_or_by_l2(names: list[str], first: list[str]) -> None:
+    loss: dict[str, Any] = {"name": "-".join(names), "beta": 1} | {name: {"kind": KIND[name]} for name in names}
+    table = {"2": {"lshl2": {"beta": 3}, "other": {"stage1_loss": "l1"}}}
+    values = {"loss": loss, "stage": {"name": "2"}, "published": table}
+    assert stage1_losses(Job(values, {}, {})) == first
+    table["2"][loss["name"]] = {"stage1_loss": "l1"}
+    assert stage1_losses(Job(values, {}, {})) == ["l1"]
+
+
+def test_losses_weigh_one_each_unless_told() -> None:
+    only = job("stage=2", "loss=[l2,kl_sigmoid]", "loss.kl_sigmoid.weight=0.25", "loss.beta=2")
+    weights = {name: (node["kind"], node["weight"]) for name, node in terms(only.values["loss"]).items()}
+    assert weights == {"l2": ("feature", 1.0), "kl_sigmoid": ("logit", 0.25)}
+    assert (only.values["loss"]["beta"], only.choices["loss"]) == (2, ["l2", "kl_sigmoid"])
+
+
+def test_a_recipe_gives_stage_1_its_loss() -> None:
+    first, second = stages.plan(["experiment=voc2007_resnet18_mimic", "dataset.root=x", "loss=lsh"])
+    assert (losses(first), losses(second)) == (["lshl2"], ["lsh"])
+    assert (first.values["loss"]["beta"], second.values["loss"]["beta"]) == (1, 0.5)
+    assert published(second) == {"beta": 0.5, "hash_num": 2048, "projection": True, "stage1_loss": "lshl2"}
+    assert published(first) == {"beta": 1, "hash_num": 2048, "projection": True}
+
+
+def test_a_recipe_without_a_projection_is_stage_2_alone_and_says_so(said: list[str]) -> None:
+    (only,) = stages.plan(["experiment=coco_resnet101_mimic", "dataset.root=x"])
+    assert (stage(only), only.values["student"]["init"], only.choices["teacher"]) == ("2", "imagenet", "resnet101_GMP")
+    assert said == ["student.projection=false: there is nothing to align, so stage=both is stage 2 alone"]
+
+
+def test_a_start_for_stage_2_makes_no_sense_after_a_stage_1() -> None:
+    with pytest.raises(InputError, match=r"student\.init=imagenet says where stage 2 starts.*add stage=2"):
+        jobs(*PAIR, "student.init=imagenet")
+
+
+@pytest.mark.parametrize(
+    ("number", "key", "value", "message"),
+    [
+        ("1", "student.projection", False, "nothing to align: stage=2 alone, or student.projection=true"),
+        ("1", "student.init", "none", r"says where stage 2 starts; stage 1 starts at student\.weights"),
+        ("1", "loss.l2.kind", "logit", "loss=l2 compares logits"),
+        ("2", "student.projection", 64, r"student\.projection=64: must be auto, true or false"),
+        ("2", "freeze", ["bn_stats", "backbone"], "leaves nothing to mimic with"),
+        ("2", "teacher", None, r"not given: teacher\. Add"),
+        ("2", "student._target_", None, r"not given: student\. Add"),
+    ],
+)
+def test_what_cannot_be_is_refused(number: str, key: str, value: Any, message: str) -> None:
+    chosen = job(f"stage={number}", "loss=l2")
+    assert stages._checked(chosen) is chosen
+    *nodes, name = key.split(".")
+    values = chosen.values
+    for node in nodes:
+        values = values[node]
+    values[name] = value
+    with pytest.raises(InputError, match=message):
+        stages._checked(chosen)
