@@ -70,6 +70,7 @@ def run(overrides: Sequence[str]) -> None:
         console.print(tables(evaluation.report), width=max(console.width, WIDTH), crop=False)
     if teacher:
         mimicry.show(teacher.name, network_name(job, "model"), evaluation.report)
+        mimicry.warn_if_better(teacher.name, evaluation.report)
     score = shown(evaluation.score)
     logger.info("%s of %s on %s: %s; written to %s", evaluation.name, path.name, split.name, score, folder)
 

@@ -105,7 +105,11 @@ def _from_stage1(wanted: Wanted, stage1: Stored | None) -> HashFunctions | None:
 
 
 def _drawn(wanted: Wanted, teacher: Teacher, images: Loader, names: tuple[str, ...]) -> HashFunctions:
-    weights = draw_weights(wanted.num, wanted.width, wanted.std, wanted.seed)
+    try:
+        weights = draw_weights(wanted.num, wanted.width, wanted.std, wanted.seed)
+    except (RuntimeError, MemoryError) as error:
+        gigabytes = 4 * wanted.num * wanted.width / 1e9
+        raise InputError(f"loss.hash_num={wanted.num}: no room in memory for {gigabytes:.1f} GB of weights") from error
     logger.info(
         "hash functions: %d drawn with deviation %.4g; bias: %s of %d %s images",
         wanted.num, wanted.std, wanted.rule, len(images.indices), wanted.views,

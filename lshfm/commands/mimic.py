@@ -94,8 +94,7 @@ class Stage:
 
         results = training.execute(begin)
         show(self.teacher.name, network_name(job, "student"), results["report"])
-        if not self._is_first:
-            warn_if_better(self.teacher.name, test.reference.evaluation, results["score"])
+        warn_if_better(self.teacher.name, results["report"])
         return claim.checkpoint
 
     @property

@@ -1,6 +1,6 @@
 """Measuring a student beside its teacher: the angle, length and hash bits of their features, and both mAPs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -94,12 +94,13 @@ def show(teacher: str, student: str, report: dict[str, Any]) -> None:
     console.print(rows, width=max(console.width, WIDTH), crop=False)
 
 
-def warn_if_better(name: str, teacher: Evaluation, student: float | None) -> None:
-    """Say that a teacher is worse than its student."""
-    if student is not None and teacher.score is not None and teacher.score < student:
+def warn_if_better(name: str, report: Mapping[str, Any]) -> None:
+    """Say that a teacher is worse than the student that `report` is of."""
+    student, teacher = report.get("mAP"), report["mimicry"]["teacher_mAP"]
+    if student is not None and teacher is not None and teacher < student:
         logger.warning(
             "the teacher %s scores %s, below its student's %s: mimicking it may hold the student back",
-            name, shown(teacher.score), shown(student),
+            name, shown(teacher), shown(student),
         )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lshfm.config.compose import Job, changes_results
+from lshfm.config.teachers import without_pooling
 from lshfm.errors import InputError
 
 LONGEST = 180  # a file system takes 255 bytes; endings and temporary names need some
@@ -43,7 +44,7 @@ def network_name(job: Job, role: str) -> str:
     """The network of the group `role`, with its pooling unless that is GAP."""
     network = job.values[role]
     pool = network.get("pool")
-    name = str(network.get("name") or job.choices[role])
+    name = str(network.get("name") or without_pooling(str(job.choices[role])))
     return name if pool in (None, "GAP") else f"{name}_{pool}"
 
 

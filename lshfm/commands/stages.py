@@ -1,9 +1,11 @@
 """One mimic command as the stages it asks for: composed, and checked for what no single key can say."""
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from lshfm.config.compose import Job, compose, peek
+from lshfm.config.compose import Job, changes_results, compose, flatten, peek
 from lshfm.config.words import for_stage
 from lshfm.console import logger
 from lshfm.errors import InputError
@@ -13,6 +15,8 @@ STAGE2_LOSS = "++stage2.loss.name="  # a loss for stage 2 alone leaves stage 1 t
 
 def plan(overrides: Sequence[str]) -> list[Job]:
     """The jobs of stage 1 and of stage 2 that a command asks for, in this order."""
+    if any(word.startswith("stage=[") for word in overrides):
+        raise InputError("stage: takes one option, not a list; stage=both, or a sweep with -m stage=1,2")
     asked = str(peek("mimic", overrides, "stage.name"))
     if asked == "1":
         return [_checked(compose("mimic", for_stage("1", overrides)))]
@@ -27,9 +31,19 @@ def plan(overrides: Sequence[str]) -> list[Job]:
             f"student.init={second.values['student']['init']} says where stage 2 starts, so a stage 1 before it "
             "would not be used: add stage=2"
         )
-    losses = stage1_losses(second)
-    as_typed = losses == list(terms(second.values["loss"])) or any(w.startswith(STAGE2_LOSS) for w in overrides)
-    return [_checked(compose("mimic", for_stage("1", overrides, [] if as_typed else losses))), second]
+    losses, chosen = stage1_losses(second), list(terms(second.values["loss"]))
+    words = for_stage("1", overrides)
+    if losses != chosen and not any(word.startswith(STAGE2_LOSS) for word in overrides):
+        # Of what was typed for several losses, what stage 1's know; nothing of what was for another.
+        known = flatten(peek("mimic", [f"loss=[{','.join(losses)}]"], "loss"), "loss.")
+        words = for_stage("1", overrides, losses, known if set(losses) < set(chosen) else ())
+    return [_checked(compose("mimic", words)), replace(second, changed=second.changed | _of_stage1(overrides))]
+
+
+def _of_stage1(overrides: Sequence[str]) -> dict[str, str]:
+    """What was typed for stage 1 alone, to tell apart by name the stage 2 that come after it."""
+    typed = [word.removeprefix("++stage1.").partition("=") for word in overrides if word.startswith("++stage1.")]
+    return {f"stage1-{key.removesuffix('.name')}": value for key, _, value in typed if changes_results("mimic", key)}
 
 
 def terms(loss: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -58,6 +72,10 @@ def _checked(job: Job) -> Job:
     projection = values["student"]["projection"]
     if projection not in (True, False, "auto"):
         raise InputError(f"student.projection={projection}: must be auto, true or false; its width is the teacher's")
+    for name, node in terms(values["loss"]).items():
+        weight = node.get("weight")
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
+            raise InputError(f"loss.{name}.weight={weight}: must be a finite number of at least 0")
     if "backbone" in values["freeze"]:
         raise InputError("freeze=[backbone] leaves nothing to mimic with: the student's feature would stay as it is")
     if values["stage"]["name"] == "1":

@@ -1,5 +1,6 @@
 """Where a student starts: stage 1 at its starting weights, stage 2 at a stage 1 if it has a projection."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,8 +41,8 @@ class Start:
             del values["projection"]  # a user's own network need not know the word
         size = job.values["dataset"]["size"]
         if self.stage1 is None:
-            return parts.build_network(values | {"weights": self.weights}, split.classes, size)
-        network, _ = parts.build_network(values | {"weights": "none"}, split.classes, size)
+            return _build(values | {"weights": self.weights}, split, size)
+        network, _ = _build(values | {"weights": "none"}, split, size)
         path = Path(self.weights)
         finished.check_weights(path, network, self.stage1["model"])
         return network, None
@@ -56,14 +57,29 @@ def find_start(job: Job, teacher: TeacherFile, split: Split, aligned: Path | Non
     init = str(aligned) if aligned else student["init"]
     if job.values["stage"]["name"] == "1" or (init is None and student["projection"] is None):
         return Start(str(student.get("weights") or "none"))
+    if aligned is None and student.get("weights") not in (None, "none", "auto", "imagenet"):
+        logger.warning("student.weights=%s is where stage 1 starts; stage 2 does not use it", student["weights"])
     if init in ("none", "imagenet", "auto"):
         _say_unreleased(job)
         return Start(init)
     if init is not None:
-        return _from_file(Path(init).expanduser(), job, teacher)
+        path, named = Path(init).expanduser(), Path(job.values["checkpoint_dir"]).expanduser() / f"{init}.ckpt"
+        return _from_file(named if named.is_file() and not path.is_file() else path, job, teacher)
     path, content = _own_stage1(job, teacher, split)
     logger.info("starting from stage 1 %s", path)
     return Start(str(path), content)
+
+
+def _build(values: dict[str, Any], split: Split, size: int) -> tuple[nn.Module, Loaded | None]:
+    """build_network, whose complaints name the keys of `model`."""
+    try:
+        return parts.build_network(values, split.classes, size)
+    except InputError as error:
+        hint = ""
+        if "does not take these settings" in str(error) and "'projection'" in str(error):
+            hint = "\nA student with a projection takes that argument; student.projection=false goes without"
+        text = re.sub(r"\bmodel\.(weights|pool|projection|arch)\b", r"student.\1", str(error))
+        raise InputError(text + hint) from error
 
 
 def _say_unreleased(job: Job) -> None:
@@ -86,8 +102,10 @@ def _from_file(path: Path, job: Job, teacher: TeacherFile) -> Start:
 
 def _refuse_other_teacher(path: Path, content: Content, teacher: TeacherFile) -> None:
     if content["teacher"]["identity"] != teacher.identity:
+        before = content["teacher"]["checkpoint"]
+        changed = " as it was then" if before == str(teacher.path) else ""
         raise InputError(
-            f"{path} aligned its student to another teacher ({content['teacher']['checkpoint']}) than "
+            f"{path} aligned its student to another teacher ({before}{changed}) than "
             f"{teacher.path}, so its features lead elsewhere. Align to this one with stage=1 (or stage=both); or "
             f"start at its backbone's weights all the same: student.projection=false student.weights={path}"
         )

@@ -53,6 +53,7 @@ def find_teacher(job: Job, split: Split) -> TeacherFile:
         content = finished.unpack(path)
         _check_fits(path, content, job, split)
         node = network_values(content["network"]["option"], content["network"]["values"])
+        _check_network(path, node, job)
         mean, std = content["mean"], content["std"]
     else:
         content = None
@@ -68,6 +69,9 @@ def find_teacher(job: Job, split: Split) -> TeacherFile:
         finished.check_weights(path, network, content["model"])
     elif loaded and loaded.missing:
         raise InputError(f"{path} cannot teach {len(split.classes)} classes of {dataset['name']}: {loaded.describe()}")
+    broken = [name for name, tensor in network.state_dict().items() if not torch.isfinite(tensor).all()]
+    if broken:
+        raise InputError(f"the teacher {path} is broken: {broken[0]} holds values that are not finite")
     pixels = renormalisation(dataset["mean"], dataset["std"], mean, std)
     return TeacherFile(path, _name(node), network, digest(network.state_dict()), pixels, _data(content))
 
@@ -181,6 +185,15 @@ def _check_fits(path: Path, content: Content, job: Job, split: Split) -> None:
         logger.warning("the teacher was trained at %d pixels and now sees %d", content["size"], dataset["size"])
 
 
+def _check_network(path: Path, node: Mapping[str, Any], job: Job) -> None:
+    """A network named beside a path must be the one in the file."""
+    named = job.values["teacher"]
+    if "_target_" in named and any(named.get(key) != node.get(key) for key in ("name", "pool")):
+        raise InputError(
+            f"{path} holds {_name(node)}, not {network_name(job, 'teacher')}: teacher={path} alone takes what it holds"
+        )
+
+
 def _data(content: Content | None) -> str | None:
     return ((content or {}).get("identity") or {}).get("data.train")
 
@@ -190,7 +203,9 @@ def _foreign_network(path: Path, job: Job) -> dict[str, Any]:
     known = published_network(path)
     if known:
         option, values = known
-        return network_values(option, values) | {"weights": str(path)}
+        node = network_values(option, values)
+        _check_network(path, node, job)
+        return node | {"weights": str(path)}
     if "_target_" in job.values["teacher"]:
         return {k: v for k, v in job.values["teacher"].items() if k != "path"} | {"weights": str(path)}
     raise InputError(f"{path} does not say which network it holds: add it, as teacher=resnet34 teacher.path={path}")

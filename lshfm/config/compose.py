@@ -58,7 +58,8 @@ def network_values(option: str, saved: Mapping[str, Any]) -> dict[str, Any]:
     """What to build a network of the group `model` from, with `saved` values in place of the file's; no weights."""
     config = hydra.compose("eval", [f"model={option}"])
     _fill_in(config, flatten(saved, "model."), typed=set())
-    config.model.weights = "none"
+    with open_dict(config.model):
+        config.model.weights = "none"
     values = OmegaConf.to_container(config.model, resolve=True)
     assert isinstance(values, dict)
     return {str(name): value for name, value in values.items()}
@@ -103,12 +104,17 @@ def changes_results(command: str, dotted: str) -> bool:
 
 def compose_unchecked(command: str, overrides: Sequence[str]) -> tuple[DictConfig, dict[str, Any]]:
     """The settings, and the option of each group, under the group's name in the defaults list."""
-    config, choices = _hydra_compose(command, overrides)
+    if command != "mimic":
+        return _hydra_compose(command, overrides)
+    # Who is student and teacher may be known only once the data set is; until then their keys are taken unchecked.
+    strict = [word.removeprefix("++") if word.startswith(("++student.", "++teacher.")) else word for word in overrides]
+    lenient = [f"++{word}" if word.startswith(("student.", "teacher.")) else word for word in strict]
+    config, choices = _hydra_compose(command, lenient)
     presets = config.dataset.preset if config.get("dataset") else {}
     left_open = [group for group, option in choices.items() if option is None and presets.get(_role(group))]
-    if left_open and command == "mimic":
-        config, choices = _hydra_compose(command, [*overrides, *(f"{g}={presets[_role(g)]}" for g in left_open)])
-    return config, choices
+    if not left_open and strict == lenient:
+        return config, choices
+    return _hydra_compose(command, [*strict, *(f"{group}={presets[_role(group)]}" for group in left_open)])
 
 
 def _hydra_compose(command: str, overrides: Sequence[str]) -> tuple[DictConfig, dict[str, Any]]:
@@ -176,8 +182,9 @@ def _fill_in(config: DictConfig, saved: Mapping[str, Any], typed: set[str]) -> N
         node, _, name = dotted.rpartition(".")
         parent = OmegaConf.select(config, node) if node else config
         keys = parent.keys() if isinstance(parent, DictConfig) else ()  # `in parent` would miss a key set to ???
-        if dotted not in typed and name in keys:
-            OmegaConf.update(config, dotted, value, merge=False)
+        is_projection = dotted == "model.projection" and value  # mimic's, which the network's file need not name
+        if dotted not in typed and (name in keys or is_projection):
+            OmegaConf.update(config, dotted, value, merge=False, force_add=True)
 
 
 def _plain(config: DictConfig) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Arguments as users type them, turned into what Hydra's grammar takes."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,6 +18,7 @@ FOLDERS = ("--config-dir", "-cd", "--config-path", "-cp")  # flags whose value m
 # Groups that users know by their role, where Hydra needs to hear whose options they take.
 GROUPS = {role: f"{group}@{role}" for role, group in OPTIONS_OF.items()}
 QUOTES = "'\""
+SHARED = {"student", "stage", "experiment", "name", "gpus", "workers", "output_dir", "checkpoint_dir"}
 OF_A_STAGE = ("loss", "label_loss")  # groups that may differ between the stages
 
 
@@ -37,31 +38,36 @@ def rewrite(argv: Sequence[str]) -> list[str]:
     return flags + overrides
 
 
-def for_stage(stage: str, overrides: Sequence[str], losses: Sequence[str] = ()) -> list[str]:
+def for_stage(stage: str, overrides: Sequence[str], losses: Sequence[str] = (), keys: Container[str] = ()) -> list[str]:
     """A mimic command's overrides (rewritten) as one stage sees them: its own stageN.KEY last, the other's left out.
 
-    losses: in place of those that were typed, whose keys then are left out as well.
+    losses: in place of those that were typed, whose keys then are left out as well, but for `keys` (loss.beta).
     """
     general, own = [], []
+    left_out = ("stage=", "loss=", "loss.") if losses else ("stage=",)
     for override in overrides:
         match = re.fullmatch(r"\+\+stage([12])\.(.+)", override, flags=re.DOTALL)
         if match and match[1] == stage:
             own.append(_decoded(match[2]))
-        elif not match and not override.startswith(("stage=", "loss=", "loss.") if losses else "stage="):
+        elif not match and (not override.startswith(left_out) or override.partition("=")[0] in keys):
             general.append(override)
     return [*general, f"stage='{stage}'", *([f"loss=[{','.join(losses)}]"] if losses else []), *own]
 
 
 def _override(sign: str, name: str, value: str, *, sweeps: bool, given: set[str]) -> list[str]:
     stage, _, key = name.partition(".")
-    if stage in {"stage1", "stage2"} and key:
+    if stage in {"stage1", "stage2"}:
+        if not key:
+            raise InputError(f"{stage} takes keys, as {stage}.lr=0.1")
         return [f"++{stage}.{_encoded(key)}={_value(key, value, sweeps=sweeps)}"]
     if name == "teacher":
         return _teacher(sign, value, sweeps=sweeps)
     if name == "stage":
         return [f"{sign}stage={value if value[0] in QUOTES else re.sub('[0-9]+', _quoted_number, value)}"]
-    if "checkpoint" in given and "." in name and stage in {"dataset", "model"}:
-        sign = "++"  # the group comes from a checkpoint, so that Hydra knows no such key yet
+    from_checkpoint = "checkpoint" in given and stage in {"dataset", "model"}
+    from_preset = "checkpoint" not in given and stage in {"student", "teacher"} and stage not in given
+    if key and (from_checkpoint or from_preset):
+        sign = "++"  # the group's option is chosen later, so that Hydra knows no such key yet
     return [f"{sign}{GROUPS.get(name, name)}={_value(name, value, sweeps=sweeps)}"]
 
 
@@ -85,7 +91,7 @@ def _encoded(key: str) -> str:
     group = key.partition(".")[0]
     if key in OF_A_STAGE:
         return f"{key}.name"
-    if key in {"student", "stage", "experiment", "gpus"} or group in {"dataset", "teacher"}:
+    if key in SHARED or group in {"dataset", "teacher"}:
         raise InputError(f"{key}: the same for both stages, so not to be set for one; give {key}=... alone")
     return key
 

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from lshfm.commands.mimicry import REFERENCE_NUM, Beside, show, warn_if_better
 from lshfm.console import console, logger
-from lshfm.engine.state import Evaluation
 from lshfm.errors import InputError
 from lshfm.losses.lsh import draw_weights
 from lshfm.metrics import multilabel
@@ -176,7 +175,7 @@ def test_a_broken_teacher_is_refused() -> None:
     ("teacher", "student", "warns"), [(50, 50.1, 1), (50, 50, 0), (50, 9, 0), (None, 9, 0), (9, None, 0)]
 )
 def test_a_teacher_below_its_student(said: list[str], teacher: Any, student: Any, warns: int) -> None:
-    warn_if_better("its_name", Evaluation("voc2010 mAP", teacher, {}), student)
+    warn_if_better("its_name", {"mAP": student, "mimicry": {"teacher_mAP": teacher}})
     assert len(said) == warns
     if warns:
         assert said[0].startswith("the teacher its_name scores 50.00, below its student's 50.10")
