@@ -43,7 +43,8 @@ def plan(overrides: Sequence[str]) -> list[Job]:
 def _of_stage1(overrides: Sequence[str]) -> dict[str, str]:
     """What was typed for stage 1 alone, to tell apart by name the stage 2 that come after it."""
     typed = [word.removeprefix("++stage1.").partition("=") for word in overrides if word.startswith("++stage1.")]
-    return {f"stage1-{key.removesuffix('.name')}": value for key, _, value in typed if changes_results("mimic", key)}
+    named = {key.removesuffix(".name"): value for key, _, value in typed}
+    return {f"stage1-{key}": value for key, value in named.items() if changes_results("mimic", key)}
 
 
 def terms(loss: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -187,8 +187,7 @@ def _check_fits(path: Path, content: Content, job: Job, split: Split) -> None:
 
 def _check_network(path: Path, node: Mapping[str, Any], job: Job) -> None:
     """A network named beside a path must be the one in the file."""
-    named = job.values["teacher"]
-    if "_target_" in named and any(named.get(key) != node.get(key) for key in ("name", "pool")):
+    if "_target_" in job.values["teacher"] and _name(node) != network_name(job, "teacher"):
         raise InputError(
             f"{path} holds {_name(node)}, not {network_name(job, 'teacher')}: teacher={path} alone takes what it holds"
         )

@@ -62,7 +62,7 @@ def network_values(option: str, saved: Mapping[str, Any]) -> dict[str, Any]:
         config.model.weights = "none"
     values = OmegaConf.to_container(config.model, resolve=True)
     assert isinstance(values, dict)
-    return {str(name): value for name, value in values.items()}
+    return {"name": option} | {str(name): value for name, value in values.items()}
 
 
 def hydra_ready() -> AbstractContextManager[None]:

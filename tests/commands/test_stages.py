@@ -1,10 +1,12 @@
 """A mimic command as the stages that it asks for."""
 
+import re
 from typing import Any
 
 import pytest
 
 from lshfm.commands import stages
+from lshfm.commands.naming import mimic_name
 from lshfm.commands.stages import published, stage1_losses, terms
 from lshfm.config.compose import Job
 from lshfm.console import logger
@@ -62,7 +64,8 @@ def test_a_key_of_one_stage_wins_there_over_the_general_one() -> None:
     assert (first.values["loss"]["beta"], second.values["loss"]["beta"]) == (3, 2)
     assert (first.values["loss"]["hash_num"], second.values["loss"]["hash_num"]) == (None, 8)
     assert (first.changed["epochs"], second.changed["epochs"]) == (2, 6)
-    assert not any("stage" in key for job in (first, second) for key in job.changed)
+    assert not any("stage" in key for key in first.changed)
+    assert {key for key in second.changed if "stage" in key} == {"stage1-epochs", "stage1-loss.beta"}
     assert "lr" not in first.changed
 
 
@@ -147,3 +150,41 @@ def test_what_cannot_be_is_refused(number: str, key: str, value: Any, message: s
     values[name] = value
     with pytest.raises(InputError, match=message):
         stages._checked(chosen)
+
+
+def test_keys_of_a_student_that_the_data_set_chooses() -> None:
+    (only,) = jobs("stage=2", "student.pool=GMP", "student.weights=none", "teacher.pool=GWP")
+    assert (only.values["student"]["pool"], only.values["teacher"]["pool"]) == ("GMP", "GWP")
+    first, second = jobs("stage1.student.weights=w.pth")
+    assert (first.values["student"]["weights"], second.values["student"]["weights"]) == ("w.pth", "none")
+
+
+def test_stage_1_keeps_the_typed_keys_that_its_losses_know() -> None:
+    words = ["loss=[lshl2,kl_sigmoid]", "loss.hash_num=8", "loss.beta=3", "loss.lshl2.weight=2", "loss.temperature=9"]
+    first, second = jobs(*PAIR, *words)
+    assert losses(first) == ["lshl2"]
+    assert (first.values["loss"]["hash_num"], first.values["loss"]["beta"]) == (8, 3)
+    assert first.values["loss"]["lshl2"]["weight"] == 2
+    assert second.values["loss"]["temperature"] == 9
+
+
+def test_what_stage_1_alone_was_given_tells_stage_2_apart() -> None:
+    names = {mimic_name(jobs(*PAIR, *words)[1], "resnet20") for words in ([], ["stage1.lr=0.1"], ["stage1.loss=l2"])}
+    assert len(names) == 3
+    assert any(name.endswith("_stage1-lr-0.1") for name in names)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["loss=l2", "loss.l2.weight=abc"], "loss.l2.weight=abc: must be a finite number"),
+        (["loss.lshl2.weight=-1"], "loss.lshl2.weight=-1: must be a finite number"),
+        (["loss.lshl2.weight=inf"], "loss.lshl2.weight=inf: must be a finite number"),
+        (["stage=[1,2]"], "stage: takes one option, not a list"),
+        (["stage1=3"], "stage1 takes keys, as stage1.lr=0.1"),
+        (["stage2.gpus=[]"], "gpus: the same for both stages"),
+    ],
+)
+def test_settings_that_no_stage_can_have(words: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=re.escape(message)):
+        jobs(*PAIR, *words)
