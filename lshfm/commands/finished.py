@@ -64,6 +64,8 @@ def unpack(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} was written by a newer lshfm ({content.get('lshfm')}): upgrade to read it")
     wanted: dict[str, type] = {"model": dict, "classes": list, "network": dict, "dataset": dict, "config": dict}
     wanted |= {"size": int, "mean": list, "std": list}
+    if content.get("command") == "mimic":
+        wanted |= {"stage": str, "loss": str, "teacher": dict, "identity": dict}
     wrong = [name for name, kind in wanted.items() if not isinstance(content.get(name), kind)]
     wrong += [name for name in ("network", "dataset") if name not in wrong and not _is_choice(content[name])]
     wrong += [f"config.{name}" for name in AS_TRAINED if "config" not in wrong and name not in content["config"]]

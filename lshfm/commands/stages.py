@@ -70,6 +70,8 @@ def _checked(job: Job) -> Job:
     values = job.values
     if values["teacher"] is None or values["student"].get("_target_") is None:
         raise InputError(f"not given: {'student' if values['teacher'] else 'teacher'}. Add teacher=... and student=...")
+    if "teacher.weights" in job.changed:
+        raise InputError("teacher.weights: a teacher's weights are those of its checkpoint; teacher=PATH names one")
     projection = values["student"]["projection"]
     if projection not in (True, False, "auto"):
         raise InputError(f"student.projection={projection}: must be auto, true or false; its width is the teacher's")

@@ -15,6 +15,7 @@ from lshfm.commands.stages import plan
 from lshfm.commands.teachers import TeacherFile, find_teacher
 from lshfm.config.compose import Job, compose, conf_folder
 from lshfm.config.words import rewrite
+from lshfm.console import logger
 from lshfm.datasets.shapes import CLASSES
 from lshfm.datasets.split import Split
 from lshfm.engine.files import write_checkpoint
@@ -30,6 +31,15 @@ def hydra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
     with conf_folder():
         yield
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the log is told."""
+    lines: list[str] = []
+    for level in ("info", "warning"):
+        monkeypatch.setattr(logger, level, lambda text, *values: lines.append(str(text) % values))
+    return lines
 
 
 @cache

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from lshfm.commands import parts
 from lshfm.commands.hashing import Wanted, bias_images, prepare
-from lshfm.console import logger
 from lshfm.datasets.loader import Loader
 from lshfm.errors import InputError
 from lshfm.losses.lsh import draw_weights
@@ -67,15 +66,6 @@ IMAGES: Any = Images([0.1, 0.9, 0.3, 0.7, 0.5, 0.2])
 @pytest.fixture
 def teacher() -> Teacher:
     return Teacher(Colours())
-
-
-@pytest.fixture
-def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What the log is told."""
-    lines: list[str] = []
-    for level in ("info", "warning"):
-        monkeypatch.setattr(logger, level, lambda text, *values: lines.append(text % values))
-    return lines
 
 
 def calls(teacher: Teacher) -> int:

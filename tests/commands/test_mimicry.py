@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lshfm.commands.mimicry import REFERENCE_NUM, Beside, show, warn_if_better
-from lshfm.console import console, logger
+from lshfm.console import console
 from lshfm.errors import InputError
 from lshfm.losses.lsh import draw_weights
 from lshfm.metrics import multilabel
@@ -49,15 +49,6 @@ class Network(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         feature = images.flatten(1) @ self.matrix + self.shift
         return feature, self.classifier(feature)
-
-
-@pytest.fixture
-def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What the log is told."""
-    lines: list[str] = []
-    for level in ("info", "warning"):
-        monkeypatch.setattr(logger, level, lambda text, *values: lines.append(text % values))
-    return lines
 
 
 def beside(teacher: nn.Module, *, labels: bool = True) -> Beside:

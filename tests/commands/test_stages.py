@@ -9,7 +9,6 @@ from lshfm.commands import stages
 from lshfm.commands.naming import mimic_name
 from lshfm.commands.stages import published, stage1_losses, terms
 from lshfm.config.compose import Job
-from lshfm.console import logger
 from lshfm.errors import InputError
 from tests.commands.conftest import job, jobs
 
@@ -17,14 +16,6 @@ pytestmark = pytest.mark.usefixtures("hydra")
 
 PAIR = ("teacher=resnet20", "student=resnet8")
 KIND = {"l1": "feature", "l2": "feature", "lsh": "feature", "lshl2": "feature", "kl": "logit", "kl_sigmoid": "logit"}
-
-
-@pytest.fixture
-def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What the log is told."""
-    lines: list[str] = []
-    monkeypatch.setattr(logger, "info", lambda text, *values: lines.append(text % values))
-    return lines
 
 
 def stage(job: Job) -> str:
@@ -188,3 +179,8 @@ def test_what_stage_1_alone_was_given_tells_stage_2_apart() -> None:
 def test_settings_that_no_stage_can_have(words: list[str], message: str) -> None:
     with pytest.raises(InputError, match=re.escape(message)):
         jobs(*PAIR, *words)
+
+
+def test_a_teachers_weights_are_its_checkpoints() -> None:
+    with pytest.raises(InputError, match=r"teacher\.weights: a teacher's weights are those of its checkpoint"):
+        jobs(*PAIR, "teacher.weights=/nope")

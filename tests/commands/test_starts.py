@@ -9,20 +9,11 @@ import torch
 from lshfm.commands.starts import Start, find_start
 from lshfm.commands.teachers import TeacherFile
 from lshfm.config.compose import Job
-from lshfm.console import logger
 from lshfm.errors import InputError
 from lshfm.models.files import digest, sha256
 from tests.commands.conftest import job, network, save_aligned, save_trained, split_of
 
 pytestmark = pytest.mark.usefixtures("hydra")
-
-
-@pytest.fixture
-def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What the log is told."""
-    lines: list[str] = []
-    monkeypatch.setattr(logger, "info", lambda text, *values: lines.append(text % values))
-    return lines
 
 
 def teacher(seed: int = 0) -> TeacherFile:

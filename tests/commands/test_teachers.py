@@ -12,7 +12,6 @@ from torch import nn
 from lshfm.commands.teachers import checkpoints, place_teacher
 from lshfm.config.compose import compose
 from lshfm.config.words import rewrite
-from lshfm.console import logger
 from lshfm.datasets.shapes import CLASSES
 from lshfm.errors import InputError
 from lshfm.models.backbones import torchvision_classifier
@@ -20,15 +19,6 @@ from lshfm.models.files import digest
 from tests.commands.conftest import find, job, network, save_aligned, save_trained, split_of
 
 pytestmark = pytest.mark.usefixtures("hydra")
-
-
-@pytest.fixture
-def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What the log is told."""
-    lines: list[str] = []
-    for level in ("info", "warning"):
-        monkeypatch.setattr(logger, level, lambda text, *values: lines.append(str(text) % values))
-    return lines
 
 
 def refused(*found: Any) -> str:
@@ -44,7 +34,7 @@ def test_the_one_trained_network_of_the_name() -> None:
     save_trained("other_data", dataset={"name": "triangles"})
     save_trained("other_classes", classes=CLASSES[::-1])
     save_aligned("aligned")
-    save_trained("mimicked", command="mimic", stage="2")
+    save_trained("mimicked", command="mimic", stage="2", loss="l2", teacher={})
     Path("checkpoints/broken.ckpt").write_bytes(b"half")
     teacher = find(job())
     assert (teacher.path, teacher.name, teacher.normalisation) == (path, "resnet8", None)
@@ -113,7 +103,7 @@ def test_nothing_of_that_name() -> None:
 
 def test_a_mimicked_student_teaches_when_asked_and_an_aligned_one_never() -> None:
     student = network(5, projection=32)
-    save_trained("mimicked", model=student, command="mimic", stage="2")
+    save_trained("mimicked", model=student, command="mimic", stage="2", loss="l2", teacher={})
     content = torch.load("checkpoints/mimicked.ckpt", weights_only=True)
     content["network"]["values"]["projection"] = 32
     torch.save(content, "checkpoints/mimicked.ckpt")
