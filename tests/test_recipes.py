@@ -167,7 +167,9 @@ def shown_start(row: Mapping[str, Any]) -> str:
     return {"imagenet": "ImageNet weights"}.get(row["student_init"], row["student_init"])
 
 
-@pytest.mark.parametrize("command", PUBLISHED)
+@pytest.mark.parametrize(
+    "command", [pytest.param(c, marks=pytest.mark.slow) if "=coco_" in c else c for c in PUBLISHED]
+)
 def test_every_hyper_parameter_is_the_published_one(rows: list[dict[str, str]], command: str) -> None:
     job, own = job_of(command), [published(row) for row in rows if command_of(row) == command]
     assert own

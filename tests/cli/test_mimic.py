@@ -256,12 +256,12 @@ TINY = ("dataset.num_train=32", "dataset.num_eval=16", "epochs=1", "student.proj
 @pytest.mark.parametrize(
     ("words", "logged"),
     [
-        (["loss=l1"], {"bce", "l1"}),
+        pytest.param(["loss=l1"], {"bce", "l1"}, marks=pytest.mark.slow),
         (["loss=l2", "loss.gamma=0.5"], {"bce", "l2"}),
-        (["loss=lsh", "loss.form=l1"], {"bce", "lsh"}),
+        pytest.param(["loss=lsh", "loss.form=l1"], {"bce", "lsh"}, marks=pytest.mark.slow),
         (["loss=lshl2", "loss.bias=mean"], {"bce", "l2", "lsh"}),
-        (["loss=kl", "loss.beta=0.001"], {"bce", "kl"}),
-        (["loss=kl_sigmoid", "loss.temperature=2"], {"bce", "kl_sigmoid"}),
+        pytest.param(["loss=kl", "loss.beta=0.001"], {"bce", "kl"}, marks=pytest.mark.slow),
+        pytest.param(["loss=kl_sigmoid", "loss.temperature=2"], {"bce", "kl_sigmoid"}, marks=pytest.mark.slow),
         (["loss=[l2,kl_sigmoid]", "loss.kl_sigmoid.weight=0.5", "label_loss=asl"], {"asl", "l2", "kl_sigmoid"}),
     ],
 )

@@ -54,7 +54,10 @@ def wait_for(path: Path, process: Any, seconds: float = 120) -> None:
         time.sleep(0.002)
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize(
+    ("signum", "code"),
+    [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow), (signal.SIGKILL, -9)],
+)
 def test_a_stopped_run_continues_to_the_same_bits(
     run: Run, start: Start, tmp_path: Path, signum: signal.Signals, code: int
 ) -> None:
@@ -73,6 +76,7 @@ def test_a_stopped_run_continues_to_the_same_bits(
     assert_same_run(tmp_path, "parts", "whole")
 
 
+@pytest.mark.slow
 def test_dropout_and_accumulation_continue_too(run: Run, tmp_path: Path, test_data: Path) -> None:
     coco = ["dataset=coco2014", f"dataset.root={test_data / 'coco2014'}", "dataset.size=32", "batch_size=20"]
     settings = [*coco, "model=mobilenet_v2", "model.weights=none", "accumulate=2", "epochs=2", "optimizer=adamw"]

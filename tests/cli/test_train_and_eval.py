@@ -126,6 +126,7 @@ def test_broken_images_are_named_or_left_out(run: Run, tmp_path: Path, test_data
     assert results(tmp_path / "outputs/train/s")["report"]["images"] == 38
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_the_published_code_is_evaluated(run: Run, tmp_path: Path) -> None:
     run("train", *TINY, "name=ours")
     weights = torch.load(tmp_path / "checkpoints/ours.ckpt")["model"]
@@ -169,6 +170,7 @@ class NoFeature(Tiny):
 """
 
 
+@pytest.mark.slow
 def test_a_users_own_network(run: Run, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(NETWORK)
     (tmp_path / "conf" / "model").mkdir(parents=True)
