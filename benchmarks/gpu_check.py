@@ -1,6 +1,6 @@
 """What only a CUDA GPU can show, in parts: `make gpu-check`, or `make gpu-check PARTS="train_bf16"`.
 
-Every part ends well inside its limit, at most 5 minutes; all of them together stay within 20. Results are merged into
+Every part ends well inside its limit, at most 5 minutes; all of them together stay within 30. Results are merged into
 one JSON file, part by part; one that is in there for the code at hand is not run again, so a check that was cut off
 goes on where it stopped. Real data comes from LSHFM_TEST_DATA, else ../shared/data. Nothing is installed.
 """
@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +31,14 @@ def run_tests(limit: float) -> dict[str, Any]:
     return {"passed": ended.returncode == 0, "summary": lines[-1] if lines else "", "output": lines[-40:]}
 
 
-def lshfm(folder: Path, limit: float, *words: str) -> list[str] | None:
-    """Run a command in `folder`; its last lines if it fails."""
+ONE_RANK = ("torch.distributed.run", "--nproc-per-node=1", "--module")  # a group of one: NCCL without a second GPU
+
+
+def lshfm(folder: Path, limit: float, *words: str, launcher: Sequence[str] = ()) -> list[str] | None:
+    """Run a command in `folder`, as a rank where a launcher is named; its last lines if it fails."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-    command = [sys.executable, "-m", "lshfm", *words, "dataset.size=224", f"dataset.cache_dir={folder}/stores"]
-    command += ["dataset=voc2007", f"dataset.root={DATA}"]
+    command = [sys.executable, "-m", *launcher, "lshfm", *words, "dataset=voc2007", f"dataset.root={DATA}"]
+    command += ["dataset.size=224", f"dataset.cache_dir={folder}/stores"]
     ended = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=limit, check=False
     )
@@ -52,10 +55,10 @@ def figures(run: Path) -> tuple[dict[str, Any], float]:
 TEACHER = ("train", "model=mobilenet_v2", f"model.weights={WEIGHTS}", "epochs=4", "name=check")
 
 
-def train(limit: float, *settings: str) -> dict[str, Any]:
+def train(limit: float, *settings: str, launcher: Sequence[str] = ()) -> dict[str, Any]:
     """MobileNetV2 on the real VOC2007 piece at 224 px, 4 epochs of batch 16."""
     with tempfile.TemporaryDirectory() as folder:
-        fault = lshfm(Path(folder), limit, *TEACHER, *settings)
+        fault = lshfm(Path(folder), limit, *TEACHER, *settings, launcher=launcher)
         if fault:
             return {"passed": False, "output": fault}
         results, rate = figures(Path(folder) / "outputs/train/check")
@@ -108,6 +111,9 @@ PARTS: dict[str, tuple[float, Callable[[float], dict[str, Any]]]] = {
     "tests": (300, run_tests),
     "train_fp32": (140, lambda limit: train(limit)),
     "train_bf16": (140, lambda limit: train(limit, *BF16)),
+    "nccl_bf16_one_rank": (140, lambda limit: train(limit, *BF16, launcher=ONE_RANK)),
+    "nccl_sync_bn_one_rank": (140, lambda limit: train(limit, "sync_bn=true", launcher=ONE_RANK)),
+    "bn_groups": (140, lambda limit: train(limit, "bn_group_size=4")),
     "mimic_fp32": (240, lambda limit: mimic(limit)),
     "mimic_bf16": (240, lambda limit: mimic(limit, *BF16)),
     "median_pass": (120, median_pass),

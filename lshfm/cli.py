@@ -1,15 +1,13 @@
 """The command line: picks the command, hands the rest to Hydra, turns errors into messages and exit codes."""
 
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import import_module
-from types import FrameType
 from typing import Any
 
-from lshfm import __version__, console
+from lshfm import __version__, console, outcome
 from lshfm.config.launch import launch, recipe_command
 from lshfm.config.teachers import register_teachers
 from lshfm.config.words import config_folders, rewrite
@@ -19,48 +17,17 @@ COMMANDS = {
     "train": "train a classifier on labels: a teacher, or a student alone",
     "mimic": "distil: a student learns to mimic a trained teacher's features",
     "eval": "evaluate a checkpoint: mAP by every definition, per class and at a threshold",
+    "check": "read all of a data set and list what is wrong with it",
     "recipes": "list the published experiments and the command of each",
 }
 USAGE = "lshfm COMMAND [GROUP=OPTION] [KEY=VALUE] ..."
 
 
-class Terminated(BaseException):
-    """SIGTERM, to be handled like KeyboardInterrupt."""
-
-
 def main() -> int:
     """Run the command line; returns the exit code (0 done, 1 failed, 2 input, 130/143 signals)."""
-    signal.signal(signal.SIGTERM, _terminate)
+    outcome.raise_on_sigterm()
     console.set_up()
-    try:
-        return _dispatch(sys.argv[1:])
-    except (InputError, RunFailed) as error:
-        _complain(error)
-        return _code(error)
-    except OSError as error:
-        if isinstance(error, BrokenPipeError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 1
-        _complain(RunFailed(f"{error.strerror or error}: {error.filename or 'no file named'}"))
-        return 1
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
-    except Terminated:
-        return 128 + signal.SIGTERM
-
-
-def _terminate(_signal: int, _frame: FrameType | None) -> None:
-    raise Terminated
-
-
-def _code(error: Exception) -> int:
-    return 2 if isinstance(error, InputError) else 1
-
-
-def _complain(error: Exception) -> None:
-    if not getattr(error, "shown", False):
-        print(f"lshfm: error: {error}", file=sys.stderr, flush=True)
-        error.shown = True  # type: ignore[attr-defined]
+    return outcome.code_of(lambda: _dispatch(sys.argv[1:]))
 
 
 def _dispatch(argv: list[str]) -> int:
@@ -80,6 +47,8 @@ def _dispatch(argv: list[str]) -> int:
         return 0
     asks_for_help = bool({"-h", "--help"} & set(rest))
     rest = [word for word in rest if word not in {"-h", "--help"}]
+    if asks_for_help:  # it is no job to submit
+        rest = [word for word in rest if not word.startswith(("hydra/launcher=", "hydra.launcher."))]
     _refuse_foreign_recipes(command, rest)
     register_teachers(config_folders(rest))
     _run_hydra(command, rewrite(rest), _help_of if asks_for_help else _run)
@@ -109,7 +78,7 @@ def _refuse_foreign_recipes(command: str, argv: Sequence[str]) -> None:
 def _run_hydra(command: str, argv: Sequence[str], task: Callable[[str, list[str]], None]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions arrive here as they are
     sys.argv = [f"lshfm {command}", *argv]
-    launch(command, partial(task, command))
+    launch(command, partial(task, command), _submitted)
 
 
 def _run(command: str, overrides: list[str]) -> None:
@@ -117,8 +86,12 @@ def _run(command: str, overrides: list[str]) -> None:
     try:
         run(overrides)
     except (InputError, RunFailed) as error:
-        _complain(error)  # at once: in a sweep the other jobs go on
+        outcome.complain(error)  # at once: in a sweep the other jobs go on
         raise
+
+
+def _submitted(work: Callable[[], None]) -> None:
+    import_module("lshfm.engine.submitted").run(work)
 
 
 def _help_of(command: str, overrides: list[str]) -> None:

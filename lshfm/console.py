@@ -42,6 +42,18 @@ def set_up() -> None:
         logger.propagate = False
 
 
+@contextmanager
+def silence() -> Iterator[None]:
+    """Neither log nor anything else is shown while the block runs: another rank speaks for all."""
+    level, console.quiet = logger.level, True
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        console.quiet = False
+
+
 def shown(score: float | None) -> str:
     """A score in percent, or the word for one that is undefined."""
     return "undefined" if score is None else f"{score:.2f}"
@@ -72,7 +84,8 @@ class Bar:
             TimeRemainingColumn(),
             TextColumn("{task.description}"),  # last: a narrow terminal cuts it
         )
-        self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        is_hidden = console.quiet or not console.is_terminal
+        self._progress = Progress(*columns, console=console, transient=True, disable=is_hidden)
         self._task = self._progress.add_task(text, total=total, completed=done)
 
     def __enter__(self) -> "Bar":

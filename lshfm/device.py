@@ -6,26 +6,32 @@ from typing import Any
 
 import torch
 
+from lshfm.distributed import Place
 from lshfm.errors import InputError
 
 
-def choose(gpus: Any) -> torch.device:
-    """The device that `gpus` asks for: [i] a CUDA device, [] the CPU, n > 0 the first n, None the default.
+def choose(gpus: Any, ranks: int | None = None, given: Place | None = None) -> list[torch.device]:
+    """The device of each rank on this machine.
 
-    Raises InputError for what is no such list, names a device that is not there, or names several.
+    gpus: [i, ...] CUDA devices, [] the CPU, n > 0 the first n, None the default. ranks: how many on a CPU; on GPUs
+    there is one on each. given: where this process stands among ranks that were started from outside.
+    Raises InputError for what is no such list, for devices that are not there, and for numbers that do not fit.
     """
+    if given and ranks not in (None, given.num):
+        raise InputError(f"ranks={ranks}: {given.num} were started from outside; leave ranks= away")
     available = torch.cuda.device_count()
-    if gpus is None:
-        return torch.device("cuda", 0) if available else torch.device("cpu")
-    listed = _listed(gpus)
+    default = list(range(given.local_num if given else 1)) if available else []
+    listed = default if gpus is None else _listed(gpus)
     if not listed:
-        return torch.device("cpu")
-    if len(listed) > 1:
-        raise InputError(f"gpus={gpus}: training on several GPUs is not there yet; name one, as gpus=[{listed[0]}]")
-    if listed[0] >= available:
+        return [torch.device("cpu")] * (given.local_num if given else ranks or 1)
+    if given and len(listed) < given.local_num:
+        raise InputError(f"gpus={gpus}: {given.local_num} ranks were started on this machine, one a GPU")
+    if not given and ranks not in (None, len(listed)):
+        raise InputError(f"ranks={ranks}: on GPUs there is one rank each: gpus={ranks}, or gpus=[] for the CPU")
+    if max(listed) >= available:
         there = f"CUDA devices here: {list(range(available))}" if available else "this machine has no CUDA device"
-        raise InputError(f"gpus={gpus}: {there}; gpus=[] runs on the CPU")
-    return torch.device("cuda", listed[0])
+        raise InputError(f"gpus={listed if gpus is None else gpus}: {there}; gpus=[] runs on the CPU")
+    return [torch.device("cuda", number) for number in listed[: given.local_num if given else None]]
 
 
 def _listed(gpus: Any) -> list[int]:
@@ -37,6 +43,12 @@ def _listed(gpus: Any) -> list[int]:
     if isinstance(gpus, list) and all(type(g) is int and g >= 0 for g in gpus) and len(set(gpus)) == len(gpus):
         return gpus
     raise InputError(f"gpus={gpus}: must be a list of device numbers as [0,1], a number n > 0, or [] for the CPU")
+
+
+def share_cores(parts: int) -> None:
+    """Leave the machine's other ranks their cores, unless the environment says how many threads there are to be."""
+    if parts > 1 and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, torch.get_num_threads() // parts))
 
 
 def prepare(device: torch.device, *, deterministic: bool) -> None:
@@ -52,6 +64,12 @@ def prepare(device: torch.device, *, deterministic: bool) -> None:
 def autocast(device: torch.device, precision: str) -> torch.autocast:
     """Mixed precision for the network's own arithmetic; losses stay outside, in fp32."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+
+
+def name(device: torch.device) -> str:
+    """A device of this machine, as a user knows it."""
+    kind = "CPU" if device.type == "cpu" else f"{device} {torch.cuda.get_device_name(device)}"
+    return f"{kind} of {platform.node()}"
 
 
 def describe(device: torch.device, precision: str) -> dict[str, Any]:

@@ -7,9 +7,13 @@ from collections.abc import Iterable
 class InputError(Exception):
     """What the user gave cannot be used: says what is wrong, where, and what to do (exit code 2)."""
 
+    shown = False  # whether a user has read it
+
 
 class RunFailed(Exception):
     """The run itself failed, with input that was fine: NaN, a full disk (exit code 1)."""
+
+    shown = False
 
 
 def nearest(name: object, known: Iterable[str]) -> str:

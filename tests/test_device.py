@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lshfm import device
+from lshfm.distributed import Place
 from lshfm.errors import InputError
 
-SEVERAL = "training on several GPUs is not there yet; name one, as gpus=[0]"
 NO_SUCH = r"must be a list of device numbers as \[0,1\], a number n > 0, or \[\] for the CPU"
+ALONE, PAIR = Place(0, 1, 0, 1), Place(2, 4, 0, 2)  # PAIR: two ranks on each of two machines
 
 
 @pytest.fixture
@@ -21,22 +22,68 @@ def devices(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: request.param)
 
 
+def chosen(*settings: Any) -> list[str]:
+    return [str(where) for where in device.choose(*settings)]
+
+
 @pytest.mark.parametrize(
-    ("devices", "gpus", "chosen"),
+    ("devices", "gpus", "expected"),
     [
-        (0, None, "cpu"),
-        (2, None, "cuda:0"),
-        (0, [], "cpu"),
-        (2, [], "cpu"),
-        (2, [0], "cuda:0"),
-        (2, [1], "cuda:1"),
-        (2, 1, "cuda:0"),
+        (0, None, ["cpu"]),
+        (2, None, ["cuda:0"]),
+        (0, [], ["cpu"]),
+        (2, [], ["cpu"]),
+        (2, [0], ["cuda:0"]),
+        (2, [1], ["cuda:1"]),
+        (2, 1, ["cuda:0"]),
+        (2, [0, 1], ["cuda:0", "cuda:1"]),
+        (2, [1, 0], ["cuda:1", "cuda:0"]),
+        (2, 2, ["cuda:0", "cuda:1"]),
+        (3, [2, 0], ["cuda:2", "cuda:0"]),
     ],
     indirect=["devices"],
 )
 @pytest.mark.usefixtures("devices")
-def test_choices(gpus: Any, chosen: str) -> None:
-    assert device.choose(gpus) == torch.device(chosen)
+def test_choices(gpus: Any, expected: list[str]) -> None:
+    assert chosen(gpus) == expected
+
+
+@pytest.mark.parametrize(
+    ("devices", "gpus", "ranks", "expected"),
+    [
+        (0, None, 3, ["cpu"] * 3),
+        (2, [], 3, ["cpu"] * 3),
+        (2, [], 1, ["cpu"]),
+        (2, [1, 0], 2, ["cuda:1", "cuda:0"]),
+        (2, None, 1, ["cuda:0"]),
+    ],
+    indirect=["devices"],
+)
+@pytest.mark.usefixtures("devices")
+def test_ranks(gpus: Any, ranks: int, expected: list[str]) -> None:
+    assert chosen(gpus, ranks) == expected
+
+
+@pytest.mark.parametrize(
+    ("devices", "gpus", "ranks", "given_place", "expected"),
+    [
+        (0, None, None, PAIR, ["cpu"] * 2),
+        (2, [], 4, PAIR, ["cpu"] * 2),
+        (2, None, None, PAIR, ["cuda:0", "cuda:1"]),
+        (4, None, None, PAIR, ["cuda:0", "cuda:1"]),
+        (4, [3, 1], None, PAIR, ["cuda:3", "cuda:1"]),
+        (4, 4, 4, PAIR, ["cuda:0", "cuda:1"]),
+        (4, None, 1, ALONE, ["cuda:0"]),
+        (0, None, None, ALONE, ["cpu"]),
+    ],
+    indirect=["devices"],
+)
+@pytest.mark.usefixtures("devices")
+def test_ranks_that_were_started_from_outside(
+    gpus: Any, ranks: int | None, given_place: Place, expected: list[str]
+) -> None:
+    """They are as many as they are: one device for each that stands on this machine."""
+    assert chosen(gpus, ranks, given_place) == expected
 
 
 @pytest.mark.parametrize(
@@ -51,10 +98,8 @@ def test_choices(gpus: Any, chosen: str) -> None:
         (0, 1, "this machine has no CUDA device"),
         (2, [5], r"gpus=\[5\]: CUDA devices here: \[0, 1\]"),
         (2, [2], r"CUDA devices here: \[0, 1\]"),
-        (2, [0, 1], r"gpus=\[0, 1\]: training on several GPUs .* as gpus=\[0\]"),
-        (2, [1, 0], r"as gpus=\[1\]"),
-        (2, 2, "training on several GPUs"),
-        (1, 2, "training on several GPUs"),
+        (2, [0, 2], r"gpus=\[0, 2\]: CUDA devices here: \[0, 1\]"),
+        (1, 2, r"gpus=2: CUDA devices here: \[0\]"),
     ],
     indirect=["devices"],
 )
@@ -64,14 +109,46 @@ def test_refusals(gpus: Any, message: str) -> None:
         device.choose(gpus)
 
 
+@pytest.mark.parametrize(
+    ("devices", "gpus", "ranks", "given_place", "message"),
+    [
+        (2, None, 2, None, r"^ranks=2: on GPUs there is one rank each: gpus=2, or gpus=\[\] for the CPU$"),
+        (2, [0, 1], 3, None, "^ranks=3: on GPUs there is one rank each"),
+        (2, [0], 1, PAIR, "^ranks=1: 4 were started from outside; leave ranks= away$"),
+        (0, [], 2, PAIR, "^ranks=2: 4 were started from outside"),
+        (2, [0], None, PAIR, r"^gpus=\[0\]: 2 ranks were started on this machine, one a GPU$"),
+        (1, None, None, PAIR, r"^gpus=\[0, 1\]: CUDA devices here: \[0\]; gpus=\[\] runs on the CPU$"),
+    ],
+    indirect=["devices"],
+)
+@pytest.mark.usefixtures("devices")
+def test_numbers_that_do_not_fit(gpus: Any, ranks: int | None, given_place: Place | None, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        device.choose(gpus, ranks, given_place)
+
+
 @given(st.recursive(st.none() | st.booleans() | st.integers(-3, 9) | st.text(max_size=2), st.lists, max_leaves=4))
 def test_anything_else_is_the_users_error(gpus: Any) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.cuda, "device_count", lambda: 2)
         try:
-            assert str(device.choose(gpus)) in {"cpu", "cuda:0", "cuda:1"}
+            assert set(chosen(gpus)) <= {"cpu", "cuda:0", "cuda:1"}
         except InputError as error:
             assert str(error).startswith(f"gpus={gpus}")  # noqa: PT017 - devices are checked above
+
+
+@pytest.mark.parametrize(
+    ("variables", "parts", "threads"), [({}, 2, 4), ({}, 1, 8), ({}, 20, 1), ({"OMP_NUM_THREADS": "3"}, 2, 8)]
+)
+def test_ranks_share_the_cores(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], parts: int, threads: int
+) -> None:
+    now = [8]
+    monkeypatch.setattr(os, "environ", variables)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: now[-1])
+    monkeypatch.setattr(torch, "set_num_threads", now.append)
+    device.share_cores(parts)
+    assert now[-1] == threads
 
 
 @pytest.fixture

@@ -16,11 +16,13 @@ LEAVES = {"datasets", "models", "losses", "metrics"}
 MAY_USE = {  # room -> what of lshfm it may import besides itself
     **{leaf: {"errors"} for leaf in LEAVES},
     "objectives": {"models", "losses", "device", "errors"},
-    "engine": {"console", "device", "errors"},
+    "engine": {"console", "device", "distributed", "outcome", "errors"},
     "report": {"console", "metrics", "errors"},
     "config": {"errors"},
     "console": set(),
-    "device": {"errors"},
+    "device": {"distributed", "errors"},
+    "distributed": {"errors"},
+    "outcome": {"errors"},
     "errors": set(),
 }
 DOOR = {"cli", "config"}

@@ -10,6 +10,7 @@ from lshfm.commands.finished import unpack
 from lshfm.config.compose import Job, changes_results, flatten
 from lshfm.console import logger, shown
 from lshfm.datasets.split import Split
+from lshfm.distributed import on_main, require_same
 from lshfm.engine.files import require_writable
 from lshfm.engine.run import RunFolder, Status
 from lshfm.errors import InputError
@@ -27,15 +28,19 @@ class Claim:
 
     @classmethod
     def of(cls, values: Mapping[str, Any], command: str, name: str, identity: Mapping[str, Any]) -> Self:
-        """The place of the run called `name`. Raises InputError if it cannot be written to."""
+        """The place of the run called `name`, the same for all ranks.
+
+        Raises InputError if it cannot be written to, and RunFailed if the ranks see different data.
+        """
+        require_same(f"the settings or the data of {name}", identity)
         folder = Path(values["output_dir"]).expanduser() / command / name
         checkpoint = Path(values["checkpoint_dir"]).expanduser() / f"{name}.ckpt"
-        require_writable(folder, "output_dir")
-        require_writable(checkpoint.parent, "checkpoint_dir")
+        on_main(lambda: require_writable(folder, "output_dir"))
+        on_main(lambda: require_writable(checkpoint.parent, "checkpoint_dir"))
         return cls(RunFolder(folder), checkpoint, dict(identity), values["overwrite"])
 
     def is_finished(self) -> bool:
-        """Whether there is nothing left to do, which the log then says.
+        """Whether there is nothing left to do, which the log then says; for rank 0 to ask.
 
         Raises InputError where another run is in the way.
         """

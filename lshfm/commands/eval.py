@@ -7,17 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from lshfm import device
-from lshfm.commands import finished, mimicry, parts
+from lshfm.commands import finished, inputs, mimicry, parts
 from lshfm.commands.mimicry import Beside
 from lshfm.commands.naming import checked_name, file_names, join, network_name, plain
+from lshfm.commands.ranks import describe, in_ranks
 from lshfm.commands.teachers import TeacherFile, find_teacher, is_stage1, place_teacher
 from lshfm.config.compose import Job, changes_results, compose, flatten, peek
 from lshfm.console import console, logger, shown
 from lshfm.datasets.loader import Loader
 from lshfm.datasets.split import Split
+from lshfm.distributed import on_main
 from lshfm.engine.evaluate import Predictions
 from lshfm.engine.files import require_writable, write_bytes, write_json, write_text
 from lshfm.engine.state import Evaluation
@@ -25,33 +28,38 @@ from lshfm.errors import InputError
 from lshfm.metrics.multilabel import devkit_lines
 from lshfm.report.multilabel import WIDTH, tables
 
-Evaluate = Callable[[nn.Module], tuple[Evaluation, Predictions]]
+Evaluate = Callable[[nn.Module], tuple[Evaluation, Predictions | None]]
 
 
 def run(overrides: Sequence[str]) -> None:
     """Evaluate the checkpoint that `overrides` name, on its own data set unless they name another."""
     path = Path(str(peek("eval", overrides, "checkpoint"))).expanduser()
-    content = None if _foreign(path, overrides) else finished.unpack(path)
-    job = _compose(overrides, content)
+    is_ours = not _foreign(path, overrides)
+    job = _compose(overrides, finished.unpack(path) if is_ours else None)
+    in_ranks(eval_here, (path, is_ours, job), job.values)
+
+
+def eval_here(what: tuple[Path, bool, Job], where: torch.device) -> None:
+    """This rank's part in evaluating the checkpoint at a path, ours or not, as a job says."""
+    path, is_ours, job = what
+    content = finished.unpack(path) if is_ours else None
     values, dataset = job.values, job.values["dataset"]
-    where = device.choose(values["gpus"])
     folder = Path(values["output_dir"]).expanduser() / "eval" / _name(path, job, content)
-    require_writable(folder, "output_dir")
-    (split,) = parts.read_splits(dataset, [dataset["eval_split"]])
+    on_main(lambda: require_writable(folder, "output_dir"))
+    (split,) = inputs.read_splits(dataset, [dataset["eval_split"]])
     network = _network(path, content, job, split)
     teacher = find_teacher(job, split) if values["teacher"] else None
     has_classifier = content is None or not is_stage1(content)
     if not has_classifier and not teacher:
         raise InputError(f"{path} is of a stage 1: its classifier is untrained; teacher=... compares its features")
     device.prepare(where, deterministic=values["deterministic"])
-    loader = parts.plain_loader(*parts.open_pixels(split, dataset, values["workers"]), split, values, where)
-    logger.info(parts.describe_split(split, len(loader.indices), "evaluate on"))
+    loader = inputs.plain_loader(*inputs.open_pixels(split, dataset, values["workers"]), split, values, where)
+    logger.info(inputs.describe_split(split, len(loader.indices), "evaluate on"))
     evaluate = _evaluator(job, loader, split.classes, teacher, labels=has_classifier)
     started = time.perf_counter()
     evaluation, predictions = evaluate(parts.place(network, where, values))
     seconds = time.perf_counter() - started
-    _write(folder, split, predictions, _competition(content) if dataset["devkit"] else None)
-    results = {
+    record = {
         "name": folder.name,
         "command": "eval",
         "checkpoint": str(path),
@@ -62,10 +70,10 @@ def run(overrides: Sequence[str]) -> None:
         "data": split.fingerprint(),
         "report": evaluation.report,
         "seconds": round(seconds, 2),
-        "images_per_second": round(len(predictions.index) / seconds, 2),
-        "hardware": device.describe(where, values["precision"]),
+        "images_per_second": round(len(loader.indices) / seconds, 2),
+        "hardware": describe(where, values),
     } | ({"teacher": teacher.record()} if teacher else {})
-    write_json(folder / "results.json", results)
+    on_main(lambda: _write(folder, record, split, predictions, _competition(content) if dataset["devkit"] else None))
     if has_classifier:
         console.print(tables(evaluation.report), width=max(console.width, WIDTH), crop=False)
     if teacher:
@@ -84,7 +92,7 @@ def _evaluator(
         return parts.make_evaluator(loader, classes, metric, values["precision"])
     placed = place_teacher(teacher, loader.device, values)
     beside = Beside(loader, classes, metric, placed, teacher.name, labels=labels)
-    _ = beside.reference
+    beside.prepare()
     return beside.compare
 
 
@@ -146,8 +154,11 @@ def _competition(content: Mapping[str, Any] | None) -> str:
     return "comp1" if weights == "none" else "comp2"
 
 
-def _write(folder: Path, split: Split, predictions: Predictions, competition: str | None) -> None:
-    """predictions.npz and, for a `competition`, the devkit's result files."""
+def _write(
+    folder: Path, record: dict[str, Any], split: Split, predictions: Predictions | None, competition: str | None
+) -> None:
+    """results.json, predictions.npz and, for a `competition`, the devkit's result files."""
+    assert predictions
     ids = [split.ids[i] for i in predictions.index]
     buffer = io.BytesIO()
     np.savez(
@@ -161,3 +172,4 @@ def _write(folder: Path, split: Split, predictions: Predictions, competition: st
     for column, label in enumerate(file_names(split.classes) if competition else ()):
         lines = devkit_lines(ids, predictions.logits[:, column])
         write_text(folder / "devkit" / f"{competition}_cls_{plain(split.name)}_{label}.txt", lines)
+    write_json(folder / "results.json", record)

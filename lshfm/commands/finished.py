@@ -52,9 +52,9 @@ def without_code(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def unpack(path: Path) -> dict[str, Any]:
-    """Read a checkpoint of ours. Raises InputError if it is none, or of a later version."""
-    content = read_checkpoint(path)
+def unpack(path: Path, *, whole: bool = True) -> dict[str, Any]:
+    """Read a checkpoint of ours; `whole` as in read_checkpoint. Raises InputError if it is none or too new."""
+    content = read_checkpoint(path, whole=whole)
     if content.get("format") != FORMAT:
         raise InputError(
             f"{path} is no checkpoint of lshfm, so it names neither data set nor network: "
@@ -84,7 +84,7 @@ def _is_choice(node: Mapping[str, Any]) -> bool:
 
 def is_ours(path: Path) -> bool:
     """Whether a file that can be read is a checkpoint of ours."""
-    return read_checkpoint(path).get("format") == FORMAT
+    return read_checkpoint(path, whole=False).get("format") == FORMAT
 
 
 def settings(content: Mapping[str, Any], *, without: Container[str] = ()) -> dict[str, Any]:

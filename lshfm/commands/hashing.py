@@ -7,11 +7,12 @@ from typing import Any
 
 import torch
 
-from lshfm.commands import parts
+from lshfm.commands import inputs
 from lshfm.config.compose import Job
 from lshfm.console import Bar, logger, progress
 from lshfm.datasets.loader import Loader
-from lshfm.engine.evaluate import predict
+from lshfm.distributed import from_main, num_ranks, on_main, require_same
+from lshfm.engine.evaluate import Predictions, predict
 from lshfm.engine.files import write_checkpoint
 from lshfm.errors import InputError
 from lshfm.losses.lsh import HashFunctions, draw_weights, hash_bias, not_finite, teacher_std
@@ -51,18 +52,55 @@ class Wanted:
 def prepare(
     folder: Path, wanted: Wanted, teacher: Teacher, images: Loader, names: tuple[str, ...], stage1: Stored | None
 ) -> tuple[HashFunctions, dict[str, Any]]:
-    """The run's hash functions, and what checkpoints say of them.
+    """The run's hash functions, and what checkpoints say of them; made at rank 0 and the same at all.
 
     images: what the bias is taken over; names: of its split's samples. stage1: what the stage 1 that the student
     starts from says of its own.
     """
     file = folder / "hash.ckpt"
-    if file.is_file():
-        functions = _kept(file)
-    else:
-        functions = _from_stage1(wanted, stage1) or _drawn(wanted, teacher, images, names)
-        write_checkpoint(file, functions.state() | {"weights": functions.weights})
+    made: list[HashFunctions] = []  # at rank 0
+
+    def find() -> bool:
+        found = _kept(file) if file.is_file() else _from_stage1(wanted, stage1)
+        made.extend([found] if found else [])
+        return found is not None
+
+    def keep() -> None:
+        if not file.is_file():
+            write_checkpoint(file, made[0].state() | {"weights": made[0].weights})
+
+    if not on_main(find):
+        logger.info(
+            "hash functions: %d drawn with deviation %.4g; bias: %s of %d %s images",
+            wanted.num, wanted.std, wanted.rule, len(images.indices), wanted.views,
+        )  # fmt: skip
+        features = None if wanted.rule == "zero" else _features(teacher, images, names)
+        on_main(lambda: made.append(_drawn(wanted, features)))
+    on_main(keep)
+    functions = _shared(made[0] if made else None)
     return functions, functions.state() | {"views": wanted.views}
+
+
+def _shared(functions: HashFunctions | None) -> HashFunctions:
+    """Rank 0's functions at every rank. Raises RunFailed should one have received others."""
+    if num_ranks() == 1:
+        assert functions
+        return functions
+
+    def made_from() -> dict[str, Any]:
+        assert functions
+        return functions.state() | {"bias": None}
+
+    state = on_main(made_from)
+    if functions is None:
+        functions = HashFunctions(
+            torch.empty(state["num"], state["width"]), torch.empty(state["num"]),
+            state["std"], state["seed"], state["rule"],
+        )  # fmt: skip
+    from_main(functions.weights)
+    from_main(functions.bias)
+    require_same("the hash functions", (functions.sha256(), functions.bias.numpy().tobytes()))
+    return functions
 
 
 def classifier_std(teacher: Teacher) -> float:
@@ -104,47 +142,49 @@ def _from_stage1(wanted: Wanted, stage1: Stored | None) -> HashFunctions | None:
     return functions
 
 
-def _drawn(wanted: Wanted, teacher: Teacher, images: Loader, names: tuple[str, ...]) -> HashFunctions:
+def _drawn(wanted: Wanted, features: torch.Tensor | None) -> HashFunctions:
     try:
         weights = draw_weights(wanted.num, wanted.width, wanted.std, wanted.seed)
     except (RuntimeError, MemoryError) as error:
         gigabytes = 4 * wanted.num * wanted.width / 1e9
         raise InputError(f"loss.hash_num={wanted.num}: no room in memory for {gigabytes:.1f} GB of weights") from error
-    logger.info(
-        "hash functions: %d drawn with deviation %.4g; bias: %s of %d %s images",
-        wanted.num, wanted.std, wanted.rule, len(images.indices), wanted.views,
-    )  # fmt: skip
-    if wanted.rule == "zero":
+    if features is None:
         bias = torch.zeros(wanted.num)
     else:
-        features = _features(teacher, images, names).to(images.device)
         with progress("bias of the hash functions") as report:
             bias = hash_bias(features, weights, wanted.rule, report=report)
     return HashFunctions(weights, bias, wanted.std, wanted.seed, wanted.rule)
 
 
-def _features(teacher: Teacher, images: Loader, names: tuple[str, ...]) -> torch.Tensor:
-    """The teacher's features (n, D) of every image, once each. Raises InputError where one is not finite."""
+def _features(teacher: Teacher, images: Loader, names: tuple[str, ...]) -> torch.Tensor | None:
+    """The teacher's features (n, D) of every image, once each, on its device; all ranks compute them for rank 0.
+
+    Raises InputError where one is not finite.
+    """
     with Bar("teacher features", len(images)) as bar:
         found = predict(teacher, images.epoch(0), precision=teacher.precision, features=True, report=bar.update)
+    on_main(lambda: _require_finite(found, names))
+    return None if found is None else torch.from_numpy(found.features).to(images.device)
+
+
+def _require_finite(found: Predictions | None, names: tuple[str, ...]) -> None:
+    assert found
     assert found.features is not None
-    features = torch.from_numpy(found.features)
-    bad = not_finite(features)
+    bad = not_finite(torch.from_numpy(found.features))
     if bad:
         first = ", ".join(names[found.index[row]] for row in bad[:5])
         raise InputError(
-            f"the teacher's features are not finite for {len(bad)} of {len(features)} images, such as {first}: "
+            f"the teacher's features are not finite for {len(bad)} of {len(found.features)} images, such as {first}: "
             "its weights or these images are broken, or precision=bf16 is too coarse for it"
         )
-    return features
 
 
-def bias_images(data: parts.TrainingData, values: Mapping[str, Any]) -> Loader:
+def bias_images(data: inputs.TrainingData, values: Mapping[str, Any]) -> Loader:
     """Every training image once, in order: as it is, or as epoch 0 augments it."""
     augmented = values["loss"].get("bias_views") == "augmented"
     batches = data.batches
     view = batches.view if augmented else data.test.view
     return Loader(
         batches.pixels, batches.labels, indices=batches.indices, batch_size=values["eval_batch_size"],
-        device=batches.device, view=view, shuffle=False, drop_last=False, seed=batches.seed,
+        device=batches.device, view=view, shuffle=False, drop_last=False, seed=batches.seed, share=batches.share,
     )  # fmt: skip

@@ -9,10 +9,11 @@ import torch
 from torch import nn
 
 from lshfm import device
-from lshfm.commands import hashing, parts
+from lshfm.commands import hashing, inputs, parts
 from lshfm.commands.claim import Claim, settings_identity
 from lshfm.commands.mimicry import Beside, show, warn_if_better
 from lshfm.commands.naming import mimic_name, network_name, used_in_stage
+from lshfm.commands.ranks import describe, in_ranks
 from lshfm.commands.stages import plan, published, terms
 from lshfm.commands.starts import Start, find_start
 from lshfm.commands.teachers import TeacherFile, find_teacher, place_teacher
@@ -22,6 +23,7 @@ from lshfm.config.compose import Job
 from lshfm.console import logger
 from lshfm.datasets.loader import Loader
 from lshfm.datasets.split import Split
+from lshfm.distributed import on_main
 from lshfm.engine.state import State
 from lshfm.errors import InputError
 from lshfm.losses.lsh import HashFunctions
@@ -35,9 +37,13 @@ from lshfm.objectives.terms import Term, Terms
 def run(overrides: Sequence[str]) -> None:
     """Run the stages that `overrides` ask for, each continued, or said to be finished, as train does."""
     jobs = plan(overrides)
+    in_ranks(mimic_here, jobs, jobs[-1].values)
+
+
+def mimic_here(jobs: Sequence[Job], where: torch.device) -> None:
+    """This rank's part of the stages."""
     dataset = jobs[-1].values["dataset"]
-    where = device.choose(jobs[-1].values["gpus"])
-    train, test = parts.read_splits(dataset, [dataset["train_split"], dataset["eval_split"]])
+    train, test = inputs.read_splits(dataset, [dataset["train_split"], dataset["eval_split"]])
     teacher = find_teacher(jobs[-1], train)
     logger.info("teacher %s from %s, feature width %d", teacher.name, teacher.path, teacher.network.num_features)
     if teacher.data not in (None, train.fingerprint()):
@@ -71,23 +77,23 @@ class Stage:
         job, values = self.job, self.job.values
         start = find_start(job, self.teacher, self.train, aligned)
         claim = Claim.of(values, "mimic", mimic_name(job, self.teacher.name), self._identity(start))
-        if claim.is_finished():
+        if on_main(claim.is_finished):
             return claim.checkpoint
         device.prepare(self.where, deterministic=values["deterministic"])
         torch.manual_seed(values["seed"])
         student = self._student(start)
         self._say_unpublished()
         teacher = place_teacher(self.teacher, self.where, values)
-        data = parts.TrainingData.open(self.train, self.test, values, self.where)
+        data = inputs.TrainingData.open(self.train, self.test, values, self.where)
         validate = self._beside(data.validation, teacher)
         test = validate if data.test is data.validation else self._beside(data.test, teacher)
         training = Training(
             job, claim, data, validate=validate, test=test, role="student", record=self._record(),
-            hardware=device.describe(self.where, values["precision"]), keep_constants=self._is_first,
+            hardware=describe(self.where, values), keep_constants=self._is_first,
         )  # fmt: skip
 
         def begin() -> State:
-            _ = validate.reference  # the teacher's own score first: it may be none worth mimicking
+            validate.prepare()  # the teacher's own score first: it may be none worth mimicking
             functions, constants = self._hash_functions(claim.folder.path, teacher, data, start)
             objective = self._objective(student, teacher, functions)
             return State(objective, parts.optimizer(objective, values), ema=values["ema"], constants=constants)
@@ -120,7 +126,7 @@ class Stage:
     def _student(self, start: Start) -> nn.Module:
         values = self.job.values
         student, loaded = start.build(self.job, self.train)
-        parts.check_batch_norm(student, values["dataset"]["size"], values["batch_size"] // values["accumulate"])
+        parts.check_batch_norm(student, values["dataset"]["size"], values)
         name = network_name(self.job, "student")
         described = parts.describe_network(name, student, loaded)
         logger.info(f"{described.removesuffix('random')}stage 1, {start.weights}" if start.stage1 else described)
@@ -130,7 +136,7 @@ class Stage:
                 f"{name}'s feature is {student.num_features} wide, the teacher's {self.teacher.network.num_features}: "
                 "student.projection=true bridges them"
             )
-        return parts.place(student, self.where, values)
+        return parts.place_trained(student, self.where, values)
 
     def _say_unpublished(self) -> None:
         recipe, row = self.job.values["recipe"], published(self.job)
@@ -143,7 +149,7 @@ class Stage:
         return Beside(loader, self.train.classes, metric, teacher, self.teacher.name, labels=not self._is_first)
 
     def _hash_functions(
-        self, folder: Path, teacher: Teacher, data: parts.TrainingData, start: Start
+        self, folder: Path, teacher: Teacher, data: inputs.TrainingData, start: Start
     ) -> tuple[HashFunctions | None, dict[str, Any]]:
         """Those of the losses that want them, and what checkpoints keep of them."""
         values = self.job.values

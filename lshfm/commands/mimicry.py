@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from lshfm.commands import parts
 from lshfm.commands.hashing import classifier_std
 from lshfm.console import console, logger, shown
 from lshfm.datasets.loader import Loader
+from lshfm.distributed import PeerLost, on_main
 from lshfm.engine.evaluate import Predictions
 from lshfm.engine.state import Evaluation
 from lshfm.errors import InputError, RunFailed
@@ -39,6 +39,8 @@ class Reference:
 class Beside:
     """An evaluator of students beside their teacher, which is evaluated once, at first use.
 
+    All ranks evaluate together; rank 0 has the outputs and measures, and tells the others.
+
     labels: whether the student's logits mean something; a stage 1 leaves the classifier untrained.
     """
 
@@ -47,37 +49,51 @@ class Beside:
     ) -> None:
         self.teacher, self.name, self.labels = teacher, name, labels
         self._evaluate = parts.make_evaluator(loader, classes, metric, teacher.precision, features=True)
+        self._reference: Reference | None = None  # at rank 0
+        self._is_prepared = False
 
-    @cached_property
-    def reference(self) -> Reference:
-        """The teacher's own evaluation, which the log is told."""
+    def prepare(self) -> None:
+        """Evaluate the teacher, which the log is told, unless that was done before."""
+        if self._is_prepared:
+            return
         try:
             evaluation, predictions = self._evaluate(self.teacher)
         except RunFailed as error:  # outputs that are not finite, as features that are not give
+            if isinstance(error, PeerLost):
+                raise
             raise InputError(f"the teacher {self.name} cannot be mimicked: {error}") from error
+        on_main(lambda: self._keep(evaluation, predictions))
+        self._is_prepared = True
+
+    def _keep(self, evaluation: Evaluation, predictions: Predictions | None) -> None:
         features = _features(predictions)
         drawn = draw_weights(REFERENCE_NUM, features.shape[1], classifier_std(self.teacher), REFERENCE_SEED)
         bias = hash_bias(torch.from_numpy(features), drawn, "median")
         logger.info("teacher %s: %s %s", self.name, evaluation.name, shown(evaluation.score))
-        reference = Reference(evaluation, features, drawn.numpy(), bias.numpy())
-        _warn_if_untrained(self.name, reference, predictions.labels)
-        return reference
+        self._reference = Reference(evaluation, features, drawn.numpy(), bias.numpy())
+        assert predictions
+        _warn_if_untrained(self.name, self._reference, predictions.labels)
 
     def __call__(self, student: nn.Module) -> Evaluation:
         """The student's evaluation, with what compares it to its teacher."""
         return self.compare(student)[0]
 
-    def compare(self, student: nn.Module) -> tuple[Evaluation, Predictions]:
-        """The same with the student's outputs."""
-        reference = self.reference
+    def compare(self, student: nn.Module) -> tuple[Evaluation, Predictions | None]:
+        """The same with the student's outputs, at rank 0."""
+        self.prepare()
         own, predictions = self._evaluate(student)
-        found = measure(_features(predictions), reference.features, reference.weights, reference.bias)
+        return on_main(lambda: self._measured(own, _features(predictions))), predictions
+
+    def _measured(self, own: Evaluation, features: np.ndarray) -> Evaluation:
+        reference = self._reference
+        assert reference
+        found = measure(features, reference.features, reference.weights, reference.bias)
         mimicry: dict[str, Any] = found | {"teacher_mAP": reference.evaluation.score}
         beside = {name: mimicry[key] for name, key in SHOWN.items()}
         if self.labels:
-            return Evaluation(own.name, own.score, own.report | {"mimicry": mimicry}, beside), predictions
+            return Evaluation(own.name, own.score, own.report | {"mimicry": mimicry}, beside)
         agreement = beside.pop("hash agreement")
-        return Evaluation("hash agreement", agreement, {"mimicry": mimicry}, beside), predictions
+        return Evaluation("hash agreement", agreement, {"mimicry": mimicry}, beside)
 
 
 SHOWN = {
@@ -104,7 +120,8 @@ def warn_if_better(name: str, report: Mapping[str, Any]) -> None:
         )  # fmt: skip
 
 
-def _features(predictions: Predictions) -> np.ndarray:
+def _features(predictions: Predictions | None) -> np.ndarray:
+    assert predictions
     assert predictions.features is not None
     return predictions.features
 

@@ -1,79 +1,28 @@
-"""Building what commands share: splits, pixels, loaders, networks, the evaluator."""
+"""Building what commands share: networks, losses, the optimiser, the evaluator."""
 
 import copy
-import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
-from lshfm.config import schema
 from lshfm.config.build import build
 from lshfm.config.compose import Job
-from lshfm.console import Bar, logger, progress
-from lshfm.datasets.augment import Augment
-from lshfm.datasets.decode import find_broken
-from lshfm.datasets.images import refuse_missing
-from lshfm.datasets.loader import DecodedPixels, Index, Loader, PixelSource, StoredPixels, View, holdout
-from lshfm.datasets.split import Split
-from lshfm.datasets.store import choose_cache, find_store, open_store, store_bytes
+from lshfm.console import Bar
+from lshfm.datasets import keyed
+from lshfm.datasets.loader import Loader
+from lshfm.distributed import num_ranks, on_main, rank
 from lshfm.engine.evaluate import Predictions, predict
 from lshfm.engine.state import Evaluation, Objective, make_optimizer
 from lshfm.errors import InputError
 from lshfm.metrics.multilabel import measure
+from lshfm.models.batch_norm import set_statistics
 from lshfm.models.imagenet import resolve
 from lshfm.models.sizes import check_size
 from lshfm.models.weights import Loaded, load_weights
 
 Values = dict[str, Any]
-
-
-def read_splits(dataset: Values, names: Sequence[str]) -> list[Split]:
-    """Read the named splits of a data set and check that they have the same classes."""
-    common = {f.name for f in fields(schema.Dataset)}
-    source = build({name: value for name, value in dataset.items() if name not in common})
-    splits = [source.split(name) for name in names]
-    if any(split.classes != splits[0].classes for split in splits):
-        raise InputError(f"the splits {', '.join(names)} of {dataset['name']} have different classes")
-    return splits
-
-
-def open_pixels(split: Split, dataset: Values, workers: int | None) -> tuple[PixelSource, Index]:
-    """A split's pixels, from a store or decoded as they are needed, and which of its samples can be used."""
-    if not dataset["skip_broken"]:
-        refuse_missing(split)
-    workers = len(os.sched_getaffinity(0)) if workers is None else workers
-    folder, size = Path(dataset["cache_dir"]).expanduser(), dataset["size"]
-    # The count keeps apart what one folder can give: COCO's annotated images and all, with a store each.
-    name = f"{dataset['name']}_{split.name}_{len(split)}".replace("/", "-")
-    there = find_store(split.images, size, folder, name=name) if dataset["cache"] != "off" else None
-    use_store, sentence = choose_cache(dataset["cache"], 0 if there else store_bytes(len(split), size), folder)
-    logger.info("%s: %s", split.name, f"Pixels come from the store {there.path}." if there else sentence)
-    skip = dataset["skip_broken"]
-    source: PixelSource
-    with progress(f"decoding {split.name}") as report:
-        if use_store:
-            store = open_store(split.images, size, folder, name=name, workers=workers, report=report, skip_broken=skip)
-            source, broken = StoredPixels(store), store.broken
-        else:
-            source = DecodedPixels(split.images, size, workers)
-            broken = find_broken(split.images, size, workers, report) if skip else ()
-    if broken:
-        logger.warning("%s: %d broken images are left out (dataset.skip_broken=true)", split.name, len(broken))
-    return source, np.setdiff1d(np.arange(len(split)), broken)
-
-
-def make_view(dataset: Values, augment: Values | None, *, channels_last: bool) -> View:
-    """How pixels become input; `augment` None shows images as they are."""
-    for name in ("mean", "std"):
-        if len(dataset[name]) != 3:
-            raise InputError(f"dataset.{name}={dataset[name]}: must be three numbers, for red, green and blue")
-    change = Augment(**augment) if augment else None
-    return View(tuple(dataset["mean"]), tuple(dataset["std"]), change, channels_last)
 
 
 def build_network(model: Values, classes: Sequence[str], size: int) -> tuple[nn.Module, Loaded | None]:
@@ -138,9 +87,10 @@ def optimizer(objective: Objective, values: Values) -> torch.optim.Optimizer:
     )
 
 
-def check_batch_norm(network: nn.Module, size: int, images: int) -> None:
+def check_batch_norm(network: nn.Module, size: int, values: Values) -> None:
     """Raise InputError where BatchNorm would see a single value a channel in training."""
-    if images > 1:
+    images = values["batch_size"] // num_ranks() // values["accumulate"]
+    if min(images, values["bn_group_size"] or images) > 1 or (values["sync_bn"] and num_ranks() > 1):
         return
     try:
         with torch.no_grad():
@@ -155,71 +105,32 @@ def place(network: nn.Module, where: torch.device, values: Values) -> nn.Module:
     return network.to(where).to(memory_format=order)
 
 
-@dataclass(frozen=True)
-class TrainingData:
-    """Batches to train on, to validate on after each epoch, and to test on."""
-
-    train_split: Split
-    test_split: Split
-    batches: Loader
-    validation: Loader  # the test batches themselves where nothing is held out
-    test: Loader
-
-    @classmethod
-    def open(cls, train: Split, test: Split, values: Values, where: torch.device) -> "TrainingData":
-        """Open both splits' pixels and cut them into batches, as the settings say."""
-        dataset, order = values["dataset"], values["channels_last"]
-        pixels, usable = open_pixels(train, dataset, values["workers"])
-        learn, held_out = (usable[part] for part in holdout(len(usable), dataset["holdout"]))
-        batches = Loader(
-            pixels, train.labels, indices=learn, batch_size=values["batch_size"], device=where, shuffle=True,
-            drop_last=True, view=make_view(dataset, values["augment"], channels_last=order), seed=values["seed"],
-        )  # fmt: skip
-        test_batches = plain_loader(*open_pixels(test, dataset, values["workers"]), test, values, where)
-        validation = plain_loader(pixels, held_out, train, values, where) if len(held_out) else test_batches
-        return cls(train, test, batches, validation, test_batches)
-
-    @property
-    def validation_name(self) -> str:
-        """Where the best epoch is looked for."""
-        if self.validation is self.test:
-            return f"{self.test_split.name}, the test split itself: the best epoch is flattered"
-        return f"{len(self.validation.indices)} images held out of {self.train_split.name}"
-
-    def describe(self) -> list[str]:
-        """Lines for the log."""
-        lines = [describe_split(self.train_split, len(self.batches.indices), "train on")]
-        if self.validation is not self.test:
-            lines.append(f"validate on {self.validation_name}")
-        return [*lines, describe_split(self.test_split, len(self.test.indices), "test on")]
-
-
-def plain_loader(pixels: PixelSource, indices: Index, split: Split, values: Values, where: torch.device) -> Loader:
-    """Evaluation batches: every sample once, in order, as it is."""
-    return Loader(
-        pixels, split.labels, indices=indices, batch_size=values["eval_batch_size"], device=where, shuffle=False,
-        drop_last=False, view=make_view(values["dataset"], None, channels_last=values["channels_last"]),
-    )  # fmt: skip
+def place_trained(network: nn.Module, where: torch.device, values: Values) -> nn.Module:
+    """The network to train, on its device; what is random in a step differs between ranks from here on."""
+    grouped = set_statistics(network, group_size=values["bn_group_size"], shared=values["sync_bn"], device=where)
+    if rank():
+        torch.manual_seed(int(keyed.bits(values["seed"], 0, rank(), keyed.Stream.RANK)[0] >> 1))
+    return place(grouped, where, values)
 
 
 def make_evaluator(
     loader: Loader, classes: Sequence[str], metric: str, precision: str, *, features: bool = False
-) -> Callable[[nn.Module], tuple[Evaluation, Predictions]]:
-    """A function that runs a network over `loader` and measures it by every multi-label metric."""
+) -> Callable[[nn.Module], tuple[Evaluation, Predictions | None]]:
+    """A function that runs a network over `loader` and measures it by every multi-label metric.
 
-    def evaluate(network: nn.Module) -> tuple[Evaluation, Predictions]:
+    All ranks do so together; each is told the evaluation, rank 0 has the predictions.
+    """
+
+    def evaluate(network: nn.Module) -> tuple[Evaluation, Predictions | None]:
         with Bar("evaluating", len(loader)) as bar:
             predictions = predict(network, loader.epoch(0), precision=precision, features=features, report=bar.update)
-        report = measure(predictions.logits, predictions.labels, classes, metric)
-        return Evaluation(f"{metric} mAP", report["mAP"], report), predictions
+
+        def measured() -> Evaluation:
+            assert predictions
+            assert len(predictions.index) == len(loader.indices)
+            report = measure(predictions.logits, predictions.labels, classes, metric)
+            return Evaluation(f"{metric} mAP", report["mAP"], report)
+
+        return on_main(measured), predictions
 
     return evaluate
-
-
-def describe_split(split: Split, used: int, what_for: str) -> str:
-    """A line on a split: images, labels, what is difficult."""
-    positives, difficult = int((split.labels > 0).sum()), int((split.labels == 0).sum())
-    return (
-        f"{what_for} {split.name}: {used} of {len(split)} images, {len(split.classes)} classes, "
-        f"{positives / max(len(split), 1):.2f} positive labels an image, {difficult} difficult ones"
-    )

@@ -134,7 +134,8 @@ def _own_stage1(job: Job, teacher: TeacherFile, split: Split) -> tuple[Path, Con
         same = [entry for entry in same if fits(entry[1])] or same
     if len(same) > 1:
         raise InputError(f"several stage 1 fit; choose one:\n{_listed([path for path, _ in same])}")
-    return same[0]
+    path, _ = same[0]
+    return path, finished.unpack(path)
 
 
 def _listed(paths: Sequence[Path]) -> str:

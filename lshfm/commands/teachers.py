@@ -95,11 +95,14 @@ def same_network(content: Content, option: str | None, values: Mapping[str, Any]
 
 
 def checkpoints(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
-    """All finished checkpoints of ours in a folder, by name; files that cannot be read are no candidates."""
+    """All finished checkpoints of ours in a folder, by name, to choose from; what cannot be read is no candidate.
+
+    Whether all of a file's bytes are right is not looked at: that would mean reading every one of them.
+    """
     found = []
     for path in sorted(folder.glob("*.ckpt")):
         try:
-            found.append((path, finished.unpack(path)))
+            found.append((path, finished.unpack(path, whole=False)))
         except InputError as error:
             logger.warning("left aside: %s", error)
     return found

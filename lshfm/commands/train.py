@@ -5,12 +5,14 @@ from collections.abc import Sequence
 import torch
 
 from lshfm import device
-from lshfm.commands import parts
+from lshfm.commands import inputs, parts
 from lshfm.commands.claim import Claim, settings_identity, weights_identity
 from lshfm.commands.naming import network_name, train_name
+from lshfm.commands.ranks import describe, in_ranks
 from lshfm.commands.training import Training, check_training
 from lshfm.config.compose import Job, compose
 from lshfm.console import logger
+from lshfm.distributed import on_main
 from lshfm.engine.state import State
 from lshfm.objectives.supervised import Supervised
 
@@ -18,25 +20,29 @@ from lshfm.objectives.supervised import Supervised
 def run(overrides: Sequence[str]) -> None:
     """Train as `overrides` say, continue an unfinished run, or say that it is finished."""
     job = compose("train", overrides)
+    in_ranks(train_here, job, job.values)
+
+
+def train_here(job: Job, where: torch.device) -> None:
+    """This rank's part of a job."""
     values, dataset = job.values, job.values["dataset"]
-    where = device.choose(values["gpus"])
-    train, test = parts.read_splits(dataset, [dataset["train_split"], dataset["eval_split"]])
+    train, test = inputs.read_splits(dataset, [dataset["train_split"], dataset["eval_split"]])
     check_training(values, len(train))
     identity = settings_identity("train", job, train, test)
     identity["model.weights"] = weights_identity(values["model"].get("weights", "none"))
     claim = Claim.of(values, "train", train_name(job), identity)
-    if claim.is_finished():
+    if on_main(claim.is_finished):
         return
     device.prepare(where, deterministic=values["deterministic"])
     torch.manual_seed(values["seed"])
     state = _state(job, train.classes, where)
-    data = parts.TrainingData.open(train, test, values, where)
+    data = inputs.TrainingData.open(train, test, values, where)
     metric, precision = dataset["metric"], values["precision"]
     validate = parts.make_evaluator(data.validation, train.classes, metric, precision)
     final = parts.make_evaluator(data.test, test.classes, metric, precision)
     training = Training(
         job, claim, data, validate=lambda network: validate(network)[0], test=lambda network: final(network)[0],
-        hardware=device.describe(where, precision), role="model", record={"command": "train"},
+        hardware=describe(where, values), role="model", record={"command": "train"},
     )  # fmt: skip
     training.execute(lambda: state)
 
@@ -45,9 +51,9 @@ def _state(job: Job, classes: Sequence[str], where: torch.device) -> State:
     """Network, objective and optimiser, ready to train."""
     values, size = job.values, job.values["dataset"]["size"]
     network, loaded = parts.build_network(values["model"], classes, size)
-    parts.check_batch_norm(network, size, values["batch_size"] // values["accumulate"])
+    parts.check_batch_norm(network, size, values)
     logger.info(parts.describe_network(network_name(job, "model"), network, loaded))
     loss_name, loss = parts.label_loss(job, "loss")
-    network = parts.place(network, where, values)
+    network = parts.place_trained(network, where, values)
     objective = Supervised(network, loss, loss_name, freeze=values["freeze"], precision=values["precision"])
     return State(objective, parts.optimizer(objective, values), ema=values["ema"])

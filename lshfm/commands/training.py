@@ -2,18 +2,23 @@
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from typing import Any
 
 import torch
 from torch import nn
 
 from lshfm import console
-from lshfm.commands import finished, parts
+from lshfm.commands import finished, inputs
 from lshfm.commands.claim import Claim
+from lshfm.commands.ranks import log_ranks
+from lshfm.commands.resuming import position_of, restore, write_last
 from lshfm.config.compose import Job, to_yaml
 from lshfm.console import logger, shown
 from lshfm.datasets.loader import holdout
+from lshfm.distributed import Consensus, is_main, num_ranks, on_main
 from lshfm.engine.files import write_checkpoint, write_json, write_text
+from lshfm.engine.interrupts import Interrupts
 from lshfm.engine.journal import Journal
 from lshfm.engine.loop import fit
 from lshfm.engine.schedule import learning_rate
@@ -22,6 +27,8 @@ from lshfm.errors import InputError, RunFailed
 from lshfm.models.files import read_checkpoint
 
 Evaluate = Callable[[nn.Module], Evaluation]
+
+SAVE = 1  # what ranks agree on, below the number of every signal that is handled
 
 
 class Training:
@@ -36,7 +43,7 @@ class Training:
         self,
         job: Job,
         claim: Claim,
-        data: parts.TrainingData,
+        data: inputs.TrainingData,
         *,
         validate: Evaluate,
         test: Evaluate,
@@ -51,42 +58,33 @@ class Training:
         self.folder = claim.folder
 
     def execute(self, begin: Callable[[], State]) -> dict[str, Any]:
-        """Train to the end, leave checkpoint and results, and return the results.
+        """Train to the end, leave checkpoint and results, and return the results; all ranks together.
 
         begin: makes the state to train, inside the run folder.
         """
-        with (
-            self.folder.occupy(self.claim.identity, overwrite=self.claim.overwrite),
-            console.also_to(self.folder.path / "log.txt"),
-        ):
-            write_text(self.folder.path / "config.yaml", to_yaml(self.values))
+        with ExitStack() as stack:
+            on_main(lambda: self._occupy(stack))
             logger.info(
                 "run folder %s; %s, %s",
                 self.folder.path,
                 self.hardware["device"],
                 self.hardware["arithmetic"],
             )
+            log_ranks(self.data.batches.device, self.values)
             for line in self.data.describe():
                 logger.info(line)
             self.state = begin()
-            self._resume()
             self._fit()
             return self._finish()
 
-    def _resume(self) -> None:
-        if self.folder.last.is_file():
-            try:
-                self.state.load_state_dict(read_checkpoint(self.folder.last)["state"])
-            except (InputError, KeyError, ValueError, RuntimeError) as error:
-                raise InputError(
-                    f"{self.folder.last} is damaged, so the run cannot go on: {error}\n"
-                    f"Delete {self.folder.path} to start anew; its best.ckpt may still be evaluated."
-                ) from error
-            logger.info("continuing after epoch %d of %d", self.state.epoch, self.values["epochs"])
+    def _occupy(self, stack: ExitStack) -> None:
+        stack.enter_context(self.folder.occupy(self.claim.identity, overwrite=self.claim.overwrite))
+        stack.enter_context(console.also_to(self.folder.path / "log.txt"))
+        write_text(self.folder.path / "config.yaml", to_yaml(self.values))
 
     def _fit(self) -> None:
         values = self.values
-        journal = Journal(
+        self.journal = Journal(
             self.folder.metrics,
             epochs=values["epochs"],
             steps=len(self.data.batches),
@@ -94,19 +92,22 @@ class Training:
             every=values["log_every"],
             name_samples=lambda samples: [self.data.train_split.ids[i] for i in samples],
         )
-        journal.resume(self.state.epoch)
-        self._started = time.monotonic()
+        restore(self.folder, self.state, self.journal, self._made_by(), values["epochs"])
+        self._saved_at = self._counted = time.monotonic()
+        self._agree = Consensus()
         try:
-            fit(
-                self.state,
-                self.data.batches,
-                learning_rate(values["lr"], **values["schedule"]),
-                journal,
-                epochs=values["epochs"],
-                accumulate=values["accumulate"],
-                evaluate=self.validate,
-                save=self._save,
-            )
+            with Interrupts() as self.interrupts:
+                fit(
+                    self.state,
+                    self.data.batches,
+                    learning_rate(values["lr"], **values["schedule"]),
+                    self.journal,
+                    epochs=values["epochs"],
+                    accumulate=values["accumulate"],
+                    pause=self._pause,
+                    evaluate=self._evaluate,
+                    save=self._save,
+                )
         except torch.OutOfMemoryError as error:
             raise RunFailed(
                 f"the GPU is out of memory at batch_size={values['batch_size']}: accumulate=2 or more takes a batch "
@@ -114,19 +115,52 @@ class Training:
             ) from error
         except BaseException as stop:
             if not isinstance(stop, Exception):
-                saved = read_checkpoint(self.folder.last)["state"]["epoch"] if self.folder.last.is_file() else 0
-                logger.info("stopped; the same command continues after epoch %d", saved)
+                logger.info("stopped; the same command continues %s", position_of(self.folder) if is_main() else "")
             raise
         finally:
-            journal.close()
+            self.journal.close()
 
-    def _save(self, state: State, evaluation: Evaluation, is_best: bool) -> None:
+    def _pause(self, state: State) -> None:
+        """After a step: save where it is time to, or where a rank was asked to stop, and then stop."""
+        minutes = self.values["checkpoint_minutes"]
+        is_due = is_main() and 0 < minutes * 60 < time.monotonic() - self._saved_at
+        agreed = self._agree(self.interrupts.asked or (SAVE if is_due else 0))
+        if agreed:
+            self.journal.settle()
+            state.synchronise()
+            on_main(self._write_last)
+            self._saved_at = time.monotonic()
+        if agreed > SAVE:
+            self.interrupts.stop(agreed)
+
+    def _evaluate(self, network: nn.Module) -> Evaluation:
+        try:
+            with self.interrupts.at_once():
+                return self.validate(network)
+        except BaseException as stop:
+            if is_main() and not isinstance(stop, Exception):
+                self._write_last()  # the epoch is done but for its evaluation
+            raise
+
+    def _save(self, _state: State, evaluation: Evaluation, is_best: bool) -> None:
+        def write() -> None:
+            if is_best:
+                write_checkpoint(self.folder.best, self._pack() | _measured(evaluation))
+            self._write_last()
+
+        on_main(write)
+        self._saved_at = time.monotonic()
+
+    def _write_last(self) -> None:
         now = time.monotonic()
-        state.seconds += now - self._started
-        self._started = now
-        if is_best:
-            write_checkpoint(self.folder.best, self._pack() | _measured(evaluation))
-        write_checkpoint(self.folder.last, {"format": "lshfm-run", "version": 1, "state": state.state_dict()})
+        self.state.seconds += now - self._counted
+        self._counted = now
+        write_last(self.folder, self.state, self.journal, self._made_by(), self.values["keep_last"])
+
+    def _made_by(self) -> dict[str, Any]:
+        device = self.data.batches.device.type
+        config = finished.without_code(self.values)
+        return {"ranks": num_ranks(), "device": device, "pixels": self.data.pixels, "config": config}
 
     def _pack(self) -> dict[str, Any]:
         constants = {"constants": self.state.constants} if self.keep_constants else {}
@@ -140,7 +174,7 @@ class Training:
         if self.data.validation is not self.data.test:
             self.state.model.load_state_dict(content["model"])
             content |= _measured(self.test(self.state.model))
-        write_checkpoint(self.claim.checkpoint, content | {"identity": self.claim.identity})
+        on_main(lambda: write_checkpoint(self.claim.checkpoint, content | {"identity": self.claim.identity}))
         results = {
             "name": self.claim.checkpoint.stem,
             **self.record,
@@ -156,7 +190,7 @@ class Training:
             "seconds": round(self.state.seconds, 1),
             "hardware": self.hardware,
         }
-        write_json(self.folder.results, results)
+        on_main(lambda: write_json(self.folder.results, results))
         logger.info(
             "finished: %s %s on %s; %s", results["metric"], shown(results["score"]), results["split"],
             self.claim.checkpoint,
@@ -175,11 +209,21 @@ class Training:
 def check_training(values: Mapping[str, Any], num_images: int) -> None:
     """What no single key can say. Raises InputError."""
     batch, cosine, dataset = values["batch_size"], values["schedule"]["cosine_epochs"], values["dataset"]
-    if batch % values["accumulate"]:
-        raise InputError(f"accumulate={values['accumulate']} must divide batch_size={batch}")
+    accumulate = values["accumulate"]
+    ranks, group = num_ranks(), values["bn_group_size"]
+    if batch % ranks:
+        raise InputError(f"batch_size={batch} is that of all ranks: their number, {ranks}, must divide it")
+    share = f"batch_size={batch}" if ranks == 1 else f"the {batch // ranks} images of a batch that a rank gets"
+    if batch // ranks % accumulate:
+        raise InputError(f"accumulate={accumulate} must divide {share}")
+    if group and batch // ranks // accumulate % group:
+        raise InputError(
+            f"bn_group_size={group} must divide {batch // ranks // accumulate}, the images that go through the network "
+            f"at a time (batch_size={batch}, ranks: {ranks}, accumulate={accumulate})"
+        )
     if batch > num_images:
         raise InputError(f"batch_size={batch} is more than the {num_images} images of {dataset['train_split']}")
-    parts.make_view(dataset, values["augment"], channels_last=values["channels_last"])
+    inputs.make_view(dataset, values["augment"], channels_last=values["channels_last"])
     holdout(num_images, dataset["holdout"])
     if 0 < cosine < values["epochs"]:
         raise InputError(f"schedule.cosine_epochs={cosine:g} must be 0 or at least epochs={values['epochs']}")

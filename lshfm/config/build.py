@@ -12,9 +12,9 @@ from lshfm.errors import InputError
 def build(node: Mapping[str, Any], **arguments: Any) -> Any:
     """Call what `_target_` names with the node's other values and `arguments`.
 
-    Raises InputError when the target cannot be imported or does not take these arguments.
+    Raises InputError when the target cannot be imported, does not take these arguments, or finds no room in memory.
     """
-    if "_target_" not in node:
+    if not isinstance(node, Mapping) or "_target_" not in node:
         raise InputError(f"an option's YAML file must name what to build, as _target_: package.module.Name; got {node}")
     target = str(node["_target_"])
     try:
@@ -26,4 +26,10 @@ def build(node: Mapping[str, Any], **arguments: Any) -> Any:
         inspect.signature(function).bind(**keywords)
     except (TypeError, ValueError) as error:
         raise InputError(f"{target} does not take these settings: {error}") from error
-    return function(**keywords)
+    try:
+        return function(**keywords)
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "allocate memory" not in str(error):  # torch's own way to say so
+            raise
+        settings = ", ".join(f"{name}={value}" for name, value in keywords.items())
+        raise InputError(f"there is no room in memory for {target} with {settings}") from error

@@ -3,11 +3,13 @@
 import math
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from lshfm.config import schema
 from lshfm.errors import InputError, nearest
 
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
@@ -51,8 +53,8 @@ def _converted(dotted: str, value: Any, hint: Any, typed: Any) -> Any:
             converted = OmegaConf.to_container(converted, resolve=True, throw_on_missing=True)
     except (OmegaConfBaseException, OverflowError) as error:
         kind = _KINDS[getattr(hint, "__args__", [hint])[0]]
-        many = "a list, each of it " if get_origin(hint) is list else ""
-        raise InputError(f"{dotted}={value}: must be {many}{kind}") from error
+        kind = {list: f"a list, each of it {kind}", dict: f"keys, as {dotted}.KEY=..."}.get(get_origin(hint), kind)
+        raise InputError(f"{dotted}={value}: must be {kind}") from error
     return converted
 
 
@@ -79,3 +81,12 @@ def _check_range(name: str, value: Any, limits: Mapping[str, Any]) -> None:
         for holds, text in rules:
             if not holds:
                 raise InputError(f"{name}={item}: must be {text}")
+
+
+def check_homes(values: Mapping[str, Any]) -> None:
+    """InputError for a path that starts in the home of a user who is not there."""
+    for name in sorted(schema.PATHS & values.keys()):
+        try:
+            Path(str(values[name])).expanduser()
+        except RuntimeError as error:
+            raise InputError(f"{name}={values[name]}: this machine knows no home of that user") from error

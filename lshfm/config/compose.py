@@ -7,13 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue
 
 from lshfm.config import CONF_DIR, schema
-from lshfm.config.check import check
+from lshfm.config.check import check, check_homes
+from lshfm.config.choices import check_choices, kinds, role_of
 from lshfm.config.teachers import register_teachers
 from lshfm.errors import InputError
 
@@ -34,7 +38,7 @@ def compose(command: str, overrides: Sequence[str], saved: Mapping[str, Any] | N
     Raises InputError for a value that is missing, of the wrong type or out of range, naming the key.
     """
     config, choices = compose_unchecked(command, overrides)
-    _check_choices(command, config, choices)
+    check_choices(command, config, choices)
     _fill_in(config, saved or {}, typed={_key_of(override) for override in overrides})
     chosen = [_choose(group, option) for group, option in choices.items() if option and group != "experiment"]
     reference, _ = compose_unchecked(command, chosen)
@@ -42,7 +46,8 @@ def compose(command: str, overrides: Sequence[str], saved: Mapping[str, Any] | N
     check(values, schema.COMMANDS[command])
     for group, keys in _keys_of_groups(command, values):
         check(values[group], keys, f"{group}.", strangers=True)
-    return Job(values, {_role(group): option for group, option in choices.items()}, _changed(config, reference))
+    check_homes(flatten(values))
+    return Job(values, {role_of(group): option for group, option in choices.items()}, _changed(config, reference))
 
 
 def peek(command: str, overrides: Sequence[str], dotted: str) -> Any:
@@ -51,6 +56,7 @@ def peek(command: str, overrides: Sequence[str], dotted: str) -> Any:
     value = OmegaConf.select(config, dotted, throw_on_missing=False)
     if value is None:
         raise InputError(f"not given: {dotted}. Add {dotted}=...")
+    check_homes({dotted: value})
     return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
 
 
@@ -71,11 +77,22 @@ def hydra_ready() -> AbstractContextManager[None]:
 
 
 @contextmanager
-def conf_folder(folder: Path = CONF_DIR) -> Iterator[None]:
-    """Make `compose` work outside a command line's own Hydra."""
-    register_teachers()
-    with hydra.initialize_config_dir(str(folder), version_base="1.3"):
+def conf_folder(folders: Sequence[Path] = ()) -> Iterator[None]:
+    """Make `compose` work outside a command line's own Hydra; `folders` hold options of the user's own."""
+    register_teachers(folders)
+    with hydra.initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        search_path = create_config_search_path(str(CONF_DIR))
+        for folder in folders:
+            search_path.prepend("command-line", f"file://{folder}", anchor="schema")  # where --config-dir puts it
+        GlobalHydra.instance().clear()  # made above without these folders
+        Hydra.create_main_hydra2(task_name="lshfm", config_search_path=search_path)
         yield
+
+
+def config_folders() -> list[Path]:
+    """What a running command's --config-dir named."""
+    sources = HydraConfig.get().runtime.config_sources if HydraConfig.initialized() else []
+    return [Path(source.path).absolute() for source in sources if source.provider == "command-line"]
 
 
 def to_yaml(values: Mapping[str, Any]) -> str:
@@ -111,10 +128,10 @@ def compose_unchecked(command: str, overrides: Sequence[str]) -> tuple[DictConfi
     lenient = [f"++{word}" if word.startswith(("student.", "teacher.")) else word for word in strict]
     config, choices = _hydra_compose(command, lenient)
     presets = config.dataset.preset if config.get("dataset") else {}
-    left_open = [group for group, option in choices.items() if option is None and presets.get(_role(group))]
+    left_open = [group for group, option in choices.items() if option is None and presets.get(role_of(group))]
     if not left_open and strict == lenient:
         return config, choices
-    return _hydra_compose(command, [*strict, *(f"{group}={presets[_role(group)]}" for group in left_open)])
+    return _hydra_compose(command, [*strict, *(f"{group}={presets[role_of(group)]}" for group in left_open)])
 
 
 def _hydra_compose(command: str, overrides: Sequence[str]) -> tuple[DictConfig, dict[str, Any]]:
@@ -124,7 +141,7 @@ def _hydra_compose(command: str, overrides: Sequence[str]) -> tuple[DictConfig, 
     keys = {f.name for f in fields(schema.COMMANDS[command])}
     with open_dict(config):
         del config["hydra"]
-        for group in [g for g in choices if _role(g) in config and _role(g) not in keys]:
+        for group in [g for g in choices if role_of(g) in config and role_of(g) not in keys]:
             del config[group], choices[group]  # what a data set chooses for another command
         if command == "mimic" and "loss" not in choices:  # Hydra does not say which, where several are chosen
             names = list(kinds(config.loss)) if config.get("loss") else []
@@ -135,35 +152,9 @@ def _hydra_compose(command: str, overrides: Sequence[str]) -> tuple[DictConfig, 
     return config, choices
 
 
-def _role(group: str) -> str:
-    """The key that a group fills: model@student fills student."""
-    return group.rpartition("@")[2]
-
-
 def _choose(group: str, option: Any) -> str:
     """The override that chooses an option; quoted, for stage=1 would be a number."""
     return f"{group}=[{','.join(option)}]" if isinstance(option, list) else f"{group}='{option}'"
-
-
-def _check_choices(command: str, config: DictConfig, choices: Mapping[str, Any]) -> None:
-    """Hydra also takes a list of a group's options; only mimic's losses can be several."""
-    chosen = {_role(group): option for group, option in choices.items()}
-    groups = [f.name for f in fields(schema.COMMANDS[command]) if f.metadata["text"] == schema.A_GROUP]
-    for group in groups:
-        if config.get(group) is not None and not isinstance(chosen.get(group), str):
-            raise InputError(f"{group}: takes one option, not a list")
-    for role, wanted in schema.KINDS.get(command, {}).items():
-        for name, kind in kinds(config[role]).items():
-            if kind not in wanted:
-                takes = f"lshfm {command} takes a {' or '.join(wanted)} loss as {role}"
-                raise InputError(f"{role}={name} is a {kind} loss; {takes}")
-
-
-def kinds(loss: DictConfig) -> dict[str, str]:
-    """The kind of each loss: a label loss says it at its top, mimicking losses in a node each."""
-    if "_target_" in loss:
-        return {loss.get("name", "it"): loss.get("kind", "label")}
-    return {str(name): node.kind for name, node in loss.items() if isinstance(node, DictConfig) and "kind" in node}
 
 
 def _keys_of_groups(command: str, values: Mapping[str, Any]) -> Iterator[tuple[str, type]]:

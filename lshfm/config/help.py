@@ -9,7 +9,8 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from lshfm.config import schema
-from lshfm.config.compose import compose_unchecked, flatten, hydra_ready, kinds
+from lshfm.config.choices import kinds
+from lshfm.config.compose import compose_unchecked, flatten, hydra_ready
 from lshfm.config.launch import OPTIONS_OF, groups, options, recipe_command
 from lshfm.config.teachers import without_pooling
 
@@ -31,6 +32,10 @@ EXAMPLES = {
         "lshfm eval checkpoint=checkpoints/voc2007_resnet34_bce_s0.ckpt",
         "lshfm eval checkpoint=teacher.ckpt dataset.root=/data/VOCdevkit eval_batch_size=128",
         "lshfm eval checkpoint=student.ckpt teacher=resnet34",
+    ],
+    "check": [
+        "lshfm check dataset=voc2007 dataset.root=~/VOCdevkit",
+        "lshfm check dataset=manifest dataset.root=DIR dataset.eval_split=val format=json",
     ],
 }
 NOTES = {  # what a group takes beside its options' names

@@ -37,8 +37,12 @@ class Machine:
         high=1024,
         changes_results=False,
     )
+    ranks: int | None = key(
+        "processes that share the work on a CPU (gpus=[]); on GPUs there is one each",
+        low=1, high=1024, changes_results=False,
+    )  # fmt: skip
     workers: int | None = key(
-        "processes that decode images; without it one a core", low=0, high=256, changes_results=False
+        "processes a rank that decode images; without it one a core", low=0, high=256, changes_results=False
     )
     output_dir: str = key("folder of the run folders", changes_results=False)
     checkpoint_dir: str = key("folder of finished checkpoints", changes_results=False)
@@ -106,6 +110,8 @@ class Training(Machine):
         "what does not learn: bn_stats, bn_affine, backbone (only the classifier learns)",
         choices=("bn_stats", "bn_affine", "backbone"),
     )
+    bn_group_size: int | None = key("images that BatchNorm takes its statistics over; without it a rank's own", low=1)
+    sync_bn: bool = key("BatchNorm takes its statistics over the images of all ranks")
     augment: Augmentation = key("augmentation")
     precision: str = key("fp32 or bf16 (losses are always fp32)", choices=("fp32", "bf16"))
     channels_last: bool = key("memory order of images and weights: true is faster on most hardware")
@@ -114,6 +120,15 @@ class Training(Machine):
     allow_test: bool = key("let select=best look at the test split")
     seed: int = key("seed of everything random", low=0, high=2**31 - 1)
     log_every: int = key("steps between log lines", low=1, changes_results=False)
+    checkpoint_minutes: float = key(
+        "minutes between checkpoints within an epoch; 0: only after epochs", low=0, changes_results=False
+    )
+    keep_last: int = key(
+        "checkpoints of an unfinished run to keep, should the last one get damaged",
+        low=1,
+        high=1000,
+        changes_results=False,
+    )
     overwrite: bool = key("start anew where a finished or different run is in the way", changes_results=False)
     recipe: Any = key("what a recipe says of itself", changes_results=False)
     dataset: Any = key(A_GROUP)
@@ -136,7 +151,7 @@ class Mimic(Training):
     student: Any = key(A_GROUP)
     loss: Any = key(SOME_OF_A_GROUP)
     label_loss: Any = key(A_GROUP)
-    published: Any = key("what a recipe says of a stage and a loss", changes_results=False)
+    published: dict[str, Any] = key("what a recipe says of a stage and a loss", changes_results=False)
     stage1: Any = key("keys for stage 1 alone, as stage1.lr=0.1", changes_results=False)
     stage2: Any = key("keys for stage 2 alone", changes_results=False)
 
@@ -189,7 +204,22 @@ class Eval(Machine):
     teacher: Any = key(A_GROUP)
 
 
-COMMANDS: dict[str, type] = {"train": Train, "mimic": Mimic, "eval": Eval}
+@dataclass
+class Check:
+    """lshfm check."""
+
+    workers: int | None = key("processes that decode images; without it one a core", low=0, high=256)
+    format: str = key("table for people, json for programs", choices=("table", "json"))
+    dataset: Any = key(A_GROUP)
+
+
+COMMANDS: dict[str, type] = {"train": Train, "mimic": Mimic, "eval": Eval, "check": Check}
+
+# Keys whose values are paths, in which ~ stands for a home.
+PATHS = frozenset(
+    {"checkpoint", "output_dir", "checkpoint_dir", "dataset.root", "dataset.cache_dir"}
+    | {"model.weights", "student.weights", "student.init", "teacher.path"}
+)
 
 # Where the data lies and what things are called: no influence on any number.
 NEUTRAL = frozenset(
@@ -208,6 +238,7 @@ GROUP_KEYS: dict[str, list[tuple[str, type]]] = {
         ("loss", Temperature),
     ],
     "eval": [("dataset", Dataset)],
+    "check": [("dataset", Dataset)],
 }
 
 # The kinds of loss a command takes.

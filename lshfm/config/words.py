@@ -1,22 +1,25 @@
 """Arguments as users type them, turned into what Hydra's grammar takes."""
 
+import math
 import re
 from collections.abc import Container, Sequence
 from itertools import pairwise
 from pathlib import Path
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, RangeSweep
+
+from lshfm.config import schema
 from lshfm.config.launch import OPTIONS_OF, parses
 from lshfm.config.teachers import is_teacher
 from lshfm.errors import InputError
 
 # Their values are paths or free text: never numbers, never something for the grammar to take apart.
-TEXT_KEYS = {
-    "checkpoint", "name", "output_dir", "checkpoint_dir", "dataset.root", "dataset.cache_dir", "model.weights",
-    "student.weights", "student.init", "teacher.path",
-}  # fmt: skip
+TEXT_KEYS = {"name"} | schema.PATHS
 FOLDERS = ("--config-dir", "-cd", "--config-path", "-cp")  # flags whose value may hold a =
 # Groups that users know by their role, where Hydra needs to hear whose options they take.
 GROUPS = {role: f"{group}@{role}" for role, group in OPTIONS_OF.items()}
+DEEPEST, MOST_JOBS = 100, 10_000
 QUOTES = "'\""
 SHARED = {"student", "stage", "experiment", "name", "gpus", "workers", "output_dir", "checkpoint_dir"}
 OF_A_STAGE = ("loss", "label_loss")  # groups that may differ between the stages
@@ -28,6 +31,7 @@ def rewrite(argv: Sequence[str]) -> list[str]:
     given = {word.partition("=")[0] for word in argv}
     flags, overrides = [], []
     for before, word in zip(["", *argv], argv, strict=False):
+        _require_shallow(word)
         match = re.fullmatch(r"([+~]{0,2})([\w.@/]+)=(.+)", word, flags=re.DOTALL)
         if match and before not in FOLDERS:
             overrides += _override(*match.groups(), sweeps=sweeps, given=given)
@@ -35,7 +39,35 @@ def rewrite(argv: Sequence[str]) -> list[str]:
             overrides.append(word)
         else:
             flags.append(word)
+    if sweeps:
+        _require_countable(overrides)
     return flags + overrides
+
+
+def _require_shallow(word: str) -> None:
+    """Hydra's parser calls itself for every bracket."""
+    depth = deepest = 0
+    for bracket in re.findall(r"[\[{(\]})]", word):
+        depth += 1 if bracket in "[{(" else -1
+        deepest = max(deepest, depth)
+    if deepest > DEEPEST:
+        raise InputError(f"{word[:40]}...: {deepest} brackets within each other; {DEEPEST} are the most")
+
+
+def _require_countable(overrides: Sequence[str]) -> None:
+    """Hydra lists all jobs of a sweep before the first one starts: a mistyped range would fill the memory."""
+    jobs = math.prod(_num_values(word) for word in overrides if parses(word))
+    if jobs > MOST_JOBS:
+        raise InputError(f"this sweep would be {jobs} jobs; {MOST_JOBS} are the most")
+
+
+def _num_values(override: str) -> int:
+    sweep = OverridesParser.create().parse_override(override).value()
+    if isinstance(sweep, RangeSweep):
+        start, stop, step = (float(bound or 0) for bound in (sweep.start, sweep.stop, sweep.step))
+        count = (stop - start) / step if step else 1  # Hydra says what is wrong with a step of 0
+        return max(math.ceil(count), 1) if math.isfinite(count) else MOST_JOBS + 1
+    return len(sweep.list) if isinstance(sweep, ChoiceSweep) else 1
 
 
 def for_stage(stage: str, overrides: Sequence[str], losses: Sequence[str] = (), keys: Container[str] = ()) -> list[str]:

@@ -23,6 +23,7 @@ class Stream(IntEnum):
     CONTRAST = 4
     SATURATION = 5
     JITTER_ORDER = 6
+    RANK = 7
 
 
 def bits(seed: int, epoch: int, index: ArrayLike, stream: int) -> NDArray[np.uint64]:

@@ -105,10 +105,28 @@ class View:
         return normalise(pixels, self.mean, self.std, channels_last=self.channels_last)
 
 
+@dataclass(frozen=True)
+class Share:
+    """Which part of the work is this rank's, number `rank` of `num`."""
+
+    rank: int = 0
+    num: int = 1
+
+    def within(self, batches: Sequence[Index]) -> Sequence[Index]:
+        """A part of every batch, as training needs it; `num` divides their size."""
+        size = len(batches[0]) // self.num if batches else 0
+        return [batch[self.rank * size : (self.rank + 1) * size] for batch in batches]
+
+    def among(self, batches: Sequence[Index]) -> Sequence[Index]:
+        """Some of the batches, whole: what is in one, and so its bits, do not depend on the number of ranks."""
+        return batches[self.rank :: self.num]
+
+
 class Loader:
     """A split's batches, epoch by epoch. Which ones depends on (seed, epoch) alone.
 
-    `labels` is int8 (n, C) of the whole split; `indices` names the samples to use, all by default.
+    `labels` is int8 (n, C) of the whole split; `indices` names the samples to use, all by default. `batch_size` is
+    that of all ranks together: each gets its `share`, within every batch where `drop_last`, else of whole batches.
     """
 
     def __init__(
@@ -123,8 +141,10 @@ class Loader:
         drop_last: bool,
         indices: Index | None = None,
         seed: int = 0,
+        share: Share = Share(),
     ) -> None:
         assert len(pixels) == len(labels)
+        assert not drop_last or batch_size % share.num == 0
         self.pixels = pixels
         self.labels = labels
         self.indices = np.arange(len(labels)) if indices is None else indices
@@ -134,16 +154,17 @@ class Loader:
         self.shuffle = shuffle
         self.drop_last = drop_last
         self.seed = seed
-        if not len(self):
+        self.share = share
+        if not batches(self.indices, batch_size, drop_last):
             raise InputError(f"batch_size={batch_size} is more than the {len(self.indices)} images there are")
 
     def __len__(self) -> int:
-        """Steps of an epoch."""
-        return len(batches(self.indices, self.batch_size, self.drop_last))
+        """Steps of an epoch, of this rank."""
+        return len(self._steps(self.indices))
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The epoch's batches from step `start` on; the steps before it cost nothing."""
-        steps = batches(self.order(epoch), self.batch_size, self.drop_last)[start:]
+        steps = self._steps(self.order(epoch))[start:]
         with closing(self.pixels.stream(steps)) as stream:
             for index, pixels in zip(steps, stream, strict=True):
                 yield self._batch(index, pixels, epoch)
@@ -153,6 +174,10 @@ class Loader:
         if not self.shuffle:
             return self.indices
         return self.indices[keyed.permutation(self.seed, epoch, len(self.indices))]
+
+    def _steps(self, order: Index) -> Sequence[Index]:
+        cut = batches(order, self.batch_size, self.drop_last)
+        return self.share.within(cut) if self.drop_last else self.share.among(cut)
 
     def _batch(self, index: Index, pixels: Pixels, epoch: int) -> Batch:
         samples = torch.from_numpy(index)

@@ -1,4 +1,4 @@
-"""Logits of a whole split, each sample once."""
+"""Outputs of a whole split, each sample once, whichever ranks computed them."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from lshfm.device import autocast
+from lshfm.distributed import at_main
 
 
 @dataclass(frozen=True)
@@ -29,10 +30,11 @@ def predict(
     precision: str = "fp32",
     features: bool = False,
     report: Callable[[int], None] | None = None,
-) -> Predictions:
-    """Run `model` in eval mode over `batches`; a sample that comes twice counts once.
+) -> Predictions | None:
+    """Run `model` in eval mode over this rank's `batches`; those of all ranks are returned at rank 0, None elsewhere.
 
-    features: keep the features as well. report: told the number of batches done.
+    A sample that comes twice counts once. features: keep the features as well. report: told the number of batches
+    done here.
     """
     model.eval()
     collected: list[tuple[torch.Tensor, ...]] = []
@@ -42,6 +44,11 @@ def predict(
         collected.append((batch.index, logits.float(), batch.labels, *([feature.float()] if features else [])))
         if report:
             report(done)
-    index, *columns = (torch.cat(parts).cpu().numpy() for parts in zip(*collected, strict=True))
+    own = [torch.cat(parts).cpu().numpy() for parts in zip(*collected, strict=True)]
+    gathered = at_main(own)
+    if gathered is None:
+        return None
+    ranks = [columns for columns in gathered if columns]  # there may be fewer batches than ranks
+    index, *columns = (np.concatenate(parts) for parts in zip(*ranks, strict=True))
     index, first = np.unique(index, return_index=True)
     return Predictions(index, *(column[first] for column in columns))

@@ -4,6 +4,7 @@ import errno
 import io
 import json
 import os
+import shutil
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,11 +29,30 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         with _full_disk_explained(path):
             yield temporary
-            with temporary.open("rb+") as file:
-                os.fsync(file.fileno())
+            _settle(temporary)
             temporary.replace(path)
+            _settle(path.parent)  # the new name too outlasts a power cut
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _settle(path: Path) -> None:
+    """Wait until a file or a folder is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def duplicate(path: Path, name: Path) -> None:
+    """Give a file a second name beside it, at no cost where the disk can; what had that name is gone."""
+    with replacing(name) as temporary:
+        temporary.unlink(missing_ok=True)
+        try:
+            temporary.hardlink_to(path)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(path, temporary)
 
 
 @contextmanager
@@ -40,7 +60,7 @@ def _full_disk_explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
             raise
         kept = "the file before it is intact" if path.exists() else "nothing was written there"
         raise RunFailed(f"the disk is full: cannot write {path} ({kept}); make room and start again") from error

@@ -26,8 +26,8 @@ class Batches(Protocol):
 class Journal(Protocol):
     """Where numbers go: the console and the run folder."""
 
-    def step(self, epoch: int, step: int, index: torch.Tensor, losses: dict[str, torch.Tensor], lr: float) -> None: ...
-    def flush(self) -> None: ...
+    def step(self, state: State, index: torch.Tensor, losses: dict[str, torch.Tensor], lr: float) -> None: ...
+    def flush(self, state: State) -> None: ...
     def epoch(self, state: State, evaluation: Evaluation) -> None: ...
 
 
@@ -39,25 +39,31 @@ def fit(
     *,
     epochs: int,
     accumulate: int,
+    pause: Callable[[State], None],
     evaluate: Callable[[torch.nn.Module], Evaluation],
     save: Callable[[State, Evaluation, bool], None],
 ) -> None:
-    """Train from `state.epoch` to `epochs`, evaluating and saving after every epoch.
+    """Train from where `state` is to `epochs`, evaluating and saving after every epoch; all ranks together.
 
-    accumulate: parts that a batch goes through the network in; their losses are averaged.
+    accumulate: parts that a batch goes through the network in; their losses are averaged. pause: called after every
+    step; it may save, and end the training by raising.
     """
     for epoch in range(state.epoch, epochs):
-        state.objective.train()
-        for step, batch in enumerate(batches.epoch(epoch)):
-            lr = schedule(epoch + step / len(batches))
+        state.begin_epoch()
+        for batch in batches.epoch(epoch, state.step):
+            lr = schedule(epoch + state.step / len(batches))
             losses: dict[str, torch.Tensor] = {}
-            for part in batch.split(accumulate):
-                named = {name: loss / accumulate for name, loss in state.objective(part).items()}
-                torch.stack(list(named.values())).sum().backward()  # type: ignore[no-untyped-call]
+            parts = batch.split(accumulate)
+            for part in parts:
+                with state.gradients(last=part is parts[-1]):
+                    named = {name: loss / accumulate for name, loss in state.objective(part).items()}
+                    torch.stack(list(named.values())).sum().backward()  # type: ignore[no-untyped-call]
                 losses = {name: loss.detach() + losses.get(name, 0.0) for name, loss in named.items()}
-            state.step(lr)
-            journal.step(epoch, step, batch.index, losses, lr)
-        journal.flush()  # a loss that is not finite ends the run here, before anything is saved
+            state.update(lr)
+            journal.step(state, batch.index, losses, lr)
+            pause(state)
+        journal.flush(state)  # a loss that is not finite ends the run here, before anything is saved
+        state.synchronise()
         evaluation = evaluate(state.model)
         is_best = state.end_epoch(evaluation)
         journal.epoch(state, evaluation)

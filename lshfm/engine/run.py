@@ -3,14 +3,18 @@
 import fcntl
 import json
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import Enum
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from lshfm.engine.files import TEMPORARY, remove_left_overs, write_json
+from lshfm.engine.files import TEMPORARY, duplicate, remove_left_overs, write_json
 from lshfm.errors import InputError
+
+SECONDS_TO_LEAVE = 10.0
 
 
 class Status(Enum):
@@ -46,7 +50,7 @@ class RunFolder:
         finished = self.results.is_file()
         there = self._read_identity()
         here = json.loads(json.dumps(identity))  # as it would be read back
-        differing = sorted(key for key in there.keys() | here.keys() if there.get(key) != here.get(key))
+        differing = sorted(key for key in there.keys() | here.keys() if not _same(key, there, here))
         is_bare = not finished and not self.last.is_file()  # no epoch was done: nothing would be lost
         if (differing and is_bare) or (overwrite and (finished or differing)):
             return Status.NEW
@@ -58,6 +62,21 @@ class RunFolder:
             )
         return Status.FINISHED if finished else Status.UNFINISHED
 
+    def lasts(self) -> list[Path]:
+        """last.ckpt and the older ones that were kept, the newest first."""
+        older = sorted(self.path.glob("last-*.ckpt"), key=lambda path: (len(path.name), path.name))
+        return ([self.last] if self.last.is_file() else []) + older
+
+    def shift_lasts(self, keep: int) -> None:
+        """Before a new last.ckpt replaces it, keep the one there as last-1.ckpt and so on, `keep` in all."""
+        names = [self.last, *(self.path / f"last-{age}.ckpt" for age in range(1, keep))]
+        for path in self.lasts():
+            if path not in names:
+                path.unlink()
+        for newer, older in reversed(list(pairwise(names))):
+            if newer.is_file():
+                duplicate(newer, older)  # never a moment without a last.ckpt
+
     @contextmanager
     def occupy(self, identity: Mapping[str, Any], *, overwrite: bool) -> Iterator[None]:
         """Hold the folder for this process while the block runs; a NEW run starts with an empty one.
@@ -66,12 +85,8 @@ class RunFolder:
         """
         self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / ".lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise InputError(
-                    f"another lshfm process is running in {self.path}; wait for it or use name=NAME"
-                ) from None
+            if not _locked(lock.fileno()):
+                raise InputError(f"another lshfm process is running in {self.path}; wait for it or use name=NAME")
             status = self.examine(identity, overwrite=overwrite)  # again: another process may have been here
             if status is Status.FINISHED:
                 raise InputError(f"another lshfm process has just finished {self.path}; overwrite=true trains it again")
@@ -94,6 +109,26 @@ class RunFolder:
                 shutil.rmtree(path)
             elif path.name != ".lock":
                 path.unlink()
+
+
+def _same(key: str, there: Mapping[str, Any], here: Mapping[str, Any]) -> bool:
+    if key in there and key in here:
+        return bool(there[key] == here[key])
+    return there.get(key, here.get(key)) in (None, False)  # a switch that an older version did not have is off
+
+
+def _locked(lock: int) -> bool:
+    """Whether the lock could be taken, at once or while ranks whose parent was killed are still saving."""
+    end = time.monotonic() + SECONDS_TO_LEAVE
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.1)
+        else:
+            return True
 
 
 def _difference(key: str, there: Mapping[str, Any], here: Mapping[str, Any]) -> str:

@@ -13,6 +13,24 @@ from lshfm.objectives.teacher import Teacher
 from lshfm.objectives.terms import Terms
 
 
+class Projected(nn.Module):
+    """A network's feature, of which only the projection learns."""
+
+    network: Any  # an nn.Module with raw_feature and projection
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) -> feature (B, D)."""
+        # The same statistics and projection, bit for bit, as with gradients through the frozen backbone.
+        with torch.no_grad():
+            raw = self.network.raw_feature(images)
+        feature: Tensor = self.network.projection(raw)
+        return feature
+
+
 class Align(Learner):
     """Only `model.projection` learns, from the losses between features (arXiv 2011.01424, section 3).
 
@@ -20,8 +38,6 @@ class Align(Learner):
     data set; `freeze` with bn_stats stops that, its other names change nothing here.
     Raises InputError for a network without a projection, or without `raw_feature`, and as apply_freeze does.
     """
-
-    model: Any  # an nn.Module with raw_feature and projection
 
     def __init__(
         self,
@@ -37,14 +53,12 @@ class Align(Learner):
         self.teacher, self.terms = teacher, terms
         model.requires_grad_(False)
         projection.requires_grad_(True)
+        self.trained = Projected(model)
 
     def forward(self, batch: ImageBatch) -> dict[str, Tensor]:
         """Named losses of a batch, fp32 scalars; its labels are not read."""
         with autocast(batch.images.device, self.precision):
-            # The same statistics and projection, bit for bit, as with gradients through the frozen backbone.
-            with torch.no_grad():
-                raw = self.model.raw_feature(batch.images)
-            feature_s = self.model.projection(raw)
+            feature_s = self.trained(batch.images)
         feature_t, _ = self.teacher(batch.images)
         losses: dict[str, Tensor] = self.terms(feature_s, feature_t)
         return losses

@@ -37,7 +37,7 @@ class Mimic(Learner):
     def forward(self, batch: LabelledBatch) -> dict[str, Tensor]:
         """Named losses of a batch, fp32 scalars; those of equal names are summed."""
         with autocast(batch.images.device, self.precision):
-            feature_s, logits_s = self.model(batch.images)
+            feature_s, logits_s = self.trained(batch.images)
         feature_t, logits_t = self.teacher(batch.images)
         label = self.gamma * self.label_loss(logits_s.float(), targets(batch.labels))
         features = self.feature_terms(feature_s, feature_t)

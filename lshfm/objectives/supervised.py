@@ -32,12 +32,14 @@ def targets(labels: torch.Tensor) -> torch.Tensor:
 class Learner(nn.Module):
     """A network in training, the precision of its arithmetic, and what of it does not learn.
 
-    freeze: names as in models.freeze. Raises InputError as apply_freeze does.
+    freeze: names as in models.freeze. Raises InputError as apply_freeze does. `trained` is what `forward` runs of
+    the network, `model` itself unless a subclass says otherwise: several ranks put a wrapper around it.
     """
 
     def __init__(self, model: nn.Module, freeze: Sequence[str], precision: str) -> None:
         super().__init__()
         self.model = model
+        self.trained = model
         self.frozen, self.precision = tuple(freeze), precision
         apply_freeze(model, self.frozen)
 
@@ -70,5 +72,5 @@ class Supervised(Learner):
     def forward(self, batch: LabelledBatch) -> dict[str, torch.Tensor]:
         """Named losses of a batch, fp32 scalars."""
         with autocast(batch.images.device, self.precision):
-            _, logits = self.model(batch.images)
+            _, logits = self.trained(batch.images)
         return {self.name: self.loss(logits.float(), targets(batch.labels))}

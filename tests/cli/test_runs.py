@@ -25,6 +25,8 @@ def bad_after(steps, num_classes):
     return network
 """
 
+TIMES = {"images_per_second", "waiting"}  # of metrics.jsonl
+
 
 def weights(folder: Path, name: str) -> dict[str, torch.Tensor]:
     content: dict[str, Any] = torch.load(folder / "checkpoints" / f"{name}.ckpt")
@@ -39,7 +41,7 @@ def assert_same_run(folder: Path, name: str, other: str) -> None:
     logs = []
     for run_name in (name, other):
         lines = (folder / "outputs/train" / run_name / "metrics.jsonl").read_text().splitlines()
-        logs.append([{k: v for k, v in json.loads(line).items() if k != "images_per_second"} for line in lines])
+        logs.append([{k: v for k, v in json.loads(line).items() if k not in TIMES} for line in lines])
     assert logs[0] == logs[1]
     results = [json.loads((folder / "outputs/train" / n / "results.json").read_text()) for n in (name, other)]
     assert results[0]["history"] == results[1]["history"]

@@ -1,4 +1,4 @@
-"""Mimic's jobs and the checkpoints they look for, written without any training."""
+"""Small jobs, their data, and the checkpoints that mimic looks for, written without any training."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from lshfm.commands import finished, parts
+from lshfm.commands import finished, inputs
 from lshfm.commands.stages import plan
 from lshfm.commands.teachers import TeacherFile, find_teacher
 from lshfm.config.compose import Job, compose, conf_folder
@@ -23,6 +23,8 @@ from lshfm.models.cifar import cifar_classifier
 from lshfm.models.files import digest
 
 SMALL = ("dataset.num_train=24", "dataset.num_eval=12", "dataset.size=16", "dataset.cache=off", "workers=0", "gpus=[]")
+CPU = torch.device("cpu")
+TRAIN, TEST = 12, 6  # images of `values`
 
 
 @pytest.fixture
@@ -31,6 +33,25 @@ def hydra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
     with conf_folder():
         yield
+
+
+@pytest.fixture
+def values(tmp_path: Path) -> dict[str, Any]:
+    """Of a train command on a small set that is decoded as it is needed."""
+    sizes = [f"++dataset.num_train={TRAIN}", f"++dataset.num_eval={TEST}", "dataset.size=16"]
+    batches = ["batch_size=5", "eval_batch_size=4", "model=resnet8", "workers=0"]
+    with conf_folder():
+        return compose("train", [*sizes, *batches, f"dataset.cache_dir={tmp_path}", "dataset.cache=off"]).values
+
+
+def splits(values: dict[str, Any]) -> list[Split]:
+    """What `values` train and test on."""
+    return inputs.read_splits(values["dataset"], ["train", "test"])
+
+
+def opened(values: dict[str, Any]) -> inputs.TrainingData:
+    """The same as batches."""
+    return inputs.TrainingData.open(*splits(values), values, CPU)
 
 
 @pytest.fixture
@@ -61,7 +82,7 @@ def job(*words: str) -> Job:
 def split_of(job: Job) -> Split:
     """What the job trains on."""
     dataset = job.values["dataset"]
-    return parts.read_splits(dataset, [dataset["train_split"]])[0]
+    return inputs.read_splits(dataset, [dataset["train_split"]])[0]
 
 
 @cache

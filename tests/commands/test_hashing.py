@@ -9,15 +9,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lshfm.commands import parts
+from lshfm.commands import hashing, inputs
 from lshfm.commands.hashing import Wanted, bias_images, prepare
 from lshfm.datasets.loader import Loader
-from lshfm.errors import InputError
+from lshfm.distributed import num_ranks, rank
+from lshfm.errors import InputError, RunFailed
 from lshfm.losses.lsh import draw_weights
 from lshfm.objectives.teacher import Teacher
-from tests.commands.conftest import job, split_of
+from tests.commands.conftest import CPU, job, split_of
+from tests.ranks import ends_of, in_ranks
 
-CPU = torch.device("cpu")
 IDS = tuple(f"image{i}" for i in range(6))
 WANTED = Wanted(num=5, width=3, std=0.5, seed=1, rule="median", views="plain")
 
@@ -42,7 +43,7 @@ class Colours(nn.Module):
 
 
 class Images:
-    """Batches of the loader's kind; `values` is a mean colour each."""
+    """Batches of the loader's kind, a share of them for each rank; `values` is a mean colour each."""
 
     device = CPU
 
@@ -50,14 +51,17 @@ class Images:
         self.values, self.indices = values, np.arange(len(values))
 
     def __len__(self) -> int:
-        return -(-len(self.values) // 2)
+        return len(self._firsts())
 
     def epoch(self, epoch: int) -> Any:
-        for first in range(0, len(self.values), 2):
+        for first in self._firsts():
             index = torch.arange(first, min(first + 2, len(self.values)))
             colours = torch.tensor([[v, v * v, 1.0 - v] if v else [0.0] * 3 for v in self.values])[index]
             images = colours[:, :, None, None].expand(-1, -1, 2, 2)
             yield type("Batch", (), {"index": index, "images": images, "labels": torch.zeros(len(index), 1)})
+
+    def _firsts(self) -> range:
+        return range(0, len(self.values), 2)[rank() :: num_ranks()]
 
 
 IMAGES: Any = Images([0.1, 0.9, 0.3, 0.7, 0.5, 0.2])
@@ -148,6 +152,63 @@ class TestPrepared:
         assert list(tmp_path.iterdir()) == []
 
 
+Made = tuple[Tensor, Tensor, dict[str, Any], int]  # weights, bias, what checkpoints say, batches that the teacher saw
+
+
+def _made(folder: Path, stage1: dict[str, Any] | None = None) -> Made:
+    teacher = Teacher(Colours())
+    functions, constants = prepare(folder, WANTED, teacher, IMAGES, IDS, stage1)
+    return functions.weights, functions.bias, constants, calls(teacher)
+
+
+def _not_passed_on(folder: Path) -> None:
+    hashing.from_main = lambda tensor: tensor
+    _made(folder)
+
+
+def _broken_images(folder: Path) -> None:
+    images: Any = Images([0.1, 0.4, 0.3, 0, 0.5, 0.2])  # the one without a colour is rank 1's
+    prepare(folder, WANTED, Teacher(Colours()), images, IDS, None)
+
+
+class TestRanks:
+    @pytest.mark.parametrize("ranks", [2, 4])
+    def test_all_have_those_that_one_process_makes(self, tmp_path: Path, ranks: int) -> None:
+        folders = [tmp_path / "alone", tmp_path / "together"]
+        for folder in folders:
+            folder.mkdir()
+        weights, bias, constants, seen = _made(folders[0])
+        found = in_ranks(ranks, _made, folders[1])
+        for own_weights, own_bias, own_constants, _ in found:
+            assert torch.equal(own_weights, weights)
+            assert torch.equal(own_bias, bias)
+            assert own_constants.keys() == constants.keys()
+            assert own_constants["sha256"] == constants["sha256"]
+        assert sum(own_seen for *_, own_seen in found) == seen == 3
+        kept = [torch.load(folder / "hash.ckpt", weights_only=True) for folder in folders]
+        assert all(torch.equal(kept[0][name], kept[1][name]) for name in ("weights", "bias"))
+
+    def test_what_is_kept_or_taken_from_stage_1_reaches_all(self, tmp_path: Path) -> None:
+        weights, bias, constants, _ = _made(tmp_path)
+        (tmp_path / "stage2").mkdir()
+        for arguments in ((tmp_path,), (tmp_path / "stage2", constants)):
+            for own_weights, own_bias, _, seen in in_ranks(2, _made, *arguments):
+                assert torch.equal(own_weights, weights)
+                assert torch.equal(own_bias, bias)
+                assert seen == 0
+
+    def test_a_rank_with_others_ends_the_run(self, tmp_path: Path) -> None:
+        ends = ends_of(2, _not_passed_on, tmp_path)
+        assert {type(end) for end in ends} == {RunFailed}
+        assert all("the hash functions: rank 1 has something else than rank 0" in str(end) for end in ends)
+
+    def test_features_that_are_not_finite_end_all_ranks(self, tmp_path: Path) -> None:
+        ends = ends_of(2, _broken_images, tmp_path)
+        assert {type(end) for end in ends} == {InputError}
+        assert all("not finite for 1 of 6 images, such as image3" in str(end) for end in ends)
+        assert sorted(end.shown for end in ends) == [False, True]
+
+
 class TestFromStage1:
     @pytest.fixture
     def stage1(self, teacher: Teacher, tmp_path: Path) -> dict[str, Any]:
@@ -201,7 +262,7 @@ class TestImages:
         chosen.values["loss"]["bias_views"] = views
         chosen.values.update(batch_size=10, eval_batch_size=7)
         train = split_of(chosen)
-        data = parts.TrainingData.open(train, train, chosen.values, CPU)
+        data = inputs.TrainingData.open(train, train, chosen.values, CPU)
         batches = list(bias_images(data, chosen.values).epoch(epoch))
         index = [int(i) for batch in batches for i in batch.index]
         return index, torch.cat([batch.images for batch in batches]), data.test

@@ -1,4 +1,6 @@
-from itertools import islice
+from collections.abc import Generator, Iterable
+from itertools import chain, islice
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +15,10 @@ from lshfm.datasets.keyed import permutation
 from lshfm.datasets.loader import (
     Batch,
     DecodedPixels,
+    Index,
     Loader,
     PixelSource,
+    Share,
     StoredPixels,
     View,
     batches,
@@ -183,6 +187,62 @@ def test_a_batch_larger_than_the_split(stored: StoredPixels) -> None:
         loader(stored, batch_size=24)
     assert len(loader(stored, batch_size=24, drop_last=False)) == 1
     assert len(loader(stored, batch_size=23)) == 1
+
+
+class Blank:
+    """So many pictures that cost nothing."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def stream(self, batches: Iterable[Index]) -> Generator[Pixels, None, None]:
+        for index in batches:
+            yield np.zeros((len(index), 2, 2, 3), np.uint8)
+
+
+def numbers(count: int, ranks: int, **options: Any) -> list[list[list[int]]]:
+    """The samples of every step of every rank, in epoch 3 of a set of so many."""
+    labels = np.zeros((count, 1), np.int8)
+    defaults = {"device": CPU, "view": PLAIN, "seed": 4} | options
+    loaders = [Loader(Blank(count), labels, share=Share(r, ranks), **defaults) for r in range(ranks)]
+    steps = [[batch.index.tolist() for batch in loader.epoch(3)] for loader in loaders]
+    assert [len(own) for own in steps] == [len(loader) for loader in loaders]
+    return steps
+
+
+@given(st.integers(1, 5), st.integers(1, 4), st.integers(0, 40))
+def test_every_rank_trains_on_its_part_of_every_batch(ranks: int, each: int, more: int) -> None:
+    size = ranks * each
+    options = {"batch_size": size, "shuffle": True, "drop_last": True}
+    (whole,), parts = numbers(size + more, 1, **options), numbers(size + more, ranks, **options)
+    assert len({len(own) for own in parts}) == 1
+    assert all(len(part) == each for own in parts for part in own)
+    assert [list(chain(*step)) for step in zip(*parts, strict=True)] == whole
+
+
+@given(st.integers(1, 5), st.integers(1, 9), st.integers(1, 40))
+def test_every_batch_is_evaluated_whole_by_one_rank(ranks: int, size: int, count: int) -> None:
+    options = {"batch_size": size, "shuffle": False, "drop_last": False}
+    (whole,), parts = numbers(count, 1, **options), numbers(count, ranks, **options)
+    assert sorted(chain(*parts)) == sorted(whole)
+    assert sorted(chain(*chain(*parts))) == list(range(count))
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+@pytest.mark.parametrize("start", [0, 2])
+def test_a_ranks_images_are_those_of_the_whole_batch(stored: StoredPixels, start: int) -> None:
+    whole = list(loader(stored, batch_size=6).epoch(2, start))
+    for rank in range(3):
+        own = list(loader(stored, batch_size=6, share=Share(rank, 3)).epoch(2, start))
+        assert_same(own, [batch.split(3)[rank] for batch in whole])
+
+
+def test_a_rank_may_have_nothing_to_evaluate(stored: StoredPixels) -> None:
+    left_out = loader(stored, batch_size=20, drop_last=False, share=Share(2, 3))
+    assert (len(left_out), list(left_out.epoch(0))) == (0, [])
 
 
 @given(st.integers(2, 400), st.floats(0.01, 0.99))

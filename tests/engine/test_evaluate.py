@@ -7,8 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from lshfm.datasets.loader import Batch
-from lshfm.engine.evaluate import predict
+from lshfm.datasets.loader import Batch, Share
+from lshfm.distributed import num_ranks, rank
+from lshfm.engine.evaluate import Predictions, predict
+from lshfm.models.cifar import cifar_classifier
+from tests.ranks import in_ranks
 
 N = 7
 IMAGES = torch.linspace(-2, 2, N * 12).reshape(N, 3, 2, 2)
@@ -76,3 +79,24 @@ def test_the_network_is_evaluated_without_gradients_and_batches_are_counted() ->
     assert not network.training
     assert network.linear.weight.grad is None
     assert told == [1, 2, 3]
+
+
+def _predicted(size: int) -> Predictions | None:
+    """Of a network whose bits depend on what else is in a batch."""
+    torch.manual_seed(0)
+    network = cifar_classifier("resnet8", 2)
+    images = torch.nn.functional.interpolate(IMAGES, scale_factor=8.0)
+    own = Share(rank(), num_ranks()).among(np.array_split(np.arange(N), range(size, N, size)))
+    return predict(network, (Batch(torch.from_numpy(i), images[i], LABELS[i]) for i in own), features=True)
+
+
+@pytest.mark.parametrize("size", [2, 4])  # four batches, and two, of which the last is smaller
+def test_any_number_of_ranks_gives_the_same_bits(size: int) -> None:
+    (alone,) = in_ranks(1, _predicted, size)
+    assert alone.index.tolist() == list(range(N))
+    assert alone.logits.std(axis=0).min() > 0
+    for ranks in (2, 3):
+        together, *others = in_ranks(ranks, _predicted, size)
+        assert others == [None] * (ranks - 1)
+        for name in ("index", "logits", "labels", "features"):
+            np.testing.assert_array_equal(getattr(together, name), getattr(alone, name), strict=True)

@@ -1,7 +1,9 @@
 """The loop and the state it changes, on a network small enough to follow."""
 
 import io
+import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ import torch
 from torch import nn
 
 from lshfm.datasets.loader import Batch
+from lshfm.engine.journal import Journal
 from lshfm.engine.loop import fit
 from lshfm.engine.schedule import learning_rate
 from lshfm.engine.state import Evaluation, State, make_optimizer
@@ -35,10 +38,10 @@ class Objective(nn.Module):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.model = model
+        self.model = self.trained = model
 
     def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
-        feature, logits = self.model(batch.images)
+        feature, logits = self.trained(batch.images)
         return {"squares": (logits - batch.labels).square().mean(), "size": 0.1 * feature.abs().mean()}
 
 
@@ -65,13 +68,13 @@ class Notes:
         self.steps: list[tuple[int, int, float, dict[str, float]]] = []
         self.calls: list[str] = []
 
-    def step(self, epoch: int, step: int, index: torch.Tensor, losses: dict[str, torch.Tensor], lr: float) -> None:
+    def step(self, state: State, index: torch.Tensor, losses: dict[str, torch.Tensor], lr: float) -> None:
         assert len(index) == BATCH
         assert not any(loss.requires_grad for loss in losses.values())
-        self.steps.append((epoch, step, lr, {name: float(loss) for name, loss in losses.items()}))
+        self.steps.append((state.epoch, state.step, lr, {name: float(loss) for name, loss in losses.items()}))
         self.calls.append("step")
 
-    def flush(self) -> None:
+    def flush(self, state: State) -> None:
         self.calls.append("flush")
 
     def epoch(self, state: State, evaluation: Evaluation) -> None:
@@ -89,9 +92,12 @@ def run(
     *,
     epochs: int = EPOCHS,
     accumulate: int = 1,
+    pause: Callable[[State], None] | None = None,
     save: Callable[[State, Evaluation, bool], None] | None = None,
     evaluate: Callable[[nn.Module], Evaluation] | None = None,
+    journal: Journal | None = None,
 ) -> Notes:
+    """What a journal of these tests was told, unless another one is given."""
     notes = Notes()
 
     def size(network: nn.Module) -> Evaluation:
@@ -99,8 +105,8 @@ def run(
         return Evaluation("size", float(sum(p.detach().abs().sum() for p in network.parameters())), {"x": 1})
 
     fit(
-        state, Data(), SCHEDULE, notes, epochs=epochs, accumulate=accumulate,
-        evaluate=evaluate or size, save=save or (lambda *_: None),
+        state, Data(), SCHEDULE, journal or notes, epochs=epochs, accumulate=accumulate,
+        pause=pause or (lambda _: None), evaluate=evaluate or size, save=save or (lambda *_: None),
     )  # fmt: skip
     return notes
 
@@ -167,13 +173,14 @@ def test_the_first_step_of_a_warm_up_from_zero_changes_nothing() -> None:
     state = make()
     before = [p.clone() for p in state.model.parameters()]
     state.objective(next(Data().epoch(0)))["squares"].backward()
-    state.step(SCHEDULE(0))
+    state.update(SCHEDULE(0))
     assert all(map(torch.equal, before, state.model.parameters()))
     assert all(p.grad is None for p in state.model.parameters())
 
 
-def test_an_epoch_is_flushed_evaluated_and_saved_in_that_order() -> None:
+def test_an_epoch_is_flushed_synchronised_evaluated_and_saved_in_that_order(monkeypatch: pytest.MonkeyPatch) -> None:
     state, notes, saved = make(), Notes(), []
+    monkeypatch.setattr(state, "synchronise", lambda: notes.calls.append("synchronise"))
 
     def evaluate(_: nn.Module) -> Evaluation:
         notes.calls.append("evaluate")
@@ -183,14 +190,18 @@ def test_an_epoch_is_flushed_evaluated_and_saved_in_that_order() -> None:
         notes.calls.append("save")
         saved.append((state.epoch, evaluation.report, is_best))
 
-    fit(state, Data(), SCHEDULE, notes, epochs=2, accumulate=1, evaluate=evaluate, save=save)
-    assert notes.calls == ["step", "step", "step", "flush", "evaluate", "epoch", "save"] * 2
+    def pause(state: State) -> None:
+        notes.calls.append("pause")
+
+    fit(state, Data(), SCHEDULE, notes, epochs=2, accumulate=1, pause=pause, evaluate=evaluate, save=save)
+    an_epoch = [*["step", "pause"] * 3, "flush", "synchronise", "evaluate", "epoch", "save"]
+    assert notes.calls == an_epoch * 2
     assert saved == [(1, {"a": 0}, True), (2, {"a": 1}, False)]
-    assert [entry[:2] for entry in notes.steps] == [(epoch, step) for epoch in range(2) for step in range(3)]
+    assert [entry[:2] for entry in notes.steps] == [(epoch, step) for epoch in range(2) for step in (1, 2, 3)]
 
 
 def test_what_the_flush_refuses_is_neither_evaluated_nor_saved(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(_: Notes) -> None:
+    def refuse(_: Notes, __: State) -> None:
         raise FloatingPointError
 
     def never(*_: Any) -> Any:
@@ -231,6 +242,52 @@ def test_a_resumed_run_is_the_undisturbed_one_to_the_bit(optimizer: str, ema: fl
     assert [entry["epoch"] for entry in resumed.history] == [1, 2, 3, 4]
 
 
+class Stopped(Exception):
+    """What ends a training in the middle."""
+
+
+@pytest.mark.parametrize("every", [1, 2, 5])
+@pytest.mark.parametrize("stop", [(0, 1), (1, 2), (2, 3)])
+def test_a_run_stopped_within_an_epoch_is_the_undisturbed_one_to_the_bit(
+    tmp_path: Path, stop: tuple[int, int], every: int
+) -> None:
+    kinds: dict[str, Any] = {"ema": 0.8, "dropout": 0.5, "batch_norm": True}
+    saved = io.BytesIO()
+
+    def journal(name: str) -> Journal:
+        path = tmp_path / f"{name}.jsonl"
+        return Journal(path, epochs=EPOCHS, steps=3, batch_size=BATCH, every=every, name_samples=lambda _: [])
+
+    def pause(state: State) -> None:
+        if (state.epoch, state.step) == stop:
+            first.settle()
+            state.synchronise()
+            torch.save({"state": state.state_dict(), "journal": first.state_dict()}, saved)
+        if (state.epoch, state.step) > stop:  # steps that are lost, and lines on them that are not
+            raise Stopped
+
+    def lines(name: str) -> list[dict[str, Any]]:
+        written = (tmp_path / f"{name}.jsonl").read_text().splitlines()
+        return [{k: v for k, v in json.loads(line).items() if k != "images_per_second"} for line in written]
+
+    undisturbed, stopped, resumed = make(seed=1, **kinds), make(seed=1, **kinds), make(seed=2, **kinds)
+    torch.manual_seed(5)
+    run(undisturbed, journal=journal("whole"))
+    torch.manual_seed(5)
+    first = journal("parts")
+    with pytest.raises(Stopped):
+        run(stopped, journal=first, pause=pause)
+    saved.seek(0)
+    content = torch.load(saved, weights_only=True)
+    resumed.load_state_dict(content["state"])
+    assert (resumed.epoch, resumed.step) == stop
+    second = journal("parts")
+    second.resume(resumed, content["journal"])
+    run(resumed, journal=second)
+    assert equal(resumed.state_dict(), undisturbed.state_dict())
+    assert lines("parts") == lines("whole")
+
+
 def test_a_finished_run_has_nothing_left_to_do() -> None:
     state = make()
     run(state)
@@ -242,16 +299,16 @@ def test_the_moving_average_by_hand() -> None:
     state = make(ema=decay, batch_norm=True)
     assert state.ema
     average: dict[str, torch.Tensor] = {}
-    step = state.step
+    update = state.update
 
     def following(lr: float) -> None:
-        step(lr)
+        update(lr)
         for name, tensor in state.objective.model.state_dict().items():
             if tensor.is_floating_point():  # buffers too; the first step is where it starts
                 now = tensor.clone()
                 average[name] = decay * average[name] + (1 - decay) * now if name in average else now
 
-    state.step = following  # type: ignore[method-assign]
+    state.update = following  # type: ignore[method-assign]
     run(state)
     assert "norm.running_var" in average
     for name, tensor in average.items():
@@ -290,7 +347,7 @@ def test_sgd_by_hand() -> None:
         weight.grad = gradient.clone()
         velocity = 0.9 * velocity + gradient + 0.01 * values
         values = values - lr * velocity
-        state.step(lr)
+        state.update(lr)
         torch.testing.assert_close(weight.detach(), values, atol=1e-7, rtol=0)
 
 

@@ -1,0 +1,212 @@
+"""What ranks ask and do together. Everything here also answers where there is no group of ranks, but one process."""
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, TypeVar, cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch._C._distributed_c10d import Store
+
+from lshfm.errors import InputError, RunFailed
+
+T = TypeVar("T")
+
+# A rank may wait long while another decodes a data set. One that has died is noticed by its closed connection.
+PATIENCE = timedelta(hours=12)
+
+_places: list["Place"] = []  # of the group that this process is in
+
+
+class PeerLost(RunFailed):
+    """Another rank has ended, and its message says why; there is nothing to say here."""
+
+    shown = True
+
+
+class Place:
+    """Where this process stands among the ranks: `rank` of `num`, and on its machine `local_rank` of `local_num`."""
+
+    def __init__(self, rank: int = 0, num: int = 1, local_rank: int = 0, local_num: int = 1) -> None:
+        assert 0 <= rank < num
+        assert 0 <= local_rank < local_num <= num
+        self.rank, self.num, self.local_rank, self.local_num = rank, num, local_rank, local_num
+
+
+def place() -> Place:
+    """Of this process; rank 0 of 1 outside a group."""
+    return _places[-1] if _places else Place()
+
+
+def rank() -> int:
+    """This process's number, from 0."""
+    return place().rank
+
+
+def num_ranks() -> int:
+    """How many ranks there are."""
+    return place().num
+
+
+def is_main() -> bool:
+    """Whether this is rank 0, which writes and speaks for all."""
+    return place().rank == 0
+
+
+@contextmanager
+def group(here: Place, store: Store, backend: str) -> Iterator[None]:
+    """The ranks work together while the block runs.
+
+    Of an error that ends the block only the first rank's to fail is to be shown; PeerLost is raised where the error
+    is just another rank's end. The group is taken down only if all went well: it could wait for the others.
+    """
+    dist.init_process_group(backend, store=store, rank=here.rank, world_size=here.num, timeout=PATIENCE)
+    _places.append(here)
+    try:
+        yield
+        everywhere(None)  # the store may live in one of the processes: they leave together
+        dist.destroy_process_group()
+    except PeerLost:
+        raise
+    except RuntimeError as error:
+        if _is_lost_connection(error):
+            raise PeerLost("another rank has ended") from error
+        _hush(error, store)
+        raise
+    except Exception as error:
+        _hush(error, store)
+        raise
+    finally:
+        _places.pop()
+
+
+def _hush(error: Exception, store: Store) -> None:
+    """Mark the error as shown unless it is the first of all ranks'."""
+    of_all = getattr(error, "of_all", False)
+    try:
+        first = store.add("failures", 1) == 1
+    except RuntimeError:  # the store went down with another rank, which has shown what is an error of all
+        first = not of_all
+    if not first:
+        error.shown = True  # type: ignore[attr-defined]
+    elif num_ranks() > 1 and isinstance(error, RunFailed) and not of_all:
+        error.args = (f"rank {rank()}: {error}",)
+
+
+def _is_lost_connection(error: RuntimeError) -> bool:
+    return isinstance(error, dist.DistError) or re.search(r"\bgloo\b|NCCL", str(error)) is not None
+
+
+def on_main(work: Callable[[], T]) -> T:
+    """Do `work` at rank 0 alone; its result, or its error if that is one to show, is every rank's."""
+    if num_ranks() == 1:
+        return work()
+    outcome: list[Any] = [_attempt(work) if is_main() else None]
+    dist.broadcast_object_list(outcome, src=0)
+    return cast(T, _settled(outcome[0]))
+
+
+def first_on_each_machine(work: Callable[[], T]) -> T:
+    """Do `work` at every rank, where one of each machine goes before its others, who find done what it did.
+
+    An error of a first one, if it is one to show, is every rank's.
+    """
+    if num_ranks() == 1:
+        return work()
+    is_first = place().local_rank == 0
+    outcome = _attempt(work) if is_first else (None, None)
+    for _, error in everywhere((None, outcome[1])):
+        _settled((None, error))
+    return cast(T, outcome[0]) if is_first else work()
+
+
+def _attempt(work: Callable[[], T]) -> tuple[T | None, Exception | None]:
+    try:
+        return work(), None
+    except (InputError, RunFailed, OSError) as error:
+        error.of_all = True  # type: ignore[union-attr]
+        return None, error
+
+
+def _settled(outcome: tuple[T | None, Exception | None]) -> T | None:
+    result, error = outcome
+    if error is not None:
+        raise error
+    return result
+
+
+def everywhere(value: T) -> list[T]:
+    """Every rank's value, in the order of ranks."""
+    if num_ranks() == 1:
+        return [value]
+    values: list[Any] = [None] * num_ranks()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def at_main(value: T) -> list[T] | None:
+    """Every rank's value at rank 0, in the order of ranks; None elsewhere."""
+    if num_ranks() == 1:
+        return [value]
+    values: list[Any] | None = [None] * num_ranks() if is_main() else None
+    dist.gather_object(value, values, dst=0)
+    return values
+
+
+def require_same(what: str, value: Any) -> None:
+    """Raise RunFailed unless every rank has the same plain value."""
+    values = everywhere(value)
+    other = next((r for r, theirs in enumerate(values) if repr(theirs) != repr(values[0])), None)  # nan is nan
+    if other is not None:
+        error = RunFailed(
+            f"{what}: rank {other} has something else than rank 0. All machines must see the same data, the same "
+            "output_dir and checkpoint_dir, and have the same versions installed"
+        )
+        error.of_all = True  # type: ignore[attr-defined]
+        raise error
+
+
+def mean(values: Tensor) -> Tensor:
+    """Mean over the ranks of a tensor on the CPU."""
+    if num_ranks() == 1:
+        return values
+    total = values.clone()
+    dist.all_reduce(total)
+    return total / num_ranks()
+
+
+def from_main(tensor: Tensor) -> Tensor:
+    """Rank 0's tensor, copied in place into every rank's."""
+    if num_ranks() > 1:
+        dist.broadcast(tensor, src=0)
+    return tensor
+
+
+def share_buffers(module: nn.Module) -> None:
+    """Copy rank 0's buffers into every rank's: BatchNorm's running statistics are those of its images."""
+    if num_ranks() > 1:
+        for buffer in module.buffers():
+            dist.broadcast(buffer, src=0)
+
+
+class Consensus:
+    """The largest wish of all ranks, a whole number, known one call later and without waiting for anyone."""
+
+    def __init__(self) -> None:
+        self._asked: tuple[Tensor, Any] | None = None
+
+    def __call__(self, wish: int) -> int:
+        """Make a wish; returns the largest one of the call before, of this call where there is one rank."""
+        if num_ranks() == 1:
+            return wish
+        agreed = 0
+        if self._asked:
+            tensor, work = self._asked
+            work.wait()
+            agreed = int(tensor)
+        tensor = torch.tensor(wish)
+        self._asked = tensor, dist.all_reduce(tensor, op=dist.ReduceOp.MAX, async_op=True)
+        return agreed

@@ -1,0 +1,194 @@
+"""Ranks: those that torchrun or srun started are joined, others are started here, one a device."""
+
+import contextlib
+import io
+import logging
+import multiprocessing
+import os
+import re
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import cache
+from itertools import count
+from typing import Any, NoReturn
+from uuid import uuid4
+
+import torch
+from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+from torch.distributed.rendezvous import rendezvous
+
+from lshfm import console, device, outcome
+from lshfm.distributed import PATIENCE, PeerLost, Place, group
+from lshfm.errors import InputError, RunFailed
+
+SECONDS_TO_SAVE = 600  # after a signal; a rank that hangs after another's failure is killed after 30
+MEETING = timedelta(minutes=15)  # that ranks started from outside may take to find each other
+HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)  # by the elastic launcher
+LINGER = 10.0  # seconds that a rank which lost another leaves that one to be noticed as the first to fail
+
+_jobs = count()  # of this process: the jobs of a sweep in one group of ranks share a store
+
+
+def surrounding(environment: Mapping[str, str] = os.environ) -> Place | None:
+    """This process's place among ranks that torchrun or srun started; None if they did not.
+
+    Raises InputError for an environment that names only some of what torchrun sets.
+    """
+    if "RANK" in environment and "WORLD_SIZE" in environment:
+        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+        try:
+            return Place(*(int(environment[name]) for name in names))
+        except (KeyError, ValueError) as error:
+            raise InputError(f"RANK is set, so {', '.join(names)} must be, to whole numbers: {error}") from error
+    if int(environment.get("SLURM_STEP_NUM_TASKS", 1)) > 1:  # srun's own: in a batch script it is not set
+        rank, node, local = (int(environment[f"SLURM_{name}"]) for name in ("PROCID", "NODEID", "LOCALID"))
+        per_node = _counts(environment["SLURM_STEP_TASKS_PER_NODE"])
+        return Place(rank, sum(per_node), local, per_node[node])
+    return None
+
+
+def _counts(text: str) -> list[int]:
+    """SLURM's tasks a node, `2(x3),1`, as [2, 2, 2, 1]."""
+    found = re.findall(r"(\d+)(?:\(x(\d+)\))?", text)
+    return [int(tasks) for tasks, times in found for _ in range(int(times or 1))]
+
+
+def _address(environment: Mapping[str, str]) -> tuple[str, int]:
+    """Where rank 0 of an srun step listens: on its first machine, at a port made from the step's numbers."""
+    nodes = environment.get("SLURM_STEP_NODELIST") or environment["SLURM_JOB_NODELIST"]
+    prefix, bracket = re.match(r"([^,\[]+)(?:\[(\d+))?", nodes).groups()  # type: ignore[union-attr]
+    job, step = (int(environment.get(name, 0)) for name in ("SLURM_JOB_ID", "SLURM_STEP_ID"))
+    port = int(environment.get("MASTER_PORT", 20000 + (job * 31 + step) % 20000))
+    return environment.get("MASTER_ADDR", prefix + (bracket or "")), port
+
+
+@cache
+def _store() -> Store:
+    """The key-value store of the ranks around this process.
+
+    Raises InputError if the environment does not say where it is, and RunFailed if it is not there.
+    """
+    here = surrounding()
+    assert here
+    try:
+        if "RANK" in os.environ:
+            store: Store = next(rendezvous("env://", timeout=MEETING))[0]
+            return store
+        host, port = _address(os.environ)
+        return TCPStore(host, port, here.num, here.rank == 0, timeout=MEETING)
+    except ValueError as error:
+        raise InputError(f"RANK is set, as torchrun does, but not all that it sets: {error}") from error
+    except torch.distributed.DistError as error:
+        raise RunFailed(f"rank {here.rank} of {here.num} does not find the others: {error}") from error
+
+
+@contextmanager
+def joined(here: Place, where: torch.device) -> Iterator[None]:
+    """The ranks around this process are a group while the block runs; all but rank 0 are silent."""
+    if where.type == "cuda":
+        torch.cuda.set_device(where)
+    device.share_cores(here.local_num)
+    store = PrefixStore(f"lshfm-{next(_jobs)}", _store())
+    store.set_timeout(PATIENCE)
+    backend = "gloo" if where.type == "cpu" else "cpu:gloo,cuda:nccl"
+    with group(here, store, backend), contextlib.nullcontext() if here.rank == 0 else console.silence():
+        yield
+
+
+def start(num: int, work: Callable[..., None], *arguments: Any) -> None:
+    """Run `work(*arguments)`, a module's function and plain values, in so many processes that find each other.
+
+    Raises what ended the first rank to fail, after its message was shown there, once all have ended.
+    """
+    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(SECONDS_TO_SAVE))
+    handlers = {number: signal.getsignal(number) for number in HANDLED}
+    heeded = [number.name for number, handler in handlers.items() if handler is not signal.SIG_IGN]  # nohup stays so
+    with tempfile.TemporaryDirectory(prefix="lshfm-") as logs:
+        config = LaunchConfig(
+            min_nodes=1, max_nodes=1, nproc_per_node=num, run_id=uuid4().hex, max_restarts=0, monitor_interval=0.1,
+            rdzv_backend="c10d", rdzv_endpoint="localhost:0", local_addr="localhost",
+            logs_specs=DefaultLogsSpecs(log_dir=logs), signals_to_handle=",".join(heeded),
+        )  # fmt: skip
+        logging.disable(logging.CRITICAL)  # what the launcher says of a rank's end, its own message says better
+        try:
+            elastic_launch(config, _started)(work, arguments)
+        except ChildFailedError as error:
+            _, failure = error.get_first_failure()
+            _raise(failure.local_rank, failure.exitcode)
+        except SignalException as stop:
+            _kill_children()  # there are some only if a second signal came
+            outcome.raise_for(128 + stop.sigval)
+        finally:
+            logging.disable(logging.NOTSET)
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+
+
+def _raise(rank: int, code: int) -> NoReturn:
+    if code < 0:
+        name = signal.Signals(-code).name
+        hint = " Is the memory full?" if name == "SIGKILL" else ""
+        raise RunFailed(f"rank {rank} was killed by {name}.{hint} The same command continues the run.")
+    outcome.raise_for(code)
+
+
+def _kill_children() -> None:
+    for child in multiprocessing.active_children():
+        child.kill()
+
+
+def _started(work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    """What a started rank does; never returns but when all went well."""
+    os.setpgrp()  # a terminal's Ctrl-C goes to the parent, who passes it on once
+    outcome.raise_on_sigterm()
+    console.set_up()
+
+    def task() -> int:
+        work(*arguments)
+        return 0
+
+    code = outcome_of(task)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)  # all that follows is waiting for the other ranks
+    if code:
+        leave(code)
+
+
+def outcome_of(task: Callable[[], int]) -> int:
+    """The exit code of a rank's work. An unforeseen error's traceback is shown by the first rank alone."""
+
+    def lingering() -> int:
+        try:
+            return task()
+        except PeerLost:
+            time.sleep(LINGER)
+            raise
+
+    try:
+        return outcome.code_of(lingering)
+    except Exception:  # noqa: BLE001 - a fault of ours
+        sys.excepthook(*sys.exc_info())
+        return 1
+
+
+def leave_group(here: Place, code: int) -> NoReturn:
+    """End a rank that was started from outside, the one that holds the store after those that may still ask it."""
+    if here.rank == 0 and "RANK" not in os.environ:
+        time.sleep(LINGER)
+    leave(code)
+
+
+def leave(code: int) -> NoReturn:
+    """End this process at once: its threads and connections may be waiting for a rank that has failed."""
+    with contextlib.suppress(OSError, io.UnsupportedOperation):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)

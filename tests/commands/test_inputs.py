@@ -1,0 +1,129 @@
+"""Data opened as a job's plain values say."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from lshfm.commands import inputs
+from lshfm.datasets.loader import DecodedPixels, StoredPixels
+from lshfm.datasets.shapes import CLASSES
+from lshfm.datasets.split import BrokenImage, Pixels, Split
+from lshfm.errors import InputError
+from tests.commands.conftest import TEST, TRAIN, opened, splits
+
+
+def test_splits_are_read_by_name(values: dict[str, Any]) -> None:
+    train, test = splits(values)
+    assert [(s.name, len(s), s.classes) for s in (train, test)] == [("train", TRAIN, CLASSES), ("test", TEST, CLASSES)]
+
+
+class TwoWorlds:
+    """A data set whose splits have different classes."""
+
+    def split(self, name: str) -> Split:
+        return Split(name, (f"only in {name}",), (), np.zeros((0, 1), np.int8), NoImages())
+
+
+class NoImages:
+    def __len__(self) -> int:
+        return 0
+
+
+def test_splits_of_different_classes_are_refused(values: dict[str, Any]) -> None:
+    dataset = values["dataset"] | {"_target_": f"{__name__}.TwoWorlds"}
+    own = {name: dataset.pop(name) for name in ("seed", "num_train", "num_eval")}
+    assert own
+    with pytest.raises(InputError, match="the splits a, b of shapes have different classes"):
+        inputs.read_splits(dataset, ["a", "b"])
+
+
+def test_without_holdout_the_test_split_validates(values: dict[str, Any]) -> None:
+    data = opened(values)
+    assert data.validation is data.test
+    assert "the best epoch is flattered" in data.validation_name
+    assert (len(data.batches), len(data.test)) == (2, 2)  # the last incomplete batch is dropped in training alone
+    assert [batch.index.tolist() for batch in data.test.epoch(0)] == [[0, 1, 2, 3], [4, 5]]
+    assert len(data.describe()) == 2
+
+
+def test_a_held_out_part_is_not_trained_on(values: dict[str, Any]) -> None:
+    values["dataset"]["holdout"] = 0.25
+    data = opened(values)
+    held_out = [i for batch in data.validation.epoch(0) for i in batch.index.tolist()]
+    learnt = {i for epoch in range(9) for batch in data.batches.epoch(epoch) for i in batch.index.tolist()}
+    assert len(held_out) == 3
+    assert learnt == set(range(TRAIN)) - set(held_out)
+    assert data.validation_name == "3 images held out of train"
+    assert any(line.startswith("validate on 3 images") for line in data.describe())
+
+
+def test_training_images_are_augmented_and_others_are_not(values: dict[str, Any]) -> None:
+    data = opened(values | {"augment": values["augment"]})
+    assert data.batches.view.augment is not None
+    assert data.test.view.augment is None
+    first, second = (next(data.test.epoch(epoch)).images for epoch in (0, 1))
+    assert torch.equal(first, second)
+
+
+def test_the_seed_decides_order_and_views(values: dict[str, Any]) -> None:
+    def batch(seed: int) -> tuple[list[int], torch.Tensor]:
+        first = next(opened(values | {"seed": seed}).batches.epoch(0))
+        return first.index.tolist(), first.images
+
+    (order, images), (same_order, same_images), (other_order, _) = batch(0), batch(0), batch(1)
+    assert order == same_order != other_order
+    assert torch.equal(images, same_images)
+
+
+def test_pixels_come_from_a_store_or_from_the_images(values: dict[str, Any]) -> None:
+    _, test = splits(values)
+    decoded, _ = inputs.open_pixels(test, values["dataset"], 0)
+    stored, usable = inputs.open_pixels(test, values["dataset"] | {"cache": "on"}, 0)
+    assert (type(decoded), type(stored)) == (DecodedPixels, StoredPixels)
+    index = [np.arange(TEST)]
+    assert all(map(np.array_equal, decoded.stream(index), stored.stream(index)))
+    assert usable.tolist() == list(range(TEST))
+
+
+class OneBroken:
+    """Pictures of which number 1 cannot be decoded."""
+
+    def __len__(self) -> int:
+        return 3
+
+    def pixels(self, index: int, size: int) -> Pixels:
+        if index == 1:
+            raise BrokenImage("b.jpg", "is truncated")
+        return np.full((size, size, 3), index, np.uint8)
+
+    def signature(self) -> str:
+        return "0" * 64
+
+    fingerprint = signature
+
+    def where(self, index: int) -> str:
+        return "abc"[index] + ".jpg"
+
+
+@pytest.mark.parametrize("cache", ["on", "off"])
+def test_broken_images_are_left_out_when_asked(values: dict[str, Any], cache: str) -> None:
+    split = Split("train", ("x",), ("a", "b", "c"), np.ones((3, 1), np.int8), OneBroken())
+    _, usable = inputs.open_pixels(split, values["dataset"] | {"cache": cache, "skip_broken": True}, 0)
+    assert usable.tolist() == [0, 2]
+
+
+@pytest.mark.parametrize("name", ["mean", "std"])
+def test_a_normalisation_has_three_numbers(values: dict[str, Any], name: str) -> None:
+    with pytest.raises(InputError, match=rf"^dataset\.{name}=\[0.5, 0.5\]: must be three numbers"):
+        inputs.make_view(values["dataset"] | {name: [0.5, 0.5]}, None, channels_last=False)
+
+
+def test_a_split_in_words() -> None:
+    labels = np.array([[1, 0], [1, 1], [-1, -1], [-1, 0]], np.int8)
+    images = type("Four", (NoImages,), {"__len__": lambda _: 4})()
+    split = Split("val", ("a", "b"), tuple("wxyz"), labels, images)
+    assert inputs.describe_split(split, 3, "test on") == (
+        "test on val: 3 of 4 images, 2 classes, 0.75 positive labels an image, 2 difficult ones"
+    )
