@@ -7,15 +7,32 @@ from pathlib import Path
 
 from lshfm.errors import InputError, nearest
 
+_LONGEST_PATH = 4096  # bytes, of which a character is one or more
+_LONGEST_CLASS = 200
 _PLAIN_NAME = re.compile(r"\w[\w.-]*")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_UNPRINTABLE = re.compile(f"{_SURROGATE.pattern}|{_CONTROL.pattern}")
 
 
 def require_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
     """InputError unless `value`, given for configuration key `key`, is one of the choices."""
     if value not in choices:
         raise InputError(f"{key}={value} is not one of {', '.join(choices)}{nearest(value, choices)}")
+
+
+def require_text(key: str, value: object) -> None:
+    """InputError unless `value`, given for configuration key `key`, is a text."""
+    if not isinstance(value, str):
+        raise InputError(f"{key}={value} must be a text")
+
+
+def require_whole(key: str, value: object, low: int, high: int) -> None:
+    """InputError unless `value`, given for configuration key `key`, is a whole number within these bounds."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InputError(f"{key}={value} must be a whole number")
+    if not low <= value <= high:
+        raise InputError(f"{key}={value} must be at {f'least {low}' if value < low else f'most {high}'}")
 
 
 def require_plain(what: str, name: str) -> None:
@@ -30,11 +47,27 @@ def require_encodable(what: str, text: str) -> None:
         raise InputError(f"{what} {text!r} holds half a character (a lone surrogate), which is no Unicode text")
 
 
+def require_path(what: str, text: str) -> None:
+    """InputError if `text` can't be the path of any file."""
+    require_encodable(what, text)
+    _require_short(what, text, _LONGEST_PATH)
+    if "\0" in text:
+        raise InputError(f"{what} {text!r} holds a NUL, which no file's name can")
+
+
 def require_class_name(what: str, name: str) -> None:
-    """InputError if `name` can't stand in a table or a file's name: control characters, line breaks, surrogates."""
+    """InputError if `name` can't stand in a table or a file's name: empty, too long, line breaks, surrogates."""
     require_encodable(what, name)
+    _require_short(what, name, _LONGEST_CLASS)
     if _CONTROL.search(name):
         raise InputError(f"{what} {name!r} holds a control character or a line break")
+    if not name.strip():
+        raise InputError(f"{what} {name!r} is no name")
+
+
+def _require_short(what: str, text: str, most: int) -> None:
+    if len(text) > most:
+        raise InputError(f"{what} {text[:40]!r}... has {len(text)} characters; {most} are the most")
 
 
 def require_unique(what: str, names: Iterable[str]) -> None:
@@ -46,9 +79,15 @@ def require_unique(what: str, names: Iterable[str]) -> None:
         seen.add(name)
 
 
+def printable(name: str) -> str:
+    """A name for a message: what would break its line or steer a terminal is escaped, and much too much is cut."""
+    cut = name if len(name) <= _LONGEST_PATH else f"{name[:40]}... ({len(name)} characters)"
+    return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape", "surrogatepass").decode(), cut)
+
+
 def first_five(names: Iterable[str]) -> str:
     """The names as a list for a message, cut after the fifth with how many more there are."""
-    listed = list(names)
+    listed = [printable(name) for name in names]
     more = f" and {len(listed) - 5} more" if len(listed) > 5 else ""
     return ", ".join(listed[:5]) + more
 
@@ -65,10 +104,19 @@ def contents(folder: Path) -> str:
 
 
 def find_root(root: str | Path) -> Path:
-    """The folder that `dataset.root` names, absolute. InputError if nothing is given."""
+    """The folder that `dataset.root` names, absolute. InputError if it names nothing that a folder can be called."""
+    if not isinstance(root, Path):
+        require_text("dataset.root", root)
     if not str(root).strip():
         raise InputError("dataset.root is empty: give the data set's folder, dataset.root=. for the current one")
-    return Path(root).expanduser().absolute()
+    try:
+        folder = Path(root).expanduser().absolute()
+        folder.is_dir()
+    except RuntimeError as error:
+        raise InputError(f"dataset.root={root}: {error}") from error
+    except OSError as error:
+        raise InputError(f"dataset.root={printable(str(root))} cannot be looked up: {error.strerror}") from error
+    return folder
 
 
 def read_bytes(path: Path) -> bytes:

@@ -15,8 +15,9 @@ from lshfm.datasets.checks import (
     read_text,
     require_choice,
     require_class_name,
-    require_encodable,
+    require_path,
     require_plain,
+    require_text,
     require_unique,
 )
 from lshfm.datasets.images import FileImages
@@ -24,7 +25,7 @@ from lshfm.datasets.split import Labels, Split
 from lshfm.errors import InputError
 
 # What is read of each list's entries, with the type it must have.
-_FIELDS: dict[str, dict[str, type]] = {
+FIELDS: dict[str, dict[str, type]] = {
     "categories": {"id": int, "name": str},
     "images": {"id": int, "file_name": str},
     "annotations": {"id": int, "image_id": int, "category_id": int},
@@ -45,6 +46,8 @@ class COCO:
         keep: str = "annotated",
     ) -> None:
         require_choice("dataset.keep", keep, ("annotated", "all"))
+        require_text("dataset.annotations", annotations)
+        require_text("dataset.images", images)
         self.root = find_root(root)
         self.annotations = annotations
         self.images = images
@@ -56,7 +59,7 @@ class COCO:
         Labels are +1 or -1; crowds (`iscrowd`) count as present.
         """
         require_plain("COCO split", name)
-        path, folder = self._find(name)
+        path, folder = self.find(name)
         index = _index(_read(path))
         ids = [id for id in sorted(index.imgs) if self.keep == "all" or id in index.imgToAnns]
         if not ids:
@@ -66,7 +69,7 @@ class COCO:
         images = FileImages(tuple(folder / index.imgs[id]["file_name"] for id in ids))
         return Split(name, classes, tuple(map(str, ids)), _labels(index, ids, categories), images)
 
-    def _find(self, name: str) -> tuple[Path, Path]:
+    def find(self, name: str) -> tuple[Path, Path]:
         """The annotation file and the image folder of a split."""
         path = self.root / self.annotations.replace("{split}", name)
         folder = self.root / self.images.replace("{split}", name)
@@ -98,23 +101,30 @@ def _index(data: dict[str, Any]) -> Index:
     return index
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """The parsed file, of which all that is used later has been checked."""
+def parse(path: Path) -> dict[str, Any]:
+    """The file as JSON, whatever is in it. Raises InputError."""
     try:
         data = json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is broken JSON: {error}") from error
     if not isinstance(data, dict):
-        raise InputError(f"{path} is not in COCO's format: expected an object with {', '.join(_FIELDS)}")
-    for key, fields in _FIELDS.items():
+        raise InputError(f"{path} is not in COCO's format: expected an object with {', '.join(FIELDS)}")
+    return data
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The parsed file, of which all that is used later has been checked."""
+    data = parse(path)
+    for key, fields in FIELDS.items():
         _check_entries(path, key, data.get(key), fields)
     for i, entry in enumerate(data["categories"]):
         require_class_name(f"{path}: categories[{i}]: name", entry["name"])
     require_unique(f"{path}: category name", (entry["name"] for entry in data["categories"]))
     _check_references(path, data)
     for i, entry in enumerate(data["images"]):
-        require_encodable(f"{path}: images[{i}]: file_name", entry["file_name"])
-        _check_file_name(path, entry)
+        require_path(f"{path}: images[{i}]: file_name", entry["file_name"])
+        if fault := leads_out(entry["file_name"]):
+            raise InputError(f"{path}: image {entry['id']}: {fault}")
     return data
 
 
@@ -141,7 +151,14 @@ def _check_references(path: Path, data: dict[str, Any]) -> None:
                 raise InputError(f"{path}: annotations[{i}] has the unknown {field} {entry[field]}")
 
 
-def _check_file_name(path: Path, entry: dict[str, Any]) -> None:
-    name = PurePath(entry["file_name"])
+def leads_out(file_name: str) -> str | None:
+    """What is wrong with a picture's name that is not inside the folder of pictures."""
+    name = PurePath(file_name)
     if name.is_absolute() or ".." in name.parts or not name.parts:
-        raise InputError(f"{path}: image {entry['id']} has a file_name outside its folder: {str(name)!r}")
+        return f"has a file_name outside its folder: {file_name!r}"
+    return None
+
+
+def is_entry(key: str, entry: object) -> bool:
+    """Whether an entry of the list `key` has what is read of it, in the right types."""
+    return isinstance(entry, dict) and all(type(entry.get(name)) is kind for name, kind in FIELDS[key].items())

@@ -3,9 +3,7 @@
 import hashlib
 import json
 import stat
-import struct
 import warnings
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,20 +15,8 @@ from lshfm.datasets.checks import first_five
 from lshfm.datasets.split import BrokenImage, Pixels, Split
 from lshfm.errors import InputError
 
-# What Pillow's decoders raise for damaged files, besides OSError.
-_DECODING_ERRORS = (
-    Image.DecompressionBombError,
-    EOFError,
-    IndexError,
-    KeyError,
-    NotImplementedError,
-    OverflowError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    struct.error,
-    zlib.error,
-)
+# Resizing takes 16 bytes for each column or row of the original: a line of 10^8 pixels would fill the memory.
+_LONGEST_SIDE = 2**20
 
 
 @dataclass(frozen=True)
@@ -49,6 +35,12 @@ class FileImages:
         """As published: RGB, Pillow's antialiased bilinear resize to size x size, no EXIF rotation."""
         return np.array(self._decode(index).resize((size, size), Image.Resampling.BILINEAR))
 
+    def inspect(self, index: int) -> tuple[tuple[int, int], str]:
+        """(width, height) of a picture that can be decoded, and the SHA-256 of its file. Raises BrokenImage."""
+        size = self._decode(index).size
+        with self.paths[index].open("rb") as file:
+            return size, hashlib.file_digest(file, "sha256").hexdigest()
+
     def signature(self) -> str:
         """Over every file's absolute path, byte size and time of change."""
         stats = [(str(path.absolute()), *_size_and_time(path)) for path in self.paths]
@@ -64,16 +56,41 @@ class FileImages:
             if not stat.S_ISREG(path.stat().st_mode):  # opening a FIFO would wait for a writer
                 raise BrokenImage(where, "is not a regular file")
             with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
-                if image.format == "EPS":  # Pillow would run Ghostscript on it
-                    raise BrokenImage(where, "is PostScript, a program that is not run")
-                return image.convert("RGB")
+                if fault := _unusable(image):
+                    raise BrokenImage(where, fault)
+                return _to_rgb(image)
+        except BrokenImage:
+            raise
         except UnidentifiedImageError as error:
             empty = _size_and_time(path)[0] == 0
             raise BrokenImage(where, "is empty" if empty else "is not an image that Pillow reads") from error
         except OSError as error:
             raise BrokenImage(where, f"cannot be read: {error.strerror or error}") from error
-        except _DECODING_ERRORS as error:
-            raise BrokenImage(where, f"is damaged: {error}") from error
+        except Exception as error:  # damaged files make Pillow's decoders raise nearly anything
+            raise BrokenImage(where, f"is damaged: {error or type(error).__name__}") from error
+
+
+def _unusable(image: Image.Image) -> str | None:
+    """Why an image is refused before it is decoded, as a clause that continues its name."""
+    if image.format == "EPS":  # Pillow would run Ghostscript on it
+        return "is PostScript, a program that is not run"
+    if max(image.size) > _LONGEST_SIDE:
+        return f"is {image.width} x {image.height} pixels: the longest side may have {_LONGEST_SIDE}"
+    if image.mode == "F" or (image.mode == "I" and not _is_16_bit_grey(image)):
+        return "holds 32-bit values, and which of them are black and white is not known: save it with 8 or 16 bits"
+    return None
+
+
+def _is_16_bit_grey(image: Image.Image) -> bool:
+    return image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM")  # which fills 16 bits
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """As Pillow converts, but for 16-bit grey: there the high byte, as of 16-bit colour, instead of clipping at 255."""
+    image.load()
+    if _is_16_bit_grey(image):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")  # which would copy it
 
 
 def find_missing(split: Split) -> list[int]:

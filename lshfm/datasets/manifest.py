@@ -13,10 +13,12 @@ from lshfm.datasets.checks import (
     contents,
     find_root,
     first_five,
+    printable,
     read_text,
     require_class_name,
-    require_encodable,
+    require_path,
     require_plain,
+    require_text,
     require_unique,
 )
 from lshfm.datasets.images import FileImages
@@ -52,23 +54,24 @@ class Manifest:
         classes_from: str = "train",
         unlabelled: str = "error",
     ) -> None:
-        if isinstance(classes, str):
+        if isinstance(classes, str) or not isinstance(classes, Sequence | None):
             raise InputError(f"dataset.classes={classes} must be a list: dataset.classes=[{classes}]")
         self.root = find_root(root)
         self.classes = classes
-        self.classes_from = classes_from
+        self.classes_from = str(classes_from)  # dataset.train_split=2007 is a number to whoever reads it there
         self.unlabelled = unlabelled
 
     def split(self, name: str) -> Split:
         """The manifest's images in its order; `name` may have the file's ending. Raises InputError."""
         entries = self._entries(name)
-        classes = self._classes()
+        classes = self.known_classes()
         labels = _labels(entries, classes)
         images = FileImages(tuple(self.root / entry.path for entry in entries))
         split = Split(name, classes, tuple(entry.id for entry in entries), labels, images)
         return settle_unlabelled(split, self.unlabelled)
 
-    def _classes(self) -> tuple[str, ...]:
+    def known_classes(self) -> tuple[str, ...]:
+        """The classes, wherever they come from. Raises InputError."""
         file = self.root / "classes.txt"
         if self.classes is not None:
             origin, classes = "dataset.classes", tuple(self.classes)
@@ -81,19 +84,21 @@ class Manifest:
         if not classes:
             raise InputError(f"{origin} names no class")
         for name in classes:
+            require_text(f"{origin}: class", name)
             require_class_name(f"{origin}: class", name)
         require_unique(f"{origin}: class", classes)
         return classes
 
     def _entries(self, name: str) -> list[Entry]:
-        path = self._find(name)
-        entries = list((_read_csv if path.suffix == ".csv" else _read_json_lines)(path))
+        path = self.find(name)
+        entries = list(read(path))
         if not entries:
             raise InputError(f"{path} lists no image")
         require_unique(f"{path}: image id", (entry.id for entry in entries))
         return entries
 
-    def _find(self, name: str) -> Path:
+    def find(self, name: str) -> Path:
+        """The split's file. Raises InputError."""
         require_plain("Manifest", name)
         names = [name] if name.endswith((".csv", ".jsonl")) else [f"{name}.csv", f"{name}.jsonl"]
         found = [self.root / name for name in names if (self.root / name).is_file()]
@@ -104,6 +109,11 @@ class Manifest:
         if len(found) > 1:
             raise InputError(f"{self.root} has {' and '.join(names)}: name the split with its ending")
         return found[0]
+
+
+def read(path: Path) -> Iterator[Entry]:
+    """A manifest's entries, one after the other. Raises InputError at the first that cannot be read."""
+    return (_read_csv if path.suffix == ".csv" else _read_json_lines)(path)
 
 
 def _labels(entries: list[Entry], classes: tuple[str, ...]) -> Labels:
@@ -181,13 +191,15 @@ def _check_fields(at: str, fields: list[str]) -> None:
             raise InputError(f"{at}: no '{field}' among {first_five(fields) or 'no fields'}")
     for field in fields:
         if field not in _REQUIRED + _OPTIONAL:
-            raise InputError(f"{at}: unknown field {field!r}{nearest(field, _REQUIRED + _OPTIONAL)}")
+            raise InputError(
+                f"{at}: unknown field '{printable(field)}'{nearest(printable(field), _REQUIRED + _OPTIONAL)}"
+            )
     require_unique(f"{at}: field", fields)
 
 
 def _entry(at: str, path: str, id: str, labels: tuple[str, ...], difficult: tuple[str, ...]) -> Entry:
-    require_encodable(f"{at}: path", path)
-    require_encodable(f"{at}: id", id)
+    require_path(f"{at}: path", path)
+    require_path(f"{at}: id", id)
     for name in labels + difficult:
         require_class_name(f"{at}: label", name)
     if not path.strip():

@@ -16,13 +16,13 @@ from random import Random
 import numpy as np
 from PIL import Image, ImageDraw
 
-from lshfm.datasets.checks import require_choice
+from lshfm.datasets.checks import require_choice, require_whole
 from lshfm.datasets.split import Labels, Pixels, Split
-from lshfm.errors import InputError
 
 Colour = tuple[int, int, int]
 Outline = list[tuple[float, float]]
 
+_MOST_IMAGES = 10**6  # whose labels are found by drawing each
 _SIDE = 64  # pixels, drawn once at this size and then resized
 _HUES = {"red": 0.0, "green": 1 / 3, "blue": 2 / 3}
 _DIFFICULT_FRACTION = 0.3  # of its area, or less, is all that shows of a difficult object
@@ -52,8 +52,8 @@ class Shapes:
 
     def __init__(self, seed: int = 0, num_train: int = 4000, num_eval: int = 1000) -> None:
         for key, count in (("num_train", num_train), ("num_eval", num_eval)):
-            if count < 1:
-                raise InputError(f"dataset.{key}={count} must be at least 1")
+            require_whole(f"dataset.{key}", count, 1, _MOST_IMAGES)
+        require_whole("dataset.seed", seed, -(2**63), 2**63 - 1)
         self.seed = seed
         self.counts = {"train": num_train, "test": num_eval}
 

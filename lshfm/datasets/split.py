@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from lshfm.datasets.checks import first_five, require_choice
+from lshfm.datasets.checks import first_five, printable, require_choice
 from lshfm.errors import InputError
 
 Labels = NDArray[np.int8]
@@ -24,7 +24,7 @@ class BrokenImage(InputError):
         self.why = why
 
     def __str__(self) -> str:
-        return f"{self.where} {self.why}"
+        return f"{printable(self.where)} {self.why}"
 
 
 class Images(Protocol):

@@ -22,7 +22,7 @@ from lshfm.errors import InputError, RunFailed
 
 log = logging.getLogger("lshfm")
 
-_FORMAT = 1
+_FORMAT = 2  # of the file, and of how pixels are made of pictures
 _OTHER_WAYS = "dataset.cache_dir=DIR puts it elsewhere, dataset.cache=off decodes in every epoch instead."
 
 
@@ -90,14 +90,27 @@ def open_store(
         return file.open()
 
 
+def pixel_key(images: Images, size: int) -> str:
+    """Tells pixels apart: those of other pictures, of another size, or as another version decodes them."""
+    made_by = [_FORMAT, size, "bilinear", PIL.__version__, features.version("jpg")]
+    return _digest([*made_by, images.signature()])[:16]
+
+
 def _file(images: Images, size: int, folder: Path, name: str) -> StoreFile:
     """<name>_<size>_<where the pictures lie>_<all that changes the pixels>.npy"""
-    first = Path(images.where(0))
-    place = str(first.absolute().parent) if first.exists() else ""  # drawn pictures lie nowhere
-    made_by = [_FORMAT, size, "bilinear", PIL.__version__, features.version("jpg")]
-    key = _digest([*made_by, images.signature()])[:16]
+    place = _place(images)
+    key = pixel_key(images, size)
     plain = re.sub(r"[^\w.-]+", "-", name)
     return StoreFile(folder / f"{plain}_{size}_{_digest([name, place])[:8]}_{key}.npy", len(images), size)
+
+
+def _place(images: Images) -> str:
+    """The first picture's folder; drawn ones lie nowhere, and so do those whose name is too long."""
+    first = Path(images.where(0))
+    try:
+        return str(first.absolute().parent) if first.exists() else ""
+    except OSError:
+        return ""
 
 
 def _prefix(path: Path) -> str:

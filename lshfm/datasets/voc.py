@@ -9,10 +9,12 @@ from lshfm.datasets.checks import (
     contents,
     find_root,
     first_five,
+    printable,
     read_bytes,
     read_text,
     require_plain,
     require_unique,
+    require_whole,
 )
 from lshfm.datasets.images import FileImages
 from lshfm.datasets.split import Labels, Split, settle_unlabelled
@@ -32,8 +34,7 @@ class VOC:
     """
 
     def __init__(self, root: str | Path, year: int = 2007, unlabelled: str = "error") -> None:
-        if isinstance(year, bool) or not isinstance(year, int):
-            raise InputError(f"dataset.year={year} must be a whole number")
+        require_whole("dataset.year", year, 0, 9999)
         self.root = find_root(root)
         self.year = year
         self.unlabelled = unlabelled
@@ -41,13 +42,14 @@ class VOC:
     def split(self, name: str) -> Split:
         """The images that ImageSets/Main/<name>.txt lists, in its order. Raises InputError."""
         require_plain("VOC split", name)
-        folder = self._folder()
+        folder = self.folder()
         ids = _read_ids(folder / "ImageSets" / "Main", name)
         labels = np.stack([_read_labels(folder / "Annotations" / f"{id}.xml") for id in ids])
         images = FileImages(tuple(folder / "JPEGImages" / f"{id}.jpg" for id in ids))
         return settle_unlabelled(Split(name, CLASSES, ids, labels, images), self.unlabelled)
 
-    def _folder(self) -> Path:
+    def folder(self) -> Path:
+        """Where the devkit's folders lie. Raises InputError."""
         year = f"VOC{self.year}"
         for folder in (self.root / "VOCdevkit" / year, self.root / year, self.root):
             if (folder / "ImageSets" / "Main").is_dir():
@@ -59,14 +61,20 @@ class VOC:
         )
 
 
-def _read_ids(main: Path, name: str) -> tuple[str, ...]:
+def read_list(main: Path, name: str) -> str:
+    """The text of the list of a split's images. Raises InputError."""
     path = main / f"{name}.txt"
     if not path.is_file():
         # The devkit's lists of one class, <class>_<split>.txt, are no splits.
         splits = sorted(p.stem for p in main.glob("*.txt") if p.stem.split("_")[0] not in CLASSES)
         found = first_five(splits) or "none"
         raise InputError(f"No split '{name}' in {main}: it has {found}{nearest(name, splits)}")
-    ids = tuple(line.strip() for line in read_text(path).splitlines() if line.strip())
+    return read_text(path)
+
+
+def _read_ids(main: Path, name: str) -> tuple[str, ...]:
+    path = main / f"{name}.txt"
+    ids = tuple(line.strip() for line in read_list(main, name).splitlines() if line.strip())
     if not ids:
         raise InputError(f"{path} lists no image")
     for id in ids:
@@ -80,7 +88,8 @@ def _read_labels(path: Path) -> Labels:
     labels = np.full(len(CLASSES), -1, np.int8)
     for name, difficult in _read_objects(path):
         if name not in CLASSES:
-            raise InputError(f"{path}: unknown class {name!r}{nearest(name, CLASSES)}")
+            shown = printable(name)
+            raise InputError(f"{path}: unknown class '{shown}'{nearest(shown, CLASSES)}")
         column = CLASSES.index(name)
         labels[column] = max(labels[column], 0 if difficult else 1)
     return labels
@@ -88,14 +97,14 @@ def _read_labels(path: Path) -> Labels:
 
 def _read_objects(path: Path) -> list[tuple[str, bool]]:
     """Class name and difficulty of each annotated object."""
-    root = _parse(path)
+    root = parse(path)
     if root.tag != "annotation":
-        raise InputError(f"{path} is no VOC annotation: it starts with <{root.tag}>, not <annotation>")
+        raise InputError(f"{path} is no VOC annotation: it starts with <{printable(root.tag)}>, not <annotation>")
     objects = []
     for element in root.iterfind("object"):
         difficult = element.findtext("difficult", "0").strip()
         if difficult not in ("0", "1"):
-            raise InputError(f"{path}: <difficult> is '{difficult}', expected 0 or 1")
+            raise InputError(f"{path}: <difficult> is '{printable(difficult)}', expected 0 or 1")
         objects.append((element.findtext("name", "").strip(), difficult == "1"))
     return objects
 
@@ -107,7 +116,8 @@ class _NoDoctype(ElementTree.TreeBuilder):
         raise InputError(f"a document type ({name}) is not allowed in an annotation")
 
 
-def _parse(path: Path) -> ElementTree.Element:
+def parse(path: Path) -> ElementTree.Element:
+    """An annotation file as XML, without any entities of its own. Raises InputError."""
     data = read_bytes(path)
     try:
         return ElementTree.fromstring(data, ElementTree.XMLParser(target=_NoDoctype()))

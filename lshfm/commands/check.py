@@ -1,0 +1,76 @@
+"""lshfm check: read everything of a data set and list what is wrong with it."""
+
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+from lshfm.commands import inputs
+from lshfm.config.compose import compose
+from lshfm.console import console, logger, progress, silence
+from lshfm.datasets.audit.faults import Audit, Fault
+from lshfm.datasets.audit.images import Seen, inspect, same_content
+from lshfm.datasets.audit.sources import audit
+from lshfm.errors import RunFailed
+from lshfm.report.check import tables
+
+
+def run(overrides: Sequence[str]) -> None:
+    """Check both splits that `overrides` name. Raises RunFailed, shown, if there are faults."""
+    values = compose("check", overrides).values
+    dataset = values["dataset"]
+    as_json = values["format"] == "json"
+    workers = len(os.sched_getaffinity(0)) if values["workers"] is None else values["workers"]
+    started = time.perf_counter()
+    with silence() if as_json else nullcontext():
+        audits, seen = _read(dataset, workers)
+        seconds = time.perf_counter() - started
+    found = _report(dataset["name"], audits, seen, seconds)
+    if as_json:
+        print(json.dumps(found, indent=1, allow_nan=False))
+    else:
+        console.print(tables(found), soft_wrap=True)
+    if found["num_faults"]:
+        error = RunFailed(f"{found['num_faults']} faults")
+        error.shown = True
+        raise error
+
+
+def _read(dataset: dict[str, Any], workers: int) -> tuple[dict[str, Audit], dict[str, list[Seen]]]:
+    """Every split's audit, and what its pictures turned out to be."""
+    source = inputs.build_source(dataset)
+    audits, seen = {}, {}
+    for name in dict.fromkeys([dataset["train_split"], dataset["eval_split"]]):
+        audits[name] = audit(source, name)
+        logger.info("%s: %d images listed", name, len(audits[name].images))
+        with progress(f"decoding {name}") as report:
+            seen[name] = inspect(audits[name], workers, report)
+    return audits, seen
+
+
+def _report(name: str, audits: Mapping[str, Audit], seen: Mapping[str, list[Seen]], seconds: float) -> dict[str, Any]:
+    """All that was found, as plain values."""
+    between = same_content({split: (found.images, seen[split]) for split, found in audits.items()})
+    splits = {split: _split(found) for split, found in audits.items()}
+    images = sum(len(found.images) for found in audits.values())
+    return {
+        "dataset": name,
+        "splits": splits,
+        "equal_files": [_plain(fault) for fault in between],
+        "num_faults": sum(len(split["faults"]) for split in splits.values()) + len(between),
+        "images": images,
+        "seconds": round(seconds, 2),
+        "images_per_second": round(images / max(seconds, 1e-9), 1),
+    }
+
+
+def _split(found: Audit) -> dict[str, Any]:
+    names = sorted(found.present | found.difficult)
+    counts = {name: {"present": found.present[name], "difficult": found.difficult[name]} for name in names}
+    return {"images": len(found.images), "classes": counts, "faults": [_plain(fault) for fault in found.faults]}
+
+
+def _plain(fault: Fault) -> dict[str, str]:
+    return {"kind": fault.kind, "where": fault.where, "what": fault.what}

@@ -1,0 +1,77 @@
+"""Decoding all pictures of an audit: what is broken, what lies outside, what is there twice."""
+
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from typing import NamedTuple
+
+from lshfm.datasets.audit.faults import BROKEN_IMAGE, DUPLICATE, MISSING_IMAGE, WRONG_SIZE, Audit, Fault
+from lshfm.datasets.decode import decode
+from lshfm.datasets.images import FileImages
+from lshfm.datasets.split import BrokenImage, Images
+
+Report = Callable[[int, int], None]  # done, total
+
+_CHUNK = 16
+
+
+class Seen(NamedTuple):
+    """What one picture turned out to be."""
+
+    size: tuple[int, int] | None  # (width, height); None where it is broken or not a file
+    digest: str  # of its file, "" where there is none
+    kind: str = ""  # of its fault
+    why: str = ""
+
+
+def inspect(audit: Audit, workers: int, report: Report) -> list[Seen]:
+    """Decode every picture and add what is wrong to the audit's faults. Reports (done, total)."""
+    total = len(audit.images)
+    chunks = [range(start, min(start + _CHUNK, total)) for start in range(0, total, _CHUNK)]
+    seen: list[Seen] = []
+    with closing(decode(audit.images, _look, chunks, workers if workers > 1 and len(chunks) > workers else 0)) as found:
+        for part in found:
+            seen += part
+            report(len(seen), total)
+    for index, picture in enumerate(seen):
+        audit.faults += _faults(audit, index, picture)
+    return seen
+
+
+def same_content(splits: Mapping[str, tuple[Images, list[Seen]]]) -> list[Fault]:
+    """Files with equal bytes, within a split and between splits: what is tested on may have been learnt."""
+    first: dict[str, str] = {}
+    faults = []
+    for name, (images, seen) in splits.items():
+        for index, picture in enumerate(seen):
+            where = f"{name}: {images.where(index)}"
+            if picture.digest and first.setdefault(picture.digest, where) != where:
+                faults.append(Fault(DUPLICATE, where, f"has the content of {first[picture.digest]}"))
+    return faults
+
+
+def _look(images: Images, chunk: range) -> list[Seen]:
+    return [_seen(images, index) for index in chunk]
+
+
+def _seen(images: Images, index: int) -> Seen:
+    if not isinstance(images, FileImages):
+        images.pixels(index, 8)
+        return Seen(None, "")
+    try:
+        return Seen(*images.inspect(index))
+    except BrokenImage as error:
+        is_there = images.paths[index].exists()
+        return Seen(None, "", BROKEN_IMAGE if is_there else MISSING_IMAGE, error.why)
+
+
+def _faults(audit: Audit, index: int, picture: Seen) -> list[Fault]:
+    where = audit.images.where(index)
+    if picture.kind:
+        return [Fault(picture.kind, where, picture.why)]
+    if picture.size is None:
+        return []
+    found = [fault for box in audit.boxes[index] if (fault := box.fault(*picture.size))]
+    annotated = audit.sizes[index]
+    if annotated not in (None, picture.size):
+        found.append(Fault(WRONG_SIZE, where, f"is {picture.size}, annotated as {annotated}"))
+    return found

@@ -1,0 +1,203 @@
+"""Reading the annotations of each kind of data set as far as they can be read."""
+
+from collections.abc import Iterable
+from functools import singledispatch
+from pathlib import Path
+from typing import Any
+from xml.etree.ElementTree import Element
+
+from lshfm.datasets import coco, manifest, voc
+from lshfm.datasets.audit.faults import (
+    BROKEN_ANNOTATION,
+    DUPLICATE,
+    MISSING_ANNOTATION,
+    OUTSIDE,
+    UNKNOWN_CLASS,
+    UNLABELLED,
+    UNLISTED,
+    Audit,
+    Box,
+    Fault,
+    repeated,
+)
+from lshfm.datasets.checks import require_plain
+from lshfm.datasets.images import FileImages
+from lshfm.errors import InputError, nearest
+
+
+@singledispatch
+def audit(source: Any, name: str) -> Audit:
+    """All that is wrong with the annotations of a data set's split. Raises InputError where there is no such split.
+
+    A data set that is not known here is read as training reads it, up to its first fault.
+    """
+    split = source.split(name)
+    found = Audit(split.images, [[] for _ in split.ids], [None for _ in split.ids])
+    for row in split.labels:
+        classes = split.classes
+        found.count(_where(classes, row > 0), _where(classes, row == 0))
+    return found
+
+
+def _where(classes: Iterable[str], marks: Iterable[bool]) -> list[str]:
+    return [name for name, mark in zip(classes, marks, strict=True) if mark]
+
+
+@audit.register
+def _voc(source: voc.VOC, name: str) -> Audit:
+    folder = source.folder()
+    main, annotations, pictures = (folder / part for part in ("ImageSets/Main", "Annotations", "JPEGImages"))
+    ids = [line.strip() for line in voc.read_list(main, name).splitlines() if line.strip()]
+    strange = {id: fault for id in ids if (fault := _strange_id(f"{main / name}.txt", id))}
+    unique = [id for id in dict.fromkeys(ids) if id not in strange]
+    found = Audit(FileImages(tuple(pictures / f"{id}.jpg" for id in unique)), [], [])
+    found.faults += strange.values()
+    found.faults += [Fault(DUPLICATE, f"{main / name}.txt", f"lists {id} several times") for id in repeated(ids)]
+    for id in unique:
+        path = annotations / f"{id}.xml"
+        boxes: list[Box] = []
+        size = _read_voc(path, boxes, found) if path.is_file() else None
+        if not path.is_file():
+            found.faults.append(Fault(MISSING_ANNOTATION, str(pictures / f"{id}.jpg"), f"there is no {path}"))
+        found.boxes.append(boxes)
+        found.sizes.append(size)
+    there = {path.stem for path in pictures.iterdir()} if pictures.is_dir() else set()
+    alone = sorted(path for path in annotations.glob("*.xml") if path.stem not in there and path.stem not in unique)
+    found.faults += [Fault(UNLISTED, str(path), "has no picture in JPEGImages") for path in alone]
+    return found
+
+
+def _strange_id(where: str, id: str) -> Fault | None:
+    try:
+        require_plain("image id", id)
+    except InputError as error:
+        return Fault(BROKEN_ANNOTATION, where, str(error))
+    return None
+
+
+def _read_voc(path: Path, boxes: list[Box], found: Audit) -> tuple[int, int] | None:
+    """The annotated size; fills in boxes, faults and counts."""
+    try:
+        root = voc.parse(path)
+    except InputError as error:
+        found.faults.append(Fault(BROKEN_ANNOTATION, str(path), str(error)))
+        return None
+    labels: dict[bool, list[str]] = {True: [], False: []}
+    for number, element in enumerate(root.iterfind("object"), start=1):
+        label, where = element.findtext("name", "").strip(), f"{path}, object {number}"
+        difficult = element.findtext("difficult", "0").strip()
+        if difficult not in ("0", "1"):
+            found.faults.append(Fault(BROKEN_ANNOTATION, where, f"<difficult> is {difficult!r}, expected 0 or 1"))
+        if label in voc.CLASSES:
+            labels[difficult == "1"].append(label)
+        else:
+            found.faults.append(Fault(UNKNOWN_CLASS, where, f"{label!r}{nearest(label, voc.CLASSES)}"))
+        _read_box(element, where, boxes, found)
+    if not labels[True] + labels[False]:
+        found.faults.append(Fault(UNLABELLED, str(path), "names no object of a known class"))
+    found.count(labels[False], labels[True])
+    sides = [root.findtext(f"size/{side}", "").strip() for side in ("width", "height")]
+    return (int(sides[0]), int(sides[1])) if all(side.isdecimal() for side in sides) else None
+
+
+def _read_box(element: Element, where: str, boxes: list[Box], found: Audit) -> None:
+    try:
+        edges = [float(element.findtext(f"bndbox/{edge}", "")) for edge in ("xmin", "ymin", "xmax", "ymax")]
+    except ValueError:
+        found.faults.append(Fault(BROKEN_ANNOTATION, where, "has no <bndbox> of four numbers"))
+        return
+    left, top, right, bottom = edges  # counted from 1, the last pixel included
+    boxes.append(Box(where, left - 1, top - 1, right, bottom))
+
+
+@audit.register
+def _coco(source: coco.COCO, name: str) -> Audit:
+    path, folder = source.find(name)
+    try:
+        data = coco.parse(path)
+    except InputError as error:
+        return Audit(FileImages(()), [], [], faults=[Fault(BROKEN_ANNOTATION, str(path), str(error))])
+    lists: dict[str, list[Any]] = {key: _entries(data, key) for key in coco.FIELDS}
+    faults = [fault for key, entries in lists.items() for fault in _malformed(path, key, entries)]
+    good = {key: [entry for entry in entries if coco.is_entry(key, entry)] for key, entries in lists.items()}
+    classes = {entry["id"]: entry["name"] for entry in good["categories"]}
+    objects: dict[int, list[tuple[str, dict[str, Any]]]] = {entry["id"]: [] for entry in good["images"]}
+    for entry in good["annotations"]:
+        where = f"{path}: annotation {entry['id']}"
+        if entry["image_id"] not in objects:
+            faults.append(Fault(UNLISTED, where, f"is of image {entry['image_id']}, which is not listed"))
+        elif entry["category_id"] not in classes:
+            faults.append(Fault(UNKNOWN_CLASS, where, f"category {entry['category_id']}"))
+        else:
+            objects[entry["image_id"]].append((where, entry))
+    images = [entry for entry in good["images"] if source.keep == "all" or objects[entry["id"]]]
+    safe = [entry for entry in images if coco.leads_out(entry["file_name"]) is None]
+    faults += [
+        Fault(BROKEN_ANNOTATION, f"{path}: image {entry['id']}", coco.leads_out(entry["file_name"]) or "")
+        for entry in images if entry not in safe
+    ]  # fmt: skip
+    found = Audit(FileImages(tuple(folder / entry["file_name"] for entry in safe)), [], [], faults=faults)
+    names = [entry["file_name"] for entry in good["images"]]
+    found.faults += [Fault(DUPLICATE, str(path), f"lists {file} several times") for file in repeated(names)]
+    for entry in safe:
+        found.count(classes[o["category_id"]] for _, o in objects[entry["id"]])
+        found.boxes.append([box for where, o in objects[entry["id"]] if (box := _coco_box(where, o, found))])
+        size = (entry.get("width"), entry.get("height"))
+        found.sizes.append(size if all(type(side) is int for side in size) else None)
+    return found
+
+
+def _entries(data: dict[str, Any], key: str) -> list[Any]:
+    entries = data.get(key)
+    return entries if isinstance(entries, list) else []
+
+
+def _malformed(path: Path, key: str, entries: list[Any]) -> Iterable[Fault]:
+    wanted = ", ".join(f"{name} ({kind.__name__})" for name, kind in coco.FIELDS[key].items())
+    for number, entry in enumerate(entries):
+        if not coco.is_entry(key, entry):
+            yield Fault(BROKEN_ANNOTATION, f"{path}: {key}[{number}]", f"needs {wanted}")
+    ids = [entry["id"] for entry in entries if coco.is_entry(key, entry)]
+    yield from (Fault(DUPLICATE, f"{path}: {key}", f"id {id} is there several times") for id in repeated(ids))
+    if not entries:
+        yield Fault(BROKEN_ANNOTATION, str(path), f"has no list {key!r} with entries")
+
+
+def _coco_box(where: str, entry: dict[str, Any], found: Audit) -> Box | None:
+    box = entry.get("bbox")
+    if box is None:
+        return None
+    if not isinstance(box, list) or len(box) != 4 or not all(type(edge) in (int, float) for edge in box):
+        found.faults.append(Fault(OUTSIDE, where, f"bbox is no list of four numbers: {box!r:.80}"))
+        return None
+    left, top, width, height = map(float, box)
+    return Box(where, left, top, left + width, top + height)
+
+
+@audit.register
+def _manifest(source: manifest.Manifest, name: str) -> Audit:
+    path = source.find(name)
+    entries: list[manifest.Entry] = []
+    faults = []
+    try:
+        entries.extend(manifest.read(path))
+    except InputError as error:
+        faults.append(Fault(BROKEN_ANNOTATION, str(path), f"cannot be read on from there: {error}"))
+    try:
+        classes = source.known_classes()
+    except InputError as error:
+        faults.append(Fault(UNKNOWN_CLASS, str(source.root), str(error)))
+        classes = ()
+    for key in ("id", "path"):
+        values = repeated(getattr(entry, key) for entry in entries)
+        faults += [Fault(DUPLICATE, str(path), f"{key} {value!r} is there several times") for value in values]
+    found = Audit(FileImages(tuple(source.root / entry.path for entry in entries)), [], [], faults=faults)
+    for entry in entries:
+        unknown = [label for label in entry.labels + entry.difficult if label not in classes]
+        found.faults += [Fault(UNKNOWN_CLASS, entry.at, f"{label!r}{nearest(label, classes)}") for label in unknown]
+        if not entry.labels + entry.difficult and source.unlabelled == "error":
+            found.faults.append(Fault(UNLABELLED, entry.at, "dataset.unlabelled=negative takes it as showing none"))
+        found.count(entry.labels, entry.difficult)
+        found.boxes.append([])
+        found.sizes.append(None)
+    return found

@@ -1,0 +1,46 @@
+"""What a data set's check found, as tables."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+
+SHOWN = 5  # faults of a kind
+
+
+def tables(found: Mapping[str, Any]) -> RenderableType:
+    """What `lshfm check` gathered: images of each class, then the first faults of each kind, then a summary."""
+    splits = {name: split["faults"] for name, split in found["splits"].items()}
+    listed = [line for name, faults in splits.items() for line in _faults(name, faults)]
+    listed += _faults("equal files", found["equal_files"])
+    speed = f"{found['images']} images in {found['seconds']:.1f} s, {found['images_per_second']:.0f} images/s"
+    summary = f"{found['num_faults']} faults" if found["num_faults"] else "no faults"
+    return Group(_classes(found), *listed, f"{found['dataset']}: {summary}; {speed}")
+
+
+def _classes(found: Mapping[str, Any]) -> Table:
+    splits = found["splits"]
+    table = Table(title="images that show a class (of these, only difficult objects)", title_justify="left")
+    table.add_column("class")
+    for name in splits:
+        table.add_column(name, justify="right")
+    for label in dict.fromkeys(label for split in splits.values() for label in split["classes"]):
+        table.add_row(label, *(_count(split["classes"].get(label)) for split in splits.values()))
+    table.add_row("all images", *(str(split["images"]) for split in splits.values()))
+    return table
+
+
+def _count(counts: Mapping[str, int] | None) -> str:
+    if not counts:
+        return "0"
+    return f"{counts['present'] + counts['difficult']} ({counts['difficult']})"
+
+
+def _faults(name: str, faults: Sequence[Mapping[str, str]]) -> Iterator[str]:
+    for kind in dict.fromkeys(fault["kind"] for fault in faults):
+        same = [fault for fault in faults if fault["kind"] == kind]
+        yield f"{name}: {kind}: {len(same)}"
+        yield from (f"  {fault['where']}: {fault['what']}" for fault in same[:SHOWN])
+        if len(same) > SHOWN:
+            yield f"  and {len(same) - SHOWN} more (format=json lists all)"
