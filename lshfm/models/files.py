@@ -60,18 +60,32 @@ def _fault(error: Exception) -> str:
     return "not a checkpoint, or a truncated one: copy or download it again"
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def _damage(path: Path, *, whole: bool) -> str | None:
+    """What is wrong with the bytes of a zip archive; `whole`: by its checksums too, which torch does not look at."""
+    with zipfile.ZipFile(path) as archive:
+        if any(record.compress_type != zipfile.ZIP_STORED for record in archive.infolist()):
+            return "it is compressed, which no checkpoint is"  # and could unpack to any size
+        if whole and (broken := archive.testzip()):
+            return f"its checksums are wrong, first that of {broken}: some bits have changed; copy or download it again"
+    return None
+
+
+def read_checkpoint(path: Path, *, whole: bool = True) -> dict[str, Any]:
     """What torch.save wrote: tensors (on the CPU, mapped from the file where possible) and plain values.
 
-    Raises InputError if the file is missing, unreadable, truncated, not a checkpoint, not a dictionary, or if
-    it contains code, which never runs.
+    whole: read all of it for its checksums; without, only what is asked of it later. Raises InputError if the file is
+    missing, unreadable, damaged, truncated, not a checkpoint, not a dictionary, or if it contains code, which never
+    runs.
     """
     if not path.is_file():
         raise InputError(f"{path}: {'is a folder, not a checkpoint' if path.is_dir() else 'no such file'}")
     try:
-        content = _load(path)
+        damage = _damage(path, whole=whole) if zipfile.is_zipfile(path) else None
+        content = {} if damage else _load(path)
     except Exception as error:  # damaged files make the readers raise nearly anything
         raise InputError(f"{path}: {_fault(error)}") from error
+    if damage:
+        raise InputError(f"{path}: {damage}")
     if not isinstance(content, dict):
         raise InputError(f"{path}: holds a {type(content).__name__}, not a dictionary of weights")
     return content
