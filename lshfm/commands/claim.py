@@ -57,13 +57,14 @@ class Claim:
     def _say_finished(self) -> None:
         try:
             results = json.loads(self.folder.results.read_text())
-        except ValueError as error:
+            metric, score = str(results["metric"]), shown(results["score"])
+        except (ValueError, TypeError, KeyError) as error:
             raise InputError(
                 f"{self.folder.results} is damaged: delete it, and the same command writes it anew"
             ) from error
         logger.info(
             "%s is finished: %s %s; its checkpoint is %s. Nothing to do; overwrite=true trains it again.",
-            self.folder.path, results["metric"], shown(results["score"]), self.checkpoint,
+            self.folder.path, metric, score, self.checkpoint,
         )  # fmt: skip
 
     def _refuse_to_replace(self, status: Status) -> None:

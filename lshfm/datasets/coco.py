@@ -124,7 +124,7 @@ def _read(path: Path) -> dict[str, Any]:
     for i, entry in enumerate(data["images"]):
         require_path(f"{path}: images[{i}]: file_name", entry["file_name"])
         if fault := leads_out(entry["file_name"]):
-            raise InputError(f"{path}: image {entry['id']}: {fault}")
+            raise InputError(f"{path}: image {entry['id']} {fault}")
     return data
 
 

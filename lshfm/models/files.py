@@ -9,19 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from lshfm.errors import InputError
+from lshfm.models.pickles import NUMPY_SCALARS, check_pickles
 
-# Checkpoints of the published code hold one numpy scalar (best_prec1), under numpy 1's or numpy 2's name.
-_scalar = np.float64(0).__reduce__()[0]
-NUMPY_SCALARS: list[Any] = [
-    (_scalar, "numpy.core.multiarray.scalar"),
-    (_scalar, "numpy._core.multiarray.scalar"),
-    np.dtype,
-    type(np.dtype("float64")),
-]
+_MOST_VALUES, _DEEPEST = 10**6, 50  # of what a file holds, all containers counted as often as they are in others
 
 
 def sha256(path: Path) -> str:
@@ -60,32 +53,80 @@ def _fault(error: Exception) -> str:
     return "not a checkpoint, or a truncated one: copy or download it again"
 
 
-def _damage(path: Path, *, whole: bool) -> str | None:
-    """What is wrong with the bytes of a zip archive; `whole`: by its checksums too, which torch does not look at."""
+def _check_archive(path: Path, *, whole: bool) -> None:
+    """Refuse a zip archive for its bytes; `whole`: by its checksums too, which torch does not look at."""
     with zipfile.ZipFile(path) as archive:
         if any(record.compress_type != zipfile.ZIP_STORED for record in archive.infolist()):
-            return "it is compressed, which no checkpoint is"  # and could unpack to any size
+            raise InputError("it is compressed, which no checkpoint is")  # and could unpack to any size
         if whole and (broken := archive.testzip()):
-            return f"its checksums are wrong, first that of {broken}: some bits have changed; copy or download it again"
-    return None
+            raise InputError(
+                f"its checksums are wrong, first that of {broken}: some bits have changed; copy or download it again"
+            )
 
 
 def read_checkpoint(path: Path, *, whole: bool = True) -> dict[str, Any]:
     """What torch.save wrote: tensors (on the CPU, mapped from the file where possible) and plain values.
 
-    whole: read all of it for its checksums; without, only what is asked of it later. Raises InputError if the file is
-    missing, unreadable, damaged, truncated, not a checkpoint, not a dictionary, or if it contains code, which never
-    runs.
+    whole: read all of it for its checksums; without, only what is asked of it later. Containers are plain ones, made
+    anew. Raises InputError if the file is missing, unreadable, damaged, truncated, not a checkpoint, not a dictionary,
+    if it holds tensors that are not dense or are larger than itself, or contains code, which never runs.
     """
-    if not path.is_file():
-        raise InputError(f"{path}: {'is a folder, not a checkpoint' if path.is_dir() else 'no such file'}")
+    _require_file(path)
     try:
-        damage = _damage(path, whole=whole) if zipfile.is_zipfile(path) else None
-        content = {} if damage else _load(path)
+        if zipfile.is_zipfile(path):
+            _check_archive(path, whole=whole)
+        check_pickles(path)
+        content = _Copy(path.stat().st_size).of(_load(path))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
     except Exception as error:  # damaged files make the readers raise nearly anything
         raise InputError(f"{path}: {_fault(error)}") from error
-    if damage:
-        raise InputError(f"{path}: {damage}")
     if not isinstance(content, dict):
         raise InputError(f"{path}: holds a {type(content).__name__}, not a dictionary of weights")
     return content
+
+
+def _require_file(path: Path) -> None:
+    try:
+        if path.is_file():
+            return
+        there = path.exists()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be looked up: {error.strerror}") from error
+    what = "is a folder, not a checkpoint" if path.is_dir() else "is not a regular file" if there else "no such file"
+    raise InputError(f"{path}: {what}")
+
+
+class _Copy:
+    """Copies what a file held into plain containers and tensors, as far as it can be what torch.save was given.
+
+    What torch reads may hold one container in itself or a thousand times in others, and objects whose attributes
+    hide their methods.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.values = _MOST_VALUES
+        self.bytes = size  # of the file, which holds all storages
+        self.seen: set[int] = set()
+
+    def of(self, value: Any, where: str = "it", depth: int = 0) -> Any:
+        self.values -= 1
+        if self.values < 0 or depth > _DEEPEST:
+            raise InputError("refused: it holds values within values without end")
+        if isinstance(value, dict):
+            return {name: self.of(item, str(name), depth + 1) for name, item in dict.items(value)}
+        if type(value) in (list, tuple):
+            return type(value)(self.of(item, where, depth + 1) for item in value)
+        return self._tensor(torch.Tensor.detach(value), where) if isinstance(value, torch.Tensor) else value
+
+    def _tensor(self, tensor: torch.Tensor, where: str) -> torch.Tensor:
+        is_dense = tensor.layout is torch.strided and not tensor.is_quantized and not tensor.is_nested
+        if not is_dense or tensor.device.type != "cpu":
+            raise InputError(f"{where[:80]!r} is no dense tensor with values, but sparse, quantised, nested or empty")
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in self.seen:
+            self.seen.add(storage.data_ptr())
+            self.bytes -= storage.nbytes()
+        if self.bytes < 0 or tensor.nbytes > storage.nbytes():
+            raise InputError(f"{where[:80]!r} declares more values than the file holds")
+        return tensor

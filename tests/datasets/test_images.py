@@ -44,13 +44,11 @@ def test_pixels_of_real_photos_equal_pillows(test_data: Path) -> None:
             np.testing.assert_array_equal(pixels, published(path, size))
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "I;16", "F"])
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK"])
 def test_every_mode_becomes_rgb_as_pillow_does_it(tmp_path: Path, mode: str) -> None:
-    path = tmp_path / "a.tif"
+    path = tmp_path / ("a.png" if mode == "P" else "a.tif")
     values = np.random.default_rng(1).integers(0, 256, (9, 7), np.uint8)
-    grey = Image.fromarray(values.astype(np.uint16) * 200 if mode == "I;16" else values)
-    (grey if mode == "I;16" else grey.convert(mode)).save(path if mode != "P" else path.with_suffix(".png"))
-    path = path if mode != "P" else path.with_suffix(".png")
+    Image.fromarray(values).convert(mode).save(path)
     np.testing.assert_array_equal(FileImages((path,)).pixels(0, 5), published(path, 5))
 
 

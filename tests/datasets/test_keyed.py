@@ -41,6 +41,7 @@ def test_streams_are_pinned() -> None:
         "CONTRAST": 4,
         "SATURATION": 5,
         "JITTER_ORDER": 6,
+        "RANK": 7,
     }
 
 
