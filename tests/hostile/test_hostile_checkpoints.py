@@ -203,18 +203,21 @@ def test_wrong_types_and_values_are_named(tmp_path: Path, field: str) -> None:
         finished.unpack(tmp_path / "a.ckpt")
 
 
+WORDS = ("train", "model=resnet8", "dataset.num_train=64", "dataset.num_eval=32", "name=a", "gpus=[]", "workers=0")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run that lacks nothing but its results."""
+    folder = tmp_path_factory.mktemp("whole")
+    here(folder, *WORDS, "epochs=1")
+    (folder / "outputs/train/a/results.json").unlink()
+    return folder
+
+
 @pytest.mark.slow
 class TestRunFolder:
     """What lies in the folder of a run that is continued."""
-
-    WORDS = ("train", "model=resnet8", "dataset.num_train=64", "dataset.num_eval=32", "name=a", "gpus=[]", "workers=0")
-
-    @pytest.fixture(scope="class")
-    def whole(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
-        folder = tmp_path_factory.mktemp("whole")
-        here(folder, *self.WORDS, "epochs=1")
-        (folder / "outputs/train/a/results.json").unlink()
-        return folder
 
     @pytest.fixture
     def run(self, whole: Path, tmp_path: Path) -> Path:
@@ -222,7 +225,7 @@ class TestRunFolder:
         return tmp_path / "outputs/train/a"
 
     def refused(self, folder: Path, tmp_path: Path) -> str:
-        said = here(tmp_path, *self.WORDS, "epochs=1", code=2)
+        said = here(tmp_path, *WORDS, "epochs=1", code=2)
         assert str(folder.relative_to(tmp_path)) in said
         assert not (tmp_path / "hacked").exists()
         return said
@@ -245,7 +248,7 @@ class TestRunFolder:
     def test_a_damaged_last_ckpt_makes_way_for_the_one_before(self, run: Path, tmp_path: Path) -> None:
         (run / "last-1.ckpt").write_bytes((run / "last.ckpt").read_bytes())
         (run / "last.ckpt").write_bytes(b"half")
-        said = here(tmp_path, *self.WORDS, "epochs=1")
+        said = here(tmp_path, *WORDS, "epochs=1")
         assert "last.ckpt cannot be used: " in said
         assert "taking the one before" in said
         assert "finished: " in said
@@ -262,5 +265,5 @@ class TestRunFolder:
 
     def test_metrics_of_another_kind(self, run: Path, tmp_path: Path) -> None:
         (run / "metrics.jsonl").write_bytes(b"\xff\xfe\x00\n[1]\nnull\n{}\n" + b"x" * 10_000)
-        here(tmp_path, *self.WORDS, "epochs=1")
+        here(tmp_path, *WORDS, "epochs=1")
         assert all(json.loads(line)["epoch"] for line in (run / "metrics.jsonl").read_text().splitlines())
