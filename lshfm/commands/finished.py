@@ -4,7 +4,7 @@ Plain values and tensors only. A network and a data set are named by their optio
 """
 
 import re
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from lshfm.errors import InputError
 from lshfm.models.files import read_checkpoint
 
 FORMAT, VERSION = "lshfm", 1
+HOLD_TENSORS = ("model", "constants")  # all else is plain values
 AS_TRAINED = ("eval_batch_size", "precision", "channels_last")  # unless eval is told otherwise
 
 
@@ -69,10 +70,49 @@ def unpack(path: Path, *, whole: bool = True) -> dict[str, Any]:
     wrong = [name for name, kind in wanted.items() if not isinstance(content.get(name), kind)]
     wrong += [name for name in ("network", "dataset") if name not in wrong and not _is_choice(content[name])]
     wrong += [f"config.{name}" for name in AS_TRAINED if "config" not in wrong and name not in content["config"]]
-    wrong += ["dataset name"] if not wrong and not isinstance(content["dataset"]["values"].get("name"), str) else []
+    wrong = wrong or [*_wrong_parts(content)]
     if wrong:
         raise InputError(f"{path} is damaged: {', '.join(wrong)} missing or of the wrong kind")
     return content
+
+
+def _wrong_parts(content: Mapping[str, Any]) -> Iterator[str]:
+    """Names of what lies in the right containers and is of the wrong kind, so that it can be used without a look."""
+    kinds: dict[str, tuple[Any, type]] = {"dataset name": (content["dataset"]["values"].get("name"), str)}
+    if content.get("command") == "mimic" and content["stage"] == "1":  # stage 2 looks for those of its own
+        kinds |= {f"teacher.{name}": (content["teacher"].get(name), str) for name in ("identity", "checkpoint")}
+        kinds["identity"] = content["identity"].get("data.train"), str
+        kinds["config.seed"] = content["config"].get("seed"), int
+    yield from (name for name, (value, kind) in kinds.items() if not isinstance(value, kind))
+    for name, kind in {"classes": str, "mean": int | float, "std": int | float}.items():
+        if not all(isinstance(value, kind) for value in content[name]):
+            yield name
+    weights = content["model"].items()
+    if not all(isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in weights):
+        yield "model"
+    yield from (str(name) for name, part in content.items() if name not in HOLD_TENSORS and not _is_plain(part))
+    if not _are_hash_functions(content.get("constants") or {}):
+        yield "constants"
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether JSON could hold it, so that it can be compared, shown and handed on."""
+    if isinstance(value, dict):
+        return all(isinstance(name, str) and _is_plain(item) for name, item in value.items())
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, str | bool | int | float)
+
+
+def _are_hash_functions(constants: Any) -> bool:
+    """What a stage 1 keeps of its hash functions, if it has any."""
+    if not isinstance(constants, dict):
+        return False
+    bias = constants.get("bias")
+    fits = isinstance(bias, torch.Tensor) and bias.dtype == torch.float32 and bias.shape == (constants.get("num"),)
+    seed = constants.get("seed")
+    plain = _is_plain({name: value for name, value in constants.items() if name != "bias"})
+    return not constants or (fits and plain and isinstance(seed, int) and 0 <= seed < 2**31 and "sha256" in constants)
 
 
 def _is_choice(node: Mapping[str, Any]) -> bool:
@@ -113,9 +153,15 @@ def check_weights(path: Path, network: nn.Module, weights: Mapping[str, torch.Te
     """Fill `network` completely. Raises InputError naming the first tensors that do not fit."""
     own = network.state_dict()
     strange = sorted(weights.keys() ^ own.keys())
-    strange += [n for n in own if n in weights and getattr(weights[n], "shape", None) != own[n].shape]
+    strange += [n for n in own if n in weights and not _fits(weights[n], own[n])]
     if strange:
         raise InputError(
             f"{path}: the weights are not those of its network; first mismatches: {', '.join(strange[:5])}"
         )
     network.load_state_dict(dict(weights))
+
+
+def _fits(tensor: torch.Tensor, own: torch.Tensor) -> bool:
+    """Whether it can be copied there without changing what its numbers mean."""
+    same_kind = tensor.is_floating_point() == own.is_floating_point() and tensor.is_complex() == own.is_complex()
+    return tensor.shape == own.shape and same_kind

@@ -22,6 +22,8 @@ def check_choices(command: str, config: DictConfig, choices: Mapping[str, Any]) 
     for group in groups:
         if config.get(group) is not None and not isinstance(chosen.get(group), str):
             raise InputError(f"{group}: takes one option, not a list")
+        if config.get(group) is not None and not isinstance(config[group], DictConfig):
+            raise InputError(f"{group}={chosen[group]}: its file must hold keys, as _target_: package.module.Name")
     for role, wanted in schema.KINDS.get(command, {}).items():
         found = kinds(config[role])
         options = chosen[role] if isinstance(chosen[role], list) else [chosen[role]]

@@ -6,12 +6,15 @@ from pathlib import Path
 from hydra.core.config_store import ConfigStore
 
 from lshfm.config import CONF_DIR
+from lshfm.config.own_files import check_files
 
 POOLINGS = ("GAP", "GMP", "GWP")
 
 
 def register_teachers(folders: Iterable[Path] = ()) -> None:
-    """Make the networks of conf/model and of `folders`/model known as teachers."""
+    """Make the networks of conf/model and of `folders`/model known as teachers. Raises InputError as `check_files`."""
+    folders = list(folders)
+    check_files(folders)
     store = ConfigStore.instance()
     for folder in (CONF_DIR, *folders):
         for path in sorted((folder / "model").glob("*.yaml")):

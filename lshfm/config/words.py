@@ -19,7 +19,7 @@ TEXT_KEYS = {"name"} | schema.PATHS
 FOLDERS = ("--config-dir", "-cd", "--config-path", "-cp")  # flags whose value may hold a =
 # Groups that users know by their role, where Hydra needs to hear whose options they take.
 GROUPS = {role: f"{group}@{role}" for role, group in OPTIONS_OF.items()}
-DEEPEST, MOST_JOBS = 100, 10_000
+DEEPEST, MOST_DIGITS, MOST_JOBS = 100, 4000, 10_000
 QUOTES = "'\""
 SHARED = {"student", "stage", "experiment", "name", "gpus", "workers", "output_dir", "checkpoint_dir"}
 OF_A_STAGE = ("loss", "label_loss")  # groups that may differ between the stages
@@ -31,7 +31,7 @@ def rewrite(argv: Sequence[str]) -> list[str]:
     given = {word.partition("=")[0] for word in argv}
     flags, overrides = [], []
     for before, word in zip(["", *argv], argv, strict=False):
-        _require_shallow(word)
+        _require_readable(word)
         match = re.fullmatch(r"([+~]{0,2})([\w.@/]+)=(.+)", word, flags=re.DOTALL)
         if match and before not in FOLDERS:
             overrides += _override(*match.groups(), sweeps=sweeps, given=given)
@@ -44,8 +44,10 @@ def rewrite(argv: Sequence[str]) -> list[str]:
     return flags + overrides
 
 
-def _require_shallow(word: str) -> None:
-    """Hydra's parser calls itself for every bracket."""
+def _require_readable(word: str) -> None:
+    """Hydra's parser calls itself for every bracket, and leaves Python's limit on digits to others."""
+    if re.search(rf"[\d_]{{{MOST_DIGITS + 1}}}", word):
+        raise InputError(f"{word[:40]}...: a number of more than {MOST_DIGITS} digits")
     depth = deepest = 0
     for bracket in re.findall(r"[\[{(\]})]", word):
         depth += 1 if bracket in "[{(" else -1

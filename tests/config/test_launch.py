@@ -191,11 +191,13 @@ GIVEN = {
     "train": ["dataset=shapes", "model=resnet20"],
     "mimic": [],
     "eval": ["dataset=shapes", "model=resnet20", "teacher=resnet20"],
+    "check": [],
 }
 OF_GROUPS = {
     "train": {"model.pool", "model.weights"},
     "mimic": {"student.projection", "student.init", "student.pool", "teacher.pool", "loss.beta", "loss.hash_num"},
     "eval": {"model.pool", "model.weights", "teacher.pool"},
+    "check": set(),
 }
 
 

@@ -9,6 +9,7 @@ import re
 import shutil
 import struct
 import zipfile
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -213,6 +214,95 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     here(folder, *WORDS, "epochs=1")
     (folder / "outputs/train/a/results.json").unlink()
     return folder
+
+
+ALIGNED = {
+    "command": "mimic", "stage": "1", "loss": "l2", "teacher": {"identity": "0", "checkpoint": "t.ckpt"},
+    "identity": {"data.train": "0"},
+    "config": {"eval_batch_size": 4, "precision": "fp32", "channels_last": False, "seed": 0},
+}  # fmt: skip
+HASHES = {"num": 3, "width": 2, "std": 1.0, "seed": 0, "rule": "median", "sha256": "0", "bias": torch.zeros(3)}
+
+STRANGE: dict[str, tuple[dict[str, Any], str]] = {
+    "a tensor among the classes": ({"classes": ["a", torch.zeros(2)]}, "classes"),
+    "a mean of tensors": ({"mean": [torch.zeros(2)] * 3}, "mean"),
+    "a deviation of texts": ({"std": ["1", "1", "1"]}, "std"),
+    "weights that are numbers": ({"model": {"weight": 1.0}}, "model"),
+    "weights called by numbers": ({"model": {1: torch.zeros(2)}}, "model"),
+    "tensors in the settings": ({"network": {"option": "resnet8", "values": {"arch": torch.zeros(2)}}}, "network"),
+    "tensors in the record": ({"metrics": {"mAP": torch.zeros(2)}}, "metrics"),
+    "keys that are numbers": ({"metrics": {1: 2}}, "metrics"),
+    "bytes in the record": ({"metrics": {"mAP": bytearray(3)}}, "metrics"),
+    "no teacher": (ALIGNED | {"teacher": {}}, "teacher.identity, teacher.checkpoint"),
+    "a teacher of tensors": (ALIGNED | {"teacher": {"identity": torch.zeros(2), "checkpoint": "x"}}, "teacher.ident"),
+    "no data": (ALIGNED | {"identity": {}}, "identity"),
+    "no seed": (ALIGNED | {"config": {k: v for k, v in ALIGNED["config"].items() if k != "seed"}}, "config.seed"),  # type: ignore[attr-defined]
+    "hash functions of another number": (ALIGNED | {"constants": HASHES | {"num": 4}}, "constants"),
+    "hash functions in half precision": (
+        ALIGNED | {"constants": HASHES | {"bias": torch.zeros(3).half()}},
+        "constants",
+    ),
+    "hash functions of tensors": (ALIGNED | {"constants": HASHES | {"std": torch.zeros(2)}}, "constants"),
+    "hash functions of a huge seed": (ALIGNED | {"constants": HASHES | {"seed": 10**30}}, "constants"),
+    "a list of hash functions": (ALIGNED | {"constants": [1]}, "constants"),
+}
+
+
+@pytest.mark.parametrize("kind", STRANGE)
+def test_what_lies_in_the_right_place_and_is_no_value_is_named(tmp_path: Path, kind: str) -> None:
+    changes, message = STRANGE[kind]
+    saved(tmp_path / "a.ckpt", content(**changes))
+    with pytest.raises(InputError, match=f"is damaged: .*{re.escape(message)}.* missing or of the wrong kind"):
+        finished.unpack(tmp_path / "a.ckpt")
+
+
+def test_whole_stage_1_checkpoints_are_read(tmp_path: Path) -> None:
+    for constants in ({}, HASHES):
+        saved(tmp_path / "a.ckpt", content(**ALIGNED, constants=constants))
+        assert finished.unpack(tmp_path / "a.ckpt")["constants"].keys() == constants.keys()
+
+
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.int64, torch.bool])
+def test_numbers_of_another_kind_are_no_weights(tmp_path: Path, dtype: torch.dtype) -> None:
+    network = torch.nn.Linear(600, 1)
+    weights = {"weight": torch.ones(1, 600).to(dtype), "bias": torch.zeros(1)}
+    with pytest.raises(InputError, match=r"the weights are not those of its network; first mismatches: weight$"):
+        finished.check_weights(tmp_path / "a.ckpt", network, weights)
+
+
+class Masked:
+    """Read as an OrderedDict whose attributes hide its methods."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return OrderedDict, (), dict.fromkeys(("items", "keys", "get"), 5), None, iter([("weight", torch.ones(2))])
+
+
+def test_methods_hidden_by_attributes(tmp_path: Path) -> None:
+    saved(tmp_path / "a.ckpt", content(model=Masked()))
+    read = finished.unpack(tmp_path / "a.ckpt")["model"]
+    assert type(read) is dict
+    assert torch.equal(read["weight"], torch.ones(2))
+
+
+def test_a_text_whose_encoding_would_take_hours(tmp_path: Path) -> None:
+    text = "".join(map(chr, range(0x4E00, 0x4E00 + 20_000))).encode()
+    body = b"c_codecs\nencode\nX" + struct.pack("<I", len(text)) + text + b"X\x08\0\0\0punycode\x86R."
+    data = saved(tmp_path / "a.ckpt", content())
+    (tmp_path / "a.ckpt").write_bytes(with_record(data, "data.pkl", lambda _: b"\x80\x02" + body))
+    with pytest.raises(InputError, match="in an encoding that torch never writes"):
+        read_checkpoint(tmp_path / "a.ckpt")
+
+
+def test_a_tuple_that_would_be_hashed_for_ever(tmp_path: Path) -> None:
+    """As a key, in a pickle written by hand: 2^60 steps, or so deep that hashing it overflows the stack."""
+    data = saved(tmp_path / "a.ckpt", content())
+    wide = b")" + b"q\x00h\x00\x86" * 60
+    deep = b")" + b"\x85" * 10**6
+    for key in (wide, deep):
+        body = b"\x80\x02}" + key + b"K\x01s."
+        (tmp_path / "a.ckpt").write_bytes(with_record(data, "data.pkl", lambda _, body=body: body))  # type: ignore[misc]
+        with pytest.raises(InputError, match="tuples within tuples without end"):
+            read_checkpoint(tmp_path / "a.ckpt")
 
 
 @pytest.mark.slow
