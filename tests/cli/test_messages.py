@@ -53,7 +53,7 @@ VALUES = [
     ("select=best", "allow_test=true"),
     ("gpus=0", "gpus=[0]"),
     ("gpus=0", "gpus=[]"),
-    ("gpus=[0,1]", "several GPUs"),
+    ("gpus=[0,1]", "this machine has no CUDA device"),
     ("gpus=[99]", "gpus=[] runs on the CPU"),
     ("gpus=first", "a list of device numbers"),
     ("name=../x", "letters, digits"),

@@ -1,5 +1,6 @@
 """Decoding all pictures of an audit: what is broken, what lies outside, what is there twice."""
 
+import os
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from typing import NamedTuple
@@ -60,7 +61,7 @@ def _seen(images: Images, index: int) -> Seen:
     try:
         return Seen(*images.inspect(index))
     except BrokenImage as error:
-        is_there = images.paths[index].exists()
+        is_there = os.path.lexists(images.paths[index])  # False too for a name that no file can have
         return Seen(None, "", BROKEN_IMAGE if is_there else MISSING_IMAGE, error.why)
 
 
