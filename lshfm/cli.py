@@ -27,7 +27,11 @@ def main() -> int:
     """Run the command line; returns the exit code (0 done, 1 failed, 2 input, 130/143 signals)."""
     outcome.raise_on_sigterm()
     console.set_up()
-    return outcome.code_of(lambda: _dispatch(sys.argv[1:]))
+    code = outcome.code_of(lambda: _dispatch(sys.argv[1:]))
+    ranks: Any = sys.modules.get("lshfm.engine.launch")
+    if ranks:
+        ranks.leave_if_joined(code)
+    return code
 
 
 def _dispatch(argv: list[str]) -> int:

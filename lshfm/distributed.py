@@ -1,6 +1,5 @@
 """What ranks ask and do together. Everything here also answers where there is no group of ranks, but one process."""
 
-import gc
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -69,7 +68,7 @@ def group(here: Place, store: Store, backend: str) -> Iterator[None]:
     try:
         yield
         everywhere(None)  # the store may live in one of the processes: they leave together
-        _take_down()
+        dist.destroy_process_group()
     except PeerLost:
         raise
     except RuntimeError as error:
@@ -82,14 +81,6 @@ def group(here: Place, store: Store, backend: str) -> Iterator[None]:
         raise
     finally:
         _places.pop()
-
-
-def _take_down() -> None:
-    """End the group and its threads: one that lets go of a tensor while the interpreter ends would abort it."""
-    everyone = dist.group.WORLD  # the last reference: to drop it waits for the threads, without Python's lock
-    dist.destroy_process_group()
-    gc.collect()  # replicas hold on to it
-    del everyone
 
 
 def _hush(error: Exception, store: Store) -> None:

@@ -16,6 +16,7 @@ from lshfm.distributed import num_ranks, on_main, rank
 from lshfm.engine.evaluate import Predictions, predict
 from lshfm.engine.state import Evaluation, Objective, make_optimizer
 from lshfm.errors import InputError
+from lshfm.losses.classification import Summed
 from lshfm.metrics.multilabel import measure
 from lshfm.models.batch_norm import set_statistics
 from lshfm.models.imagenet import resolve
@@ -77,7 +78,9 @@ def label_loss(job: Job, role: str) -> tuple[str, nn.Module]:
     """The loss on labels that the group `role` chose, with its name."""
     node = job.values[role]
     settings = {name: value for name, value in node.items() if name not in {"name", "kind"}}
-    return str(node.get("name") or job.choices[role]), build(settings)
+    loss, pieces = build(settings), num_ranks() * job.values["accumulate"]
+    is_sum = getattr(loss, "reduction", "mean") == "sum"
+    return str(node.get("name") or job.choices[role]), Summed(loss, pieces) if is_sum and pieces > 1 else loss
 
 
 def optimizer(objective: Objective, values: Values) -> torch.optim.Optimizer:

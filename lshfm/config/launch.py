@@ -188,7 +188,8 @@ def explain(command: str, error: Exception) -> InputError:
 
 def _all_keys(command: str, words: Sequence[str]) -> list[str]:
     """Groups and keys of a command, with the options that `words` choose."""
-    chosen = [word for word in words if word.partition("=")[0].rpartition("@")[2] in groups(command)]
+    plain = [word for word in words if re.fullmatch(r"[\w@]+='?[\w.-]+'?", word)]  # what else is no option's name
+    chosen = [word for word in plain if word.partition("=")[0].rpartition("@")[2] in groups(command)]
     with hydra_ready():
         config = hydra.compose(command, chosen)
     return groups(command) + list(flatten(OmegaConf.to_container(config)))  # type: ignore[arg-type]

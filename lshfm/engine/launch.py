@@ -186,6 +186,12 @@ def leave_group(here: Place, code: int) -> NoReturn:
     leave(code)
 
 
+def leave_if_joined(code: int) -> None:
+    """End a rank that joined others at once: a thread that lets go of a tensor while Python ends would abort it."""
+    if _store.cache_info().currsize:
+        leave(code)
+
+
 def leave(code: int) -> NoReturn:
     """End this process at once: its threads and connections may be waiting for a rank that has failed."""
     with contextlib.suppress(OSError, io.UnsupportedOperation):

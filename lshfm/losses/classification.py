@@ -71,6 +71,18 @@ class ASL(nn.Module):
         return torch.where(p_m < 0.5, torch.log1p(-p_m.clamp(max=0.5)), near_one)
 
 
+class Summed(nn.Module):
+    """A loss that sums over a batch which is seen in `parts` equal parts, whose losses are averaged later on."""
+
+    def __init__(self, loss: nn.Module, parts: int) -> None:
+        super().__init__()
+        self.loss, self.parts = loss, parts
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        total: Tensor = self.parts * self.loss(logits, targets)
+        return total
+
+
 def _number(name: str, value: object, below: float, wanted: str) -> float:
     """`value` as a float if it is a number in [0, below), which nan is not; InputError otherwise."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < below:

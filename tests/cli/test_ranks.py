@@ -7,13 +7,17 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch.distributed import HashStore
 
+from lshfm import cli
+from lshfm.engine import launch
 from tests.cli.conftest import TINY, Run, Start
 from tests.cli.test_runs import assert_same_run, wait_for
 
@@ -257,6 +261,22 @@ def test_a_sweep_goes_on_after_a_job_that_failed(run: Run, tmp_path: Path) -> No
     err = run(*TRAIN, "-m", TWO, "batch_size=33,32", "epochs=1", code=2).stderr
     assert err == "lshfm: error: batch_size=33 is that of all ranks: their number, 2, must divide it\n"
     assert len(list((tmp_path / "checkpoints").iterdir())) == 1
+
+
+@pytest.mark.parametrize("has_joined", [True, False])
+def test_a_rank_that_joined_others_ends_at_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], has_joined: bool
+) -> None:
+    """A thread that torch has left could abort Python's own end."""
+    left: list[int] = []
+    monkeypatch.setattr(launch, "leave", left.append)
+    monkeypatch.setattr(launch, "_store", cache(HashStore))
+    if has_joined:
+        launch._store()
+    monkeypatch.setattr(sys, "argv", ["lshfm", "no-such-command"])
+    assert cli.main() == 2
+    assert left == [2] * has_joined
+    assert capsys.readouterr().err.startswith("lshfm: error: no such command")
 
 
 @pytest.fixture

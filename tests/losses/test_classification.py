@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from lshfm.errors import InputError
-from lshfm.losses.classification import ASL, BCE
+from lshfm.losses.classification import ASL, BCE, Summed
 
 GAMMAS = st.sampled_from([0.0, 0.25, 0.5, 1.0, 2.0, 4.0])
 CLIPS = st.sampled_from([0.0, 1e-40, 1e-8, 0.05, 0.3, 0.9])
@@ -169,3 +169,12 @@ def test_a_clip_of_one_or_more_would_discard_every_negative(clip):
 def test_unknown_reductions_are_refused(reduction):
     with pytest.raises(InputError, match="mean, sum"):
         ASL(reduction=reduction)
+
+
+@pytest.mark.parametrize("parts", [1, 2, 4])
+def test_a_sum_over_a_batch_in_parts_is_the_sum_over_the_batch(parts: int) -> None:
+    logits, targets = torch.randn(8, 3, dtype=torch.float64), (torch.rand(8, 3) > 0.5).double()
+    pieces = [
+        Summed(ASL(reduction="sum"), parts)(*p) for p in zip(logits.chunk(parts), targets.chunk(parts), strict=True)
+    ]
+    assert torch.stack(pieces).mean().item() == pytest.approx(ASL(reduction="sum")(logits, targets).item())
