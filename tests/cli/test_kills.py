@@ -154,7 +154,13 @@ def test_random_kills_of_two_ranks(home: Path, folder: Path, words: tuple[str, .
         ranks = children(process.pid or 0)
         os.kill(process.pid or 0 if victim == "the command" or not ranks else chance.choice(ranks), signal.SIGKILL)
         process.join(60)
-        assert process.exitcode in (1, -signal.SIGKILL), (folder / "said").read_text()
+        if process.exitcode is None:
+            # torch's launcher waits for ever for a rank that is killed when all are done and only wait for each other.
+            last = "train/a" if words is TRAIN else "mimic/a_stage2"
+            assert (folder / "outputs" / last / "results.json").is_file(), (folder / "said").read_text()
+            process.kill()
+            process.join()
+        assert process.exitcode in (0, 1, -signal.SIGKILL), (folder / "said").read_text()
         kills += 1
         time.sleep(chance.uniform(0, 1))
     assert process.exitcode == 0, (folder / "said").read_text()
