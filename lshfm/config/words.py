@@ -9,7 +9,7 @@ from pathlib import Path
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, RangeSweep
 
-from lshfm.config import schema
+from lshfm.config import CONF_DIR, schema
 from lshfm.config.launch import OPTIONS_OF, parses
 from lshfm.config.teachers import is_teacher
 from lshfm.errors import InputError
@@ -20,6 +20,7 @@ FOLDERS = ("--config-dir", "-cd", "--config-path", "-cp")  # flags whose value m
 # Groups that users know by their role, where Hydra needs to hear whose options they take.
 GROUPS = {role: f"{group}@{role}" for role, group in OPTIONS_OF.items()}
 DEEPEST, MOST_DIGITS, MOST_JOBS = 100, 4000, 10_000
+OWN_OF_A_STAGE = re.compile(r"\+\+stage([12])\.(.+)", flags=re.DOTALL)
 QUOTES = "'\""
 SHARED = {"student", "stage", "experiment", "name", "gpus", "workers", "output_dir", "checkpoint_dir"}
 OF_A_STAGE = ("loss", "label_loss")  # groups that may differ between the stages
@@ -39,6 +40,8 @@ def rewrite(argv: Sequence[str]) -> list[str]:
             overrides.append(word)
         else:
             flags.append(word)
+    for word in filter(parses, overrides):
+        _require_names(word)
     if sweeps:
         _require_countable(overrides)
     return flags + overrides
@@ -54,6 +57,20 @@ def _require_readable(word: str) -> None:
         deepest = max(deepest, depth)
     if deepest > DEEPEST:
         raise InputError(f"{word[:40]}...: {deepest} brackets within each other; {DEEPEST} are the most")
+
+
+def _require_names(override: str) -> None:
+    """Hydra takes whatever is in a list of a group's options for their names, once or twice."""
+    of_a_stage = OWN_OF_A_STAGE.fullmatch(override)
+    parsed = OverridesParser.create().parse_override(_decoded(of_a_stage[2]) if of_a_stage else override)
+    if not (CONF_DIR / parsed.key_or_group).is_dir() and not parsed.key_or_group.startswith("hydra/"):
+        return
+    value = parsed.value()
+    for options in value.list if isinstance(value, ChoiceSweep) else [value]:
+        if isinstance(options, list) and not all(isinstance(option, str) for option in options):
+            raise InputError(f"{parsed.input_line}: a list of options holds their names")
+        if isinstance(options, list) and len(set(options)) < len(options):
+            raise InputError(f"{parsed.input_line}: an option is there twice")
 
 
 def _require_countable(overrides: Sequence[str]) -> None:
@@ -80,7 +97,7 @@ def for_stage(stage: str, overrides: Sequence[str], losses: Sequence[str] = (), 
     general, own = [], []
     left_out = ("stage=", "loss=", "loss.") if losses else ("stage=",)
     for override in overrides:
-        match = re.fullmatch(r"\+\+stage([12])\.(.+)", override, flags=re.DOTALL)
+        match = OWN_OF_A_STAGE.fullmatch(override)
         if match and match[1] == stage:
             own.append(_decoded(match[2]))
         elif not match and (not override.startswith(left_out) or override.partition("=")[0] in keys):

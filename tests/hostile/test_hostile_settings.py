@@ -43,6 +43,10 @@ OVERRIDES = {
     "experiment=../../etc/passwd": "no such experiment",
     "dataset=/etc/passwd": "no such dataset",
     "model=../dataset/shapes": "does not take these settings",
+    "model=[1,2]": "a list of options holds their names",
+    "model=[[resnet8]]": "a list of options holds their names",
+    "loss=[bce,bce]": "an option is there twice",
+    "hydra/launcher=[null]": "a list of options holds their names",
 }
 
 OTHER_COMMANDS = [
@@ -54,6 +58,8 @@ OTHER_COMMANDS = [
     (["mimic", "published=3"], "published=3: must be keys"),
     (["mimic", "loss.lshl2=3"], "a loss's name takes keys"),
     (["mimic", "loss.lshl2.terms=3"], "a loss's name takes keys"),
+    (["mimic", "stage1.loss=[l2,1]"], "loss=[l2,1]: a list of options holds their names"),
+    (["train", "-m", "model=[1],[2]"], "a list of options holds their names"),
     (["train", "-m", "seed=range(1000000000)"], "would be 1000000000 jobs"),
     (["train", "-m", "seed=range(0,1e300)"], "are the most"),
     (["train", "-m", "seed=range(200)", "lr=range(0,1,0.01)"], "would be 20000 jobs"),
