@@ -3,18 +3,20 @@
 import contextlib
 import io
 import logging
-import multiprocessing
 import os
+import pickle
 import re
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cache
 from itertools import count
+from pathlib import Path
 from typing import Any, NoReturn
 from uuid import uuid4
 
@@ -27,6 +29,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from lshfm import console, device, outcome
 from lshfm.distributed import PATIENCE, PeerLost, Place, group
+from lshfm.engine import rank
 from lshfm.errors import InputError, RunFailed
 
 SECONDS_TO_SAVE = 600  # after a signal; a rank that hangs after another's failure is killed after 30
@@ -111,20 +114,22 @@ def start(num: int, work: Callable[..., None], *arguments: Any) -> None:
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(SECONDS_TO_SAVE))
     handlers = {number: signal.getsignal(number) for number in HANDLED}
     heeded = [number.name for number, handler in handlers.items() if handler is not signal.SIG_IGN]  # nohup stays so
-    with tempfile.TemporaryDirectory(prefix="lshfm-") as logs:
+    with tempfile.TemporaryDirectory(prefix="lshfm-") as folder:
+        Path(folder, "work").write_bytes(pickle.dumps(sys.path) + pickle.dumps((work, arguments)))
         config = LaunchConfig(
             min_nodes=1, max_nodes=1, nproc_per_node=num, run_id=uuid4().hex, max_restarts=0, monitor_interval=0.1,
             rdzv_backend="c10d", rdzv_endpoint="localhost:0", local_addr="localhost",
-            logs_specs=DefaultLogsSpecs(log_dir=logs), signals_to_handle=",".join(heeded),
+            logs_specs=DefaultLogsSpecs(log_dir=folder), signals_to_handle=",".join(heeded),
         )  # fmt: skip
         logging.disable(logging.CRITICAL)  # what the launcher says of a rank's end, its own message says better
         try:
-            elastic_launch(config, _started)(work, arguments)
+            # A command, not a function: torch would have functions wait for each other, for ever if one is killed then.
+            elastic_launch(config, sys.executable)("-P", rank.__file__, folder)
         except ChildFailedError as error:
             _, failure = error.get_first_failure()
             _raise(failure.local_rank, failure.exitcode)
         except SignalException as stop:
-            _kill_children()  # there are some only if a second signal came
+            _kill_ranks(Path(folder))  # there are some only if further signals came
             outcome.raise_for(128 + stop.sigval)
         finally:
             logging.disable(logging.NOTSET)
@@ -132,34 +137,37 @@ def start(num: int, work: Callable[..., None], *arguments: Any) -> None:
                 signal.signal(number, handler)
 
 
-def _raise(rank: int, code: int) -> NoReturn:
+def _raise(local_rank: int, code: int) -> NoReturn:
     if code < 0:
         name = signal.Signals(-code).name
         hint = " Is the memory full?" if name == "SIGKILL" else ""
-        raise RunFailed(f"rank {rank} was killed by {name}.{hint} The same command continues the run.")
+        raise RunFailed(f"rank {local_rank} was killed by {name}.{hint} The same command continues the run.")
     outcome.raise_for(code)
 
 
-def _kill_children() -> None:
-    for child in multiprocessing.active_children():
-        child.kill()
+def _kill_ranks(folder: Path) -> None:
+    for path in folder.glob("*.pid"):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(int(path.stem), signal.SIGKILL)  # the rank and its workers
 
 
-def _started(work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
-    """What a started rank does; never returns but when all went well."""
-    os.setpgrp()  # a terminal's Ctrl-C goes to the parent, who passes it on once
+def do_as_rank(work: Callable[..., None], arguments: tuple[Any, ...]) -> NoReturn:
+    """What a started rank does, and its end; if the parent is killed, it ends as by SIGTERM, what it has done saved."""
     outcome.raise_on_sigterm()
+    threading.Thread(target=_stop_without, args=[os.getppid()], daemon=True).start()
     console.set_up()
 
     def task() -> int:
         work(*arguments)
         return 0
 
-    code = outcome_of(task)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)  # all that follows is waiting for the other ranks
-    if code:
-        leave(code)
+    leave(outcome_of(task))
+
+
+def _stop_without(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def outcome_of(task: Callable[[], int]) -> int:

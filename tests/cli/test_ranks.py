@@ -1,5 +1,6 @@
 """The command in several ranks, which it starts itself or torchrun does: one run, one log, one message."""
 
+import contextlib
 import json
 import os
 import signal
@@ -70,7 +71,7 @@ def _parent(pid: int) -> int:
 
 def ranks_of(process: "subprocess.Popen[str]") -> list[int]:
     """The ranks that a command has started, rank 0 first."""
-    return [pid for pid in children(process.pid) if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return [pid for pid in children(process.pid) if b"/rank.py" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 def ended(process: "subprocess.Popen[str]", seconds: float = MINUTE) -> tuple[int, str]:
@@ -152,6 +153,23 @@ def test_a_killed_rank_ends_the_run_with_one_message(run: Run, start: Start, tmp
     assert ended(process) == (1, f"lshfm: error: {message}\n")
     assert not children(process.pid)
     assert "continuing after epoch" in run(*settings).stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_rank_killed_when_all_is_done_keeps_nobody_waiting(
+    run: Run, start: Start, tmp_path: Path, victim: int
+) -> None:
+    settings = [*TRAIN, TWO, "name=a"]
+    process = start(*settings)
+    wait_for(tmp_path / "outputs/train/a/last.ckpt", process)
+    pid = ranks_of(process)[victim]
+    wait_for(tmp_path / "outputs/train/a/results.json", process)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    assert ended(process)[0] in (0, 1)
+    assert not children(process.pid)
+    assert "a is finished: " in run(*settings).stdout
 
 
 @pytest.fixture

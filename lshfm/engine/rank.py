@@ -1,0 +1,17 @@
+"""A process of one rank, as engine.launch starts it: python rank.py FOLDER, where its work lies pickled."""
+
+import os
+import pickle
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    (folder / f"{os.getpid()}.pid").touch()
+    with (folder / "work").open("rb") as file:  # the parent's own, in a folder that nobody else can write to
+        sys.path[:] = pickle.load(file)
+        work, arguments = pickle.load(file)
+
+    from lshfm.engine import launch
+
+    launch.do_as_rank(work, arguments)
