@@ -18,6 +18,7 @@ from lshfm.commands.ranks import describe, in_ranks
 from lshfm.commands.teachers import TeacherFile, find_teacher, is_stage1, place_teacher
 from lshfm.config.compose import Job, changes_results, compose, flatten, peek
 from lshfm.console import console, logger, shown
+from lshfm.datasets.checks import printable
 from lshfm.datasets.loader import Loader
 from lshfm.datasets.split import Split
 from lshfm.distributed import on_main
@@ -47,6 +48,8 @@ def eval_here(what: tuple[Path, bool, Job], where: torch.device) -> None:
     folder = Path(values["output_dir"]).expanduser() / "eval" / _name(path, job, content)
     on_main(lambda: require_writable(folder, "output_dir"))
     (split,) = inputs.read_splits(dataset, [dataset["eval_split"]])
+    if dataset["devkit"]:
+        _require_words(split.ids)
     network = _network(path, content, job, split)
     teacher = find_teacher(job, split) if values["teacher"] else None
     has_classifier = content is None or not is_stage1(content)
@@ -152,6 +155,14 @@ def _competition(content: Mapping[str, Any] | None) -> str:
     """comp1 is for networks that saw VOC images alone."""
     weights = "?" if content is None else content["network"]["values"].get("weights", "none")
     return "comp1" if weights == "none" else "comp2"
+
+
+def _require_words(ids: Sequence[str]) -> None:
+    """A line of the devkit's files is an id, a blank and a score."""
+    if several := [id_ for id_ in ids if len(id_.split()) != 1]:
+        raise InputError(
+            f"{printable(several[0])!r}: no id with blanks has a place in the VOC devkit's files; dataset.devkit=false"
+        )
 
 
 def _write(

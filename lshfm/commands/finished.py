@@ -130,13 +130,15 @@ def is_ours(path: Path) -> bool:
 def settings(content: Mapping[str, Any], *, without: Container[str] = ()) -> dict[str, Any]:
     """Dotted keys and values that network and data set came with, and how they were evaluated.
 
-    without: "dataset" or "model", where the user names another; the network's input stays what it was.
+    without: "dataset" or "model", where the user names another; the network's input stays what it was. Where stores
+    are written is this machine's to say, and no checkpoint's.
     """
     saved = {name: content["config"][name] for name in AS_TRAINED}
     saved |= {f"dataset.{name}": content[name] for name in ("size", "mean", "std")}
     for group, key in (("model", "network"), ("dataset", "dataset")):
         if group not in without:
             saved |= flatten({group: without_code(content[key]["values"])})
+    saved.pop("dataset.cache_dir", None)
     return saved
 
 

@@ -15,6 +15,7 @@ from lshfm.commands.ranks import log_ranks
 from lshfm.commands.resuming import position_of, restore, write_last
 from lshfm.config.compose import Job, to_yaml
 from lshfm.console import logger, shown
+from lshfm.datasets.checks import printable
 from lshfm.datasets.loader import holdout
 from lshfm.distributed import Consensus, is_main, num_ranks, on_main
 from lshfm.engine.files import write_checkpoint, write_json, write_text
@@ -90,7 +91,7 @@ class Training:
             steps=len(self.data.batches),
             batch_size=values["batch_size"],
             every=values["log_every"],
-            name_samples=lambda samples: [self.data.train_split.ids[i] for i in samples],
+            name_samples=lambda samples: [printable(self.data.train_split.ids[i]) for i in samples],
         )
         restore(self.folder, self.state, self.journal, self._made_by(), values["epochs"])
         self._saved_at = self._counted = time.monotonic()

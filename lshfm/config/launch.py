@@ -64,6 +64,8 @@ def launch(command: str, task: Callable[[list[str]], None], elsewhere: Callable[
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
         raise explain(command, error) from error
     except RuntimeError as error:
+        if isinstance(error, RecursionError):
+            raise
         raise not_launched(error) from error
     except SystemExit as stop:  # Hydra's own argument parser: --hydra-help, or a flag it does not know
         if stop.code not in (0, None):

@@ -53,6 +53,20 @@ def test_another_data_set_keeps_the_networks_size_and_normalisation(content: dic
     assert (dataset["metric"], dataset["eval_split"]) == ("voc2010", "test")
 
 
+def test_where_stores_lie_is_no_checkpoints_to_say(content: dict[str, Any]) -> None:
+    dataset = content["dataset"]
+    elsewhere = content | {"dataset": dataset | {"values": dataset["values"] | {"cache_dir": "/elsewhere"}}}
+    assert composed(elsewhere).values["dataset"]["cache_dir"] == composed(content).values["dataset"]["cache_dir"]
+    assert composed(elsewhere, "++dataset.cache_dir=/mine").values["dataset"]["cache_dir"] == "/mine"
+
+
+@pytest.mark.parametrize("id_", ["a b", "a\nb", "", "\u2003"])
+def test_ids_that_a_devkit_file_cannot_hold(id_: str) -> None:
+    with pytest.raises(InputError, match="no id with blanks has a place") as refused:
+        evaluation._require_words(["000001", id_])
+    assert "\n" not in str(refused.value)
+
+
 def test_a_file_without_settings_gets_plain_ones() -> None:
     job = composed(None, "dataset=shapes", "model=resnet20")
     assert [job.values[key] for key in ("eval_batch_size", "precision", "channels_last")] == [64, "fp32", False]

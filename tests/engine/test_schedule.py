@@ -59,3 +59,20 @@ def test_never_negative_and_never_above_both_rates(
     rate = learning_rate(lr, cosine_epochs=cosine_epochs, steps=steps, warmup=warmup, initial_lr=initial_lr)(t)
     assert type(rate) is float
     assert 0 <= rate <= max(lr, initial_lr) * (1 + 1e-12)
+
+
+@given(rates, times, st.floats(0, 1), st.floats(0.5, 1000), st.floats(0.5, 1000), rates)
+def test_continuous_but_for_its_steps(
+    lr: float, t: float, later: float, cosine_epochs: float, warmup: float, initial_lr: float
+) -> None:
+    """Two moments differ by no more than the steepest slope of warm-up and cosine allows."""
+    at = learning_rate(lr, cosine_epochs=cosine_epochs, warmup=warmup, initial_lr=initial_lr)
+    slope = abs(lr - initial_lr) / warmup + max(lr, initial_lr) * math.pi / 2 / cosine_epochs
+    assert abs(at(t + later) - at(t)) <= slope * later + 1e-9
+
+
+@given(rates, times, st.floats(0, 1000), st.lists(times, max_size=5))
+def test_steps_only_divide(lr: float, t: float, cosine_epochs: float, steps: list[float]) -> None:
+    whole = learning_rate(lr, cosine_epochs=cosine_epochs)(t)
+    passed = len([step for step in steps if step <= t])
+    assert learning_rate(lr, cosine_epochs=cosine_epochs, steps=steps)(t) == pytest.approx(whole / 10**passed)

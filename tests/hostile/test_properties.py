@@ -112,8 +112,8 @@ def test_a_file_of_coco_comes_back(shown: dict[int, set[int]], order: Any) -> No
 
 NAMES = """lr epochs freeze gpus ranks seed model loss dataset name dataset.size augment.flip schedule.steps
     dataset.preset.lr model.pool nosuchkey hydra.run.dir stage1.lr stage2.loss hydra/launcher teacher é"""
-VALUES = """1 0 -1 nan inf 1e400 [] [1,2] [[l2]] [l2,lsh] [l2,null] [ {a:1} null true '' a=b ${lr} ${oc.env:HOME} ${nosuch:1} ??? resnet8
-    bce shapes \\ ' " !!python/name:os.system GAP"""
+VALUES = """1 0 -1 nan inf 1e400 [] [1,2] [[l2]] [l2,lsh] [l2,null] [ {a:1} null true '' a=b ${lr} ${oc.env:HOME}
+    ${nosuch:1} ??? resnet8 bce shapes \\ ' " !!python/name:os.system GAP"""
 names, given_values = st.sampled_from(NAMES.split()), st.sampled_from([*VALUES.split(), "a b", "9" * 400])
 words = st.builds("{}{}={}".format, st.sampled_from(["", "", "", "+", "++", "~"]), names, given_values) | texts.filter(
     bool
