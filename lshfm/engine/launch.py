@@ -115,7 +115,7 @@ def start(num: int, work: Callable[..., None], *arguments: Any) -> None:
     handlers = {number: signal.getsignal(number) for number in HANDLED}
     heeded = [number.name for number, handler in handlers.items() if handler is not signal.SIG_IGN]  # nohup stays so
     with tempfile.TemporaryDirectory(prefix="lshfm-") as folder:
-        Path(folder, "work").write_bytes(pickle.dumps(sys.path) + pickle.dumps((work, arguments)))
+        Path(folder, "work").write_bytes(pickle.dumps(sys.path) + pickle.dumps((os.getpid(), work, arguments)))
         config = LaunchConfig(
             min_nodes=1, max_nodes=1, nproc_per_node=num, run_id=uuid4().hex, max_restarts=0, monitor_interval=0.1,
             rdzv_backend="c10d", rdzv_endpoint="localhost:0", local_addr="localhost",
@@ -151,10 +151,10 @@ def _kill_ranks(folder: Path) -> None:
             os.killpg(int(path.stem), signal.SIGKILL)  # the rank and its workers
 
 
-def do_as_rank(work: Callable[..., None], arguments: tuple[Any, ...]) -> NoReturn:
+def do_as_rank(parent: int, work: Callable[..., None], arguments: tuple[Any, ...]) -> NoReturn:
     """What a started rank does, and its end; if the parent is killed, it ends as by SIGTERM, what it has done saved."""
     outcome.raise_on_sigterm()
-    threading.Thread(target=_stop_without, args=[os.getppid()], daemon=True).start()
+    threading.Thread(target=_stop_without, args=[parent], daemon=True).start()
     console.set_up()
 
     def task() -> int:
@@ -168,6 +168,9 @@ def _stop_without(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(0.5)
     os.kill(os.getpid(), signal.SIGTERM)
+    # What waits within torch, as for a parent that is gone, hears no signal.
+    time.sleep(SECONDS_TO_SAVE if torch.distributed.is_initialized() else LINGER)
+    os._exit(1)
 
 
 def outcome_of(task: Callable[[], int]) -> int:

@@ -10,8 +10,8 @@ if __name__ == "__main__":
     (folder / f"{os.getpid()}.pid").touch()
     with (folder / "work").open("rb") as file:  # the parent's own, in a folder that nobody else can write to
         sys.path[:] = pickle.load(file)
-        work, arguments = pickle.load(file)
+        parent, work, arguments = pickle.load(file)
 
     from lshfm.engine import launch
 
-    launch.do_as_rank(work, arguments)
+    launch.do_as_rank(parent, work, arguments)

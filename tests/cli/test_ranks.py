@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -72,6 +73,10 @@ def _parent(pid: int) -> int:
 def ranks_of(process: "subprocess.Popen[str]") -> list[int]:
     """The ranks that a command has started, rank 0 first."""
     return [pid for pid in children(process.pid) if b"/rank.py" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+def is_running(pid: int) -> bool:
+    return _parent(pid) >= 0
 
 
 def ended(process: "subprocess.Popen[str]", seconds: float = MINUTE) -> tuple[int, str]:
@@ -140,6 +145,23 @@ def test_ctrl_c_in_a_terminal_reaches_the_ranks_once(start: Start, tmp_path: Pat
     assert ended(process) == (130, "")
     state = torch.load(tmp_path / "outputs/train/a/last.ckpt")["state"]
     assert f"stopped; the same command continues after epoch {state['epoch']}" in log(tmp_path, "a")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("later", [0.0, 3.0])
+def test_ranks_whose_parent_is_killed_as_they_start_leave(run: Run, start: Start, tmp_path: Path, later: float) -> None:
+    settings = [*TRAIN, TWO, "name=a"]
+    process = start(*settings)
+    end = time.monotonic() + MINUTE
+    while len(ranks := ranks_of(process)) < 2 and time.monotonic() < end:
+        time.sleep(0.01)
+    time.sleep(later)
+    process.kill()
+    process.communicate(timeout=MINUTE)
+    while any(map(is_running, ranks)) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not any(map(is_running, ranks))
+    assert "epoch 3/3" in run(*settings).stdout
 
 
 @pytest.mark.slow
