@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn, Self
 
+from lshfm.distributed import PeerLost
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SECONDS_APART = 1.0  # what comes sooner is the same wish: a launcher passes on what its ranks have seen themselves
 
@@ -17,7 +19,7 @@ SECONDS_APART = 1.0  # what comes sooner is the same wish: a launcher passes on 
 class Interrupts:
     """While the block runs, a signal is noted in `asked`; a second one, or one within `at_once`, is raised.
 
-    One that is still waiting when the block ends is raised then.
+    One that is still waiting when the block ends is raised then, also where it has ended another rank before.
     Raised is what the handlers raise that were there before.
     """
 
@@ -38,7 +40,7 @@ class Interrupts:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
-        if self.asked and kind is None:
+        if self.asked and (kind is None or issubclass(kind, PeerLost)):
             self.stop(self.asked)
 
     @contextmanager

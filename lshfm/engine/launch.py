@@ -6,6 +6,7 @@ import logging
 import os
 import pickle
 import re
+import shutil
 import signal
 import sys
 import tempfile
@@ -114,6 +115,7 @@ def start(num: int, work: Callable[..., None], *arguments: Any) -> None:
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(SECONDS_TO_SAVE))
     handlers = {number: signal.getsignal(number) for number in HANDLED}
     heeded = [number.name for number, handler in handlers.items() if handler is not signal.SIG_IGN]  # nohup stays so
+    stopped_by = 0
     with tempfile.TemporaryDirectory(prefix="lshfm-") as folder:
         Path(folder, "work").write_bytes(pickle.dumps(sys.path) + pickle.dumps((os.getpid(), work, arguments)))
         config = LaunchConfig(
@@ -130,11 +132,13 @@ def start(num: int, work: Callable[..., None], *arguments: Any) -> None:
             _raise(failure.local_rank, failure.exitcode)
         except SignalException as stop:
             _kill_ranks(Path(folder))  # there are some only if further signals came
-            outcome.raise_for(128 + stop.sigval)
+            stopped_by = stop.sigval
         finally:
             logging.disable(logging.NOTSET)
             for number, handler in handlers.items():
                 signal.signal(number, handler)
+    if stopped_by:
+        signal.raise_signal(stopped_by)  # the ranks have ended, and so this process does in its usual way
 
 
 def _raise(local_rank: int, code: int) -> NoReturn:
@@ -151,10 +155,10 @@ def _kill_ranks(folder: Path) -> None:
             os.killpg(int(path.stem), signal.SIGKILL)  # the rank and its workers
 
 
-def do_as_rank(parent: int, work: Callable[..., None], arguments: tuple[Any, ...]) -> NoReturn:
+def do_as_rank(folder: Path, parent: int, work: Callable[..., None], arguments: tuple[Any, ...]) -> NoReturn:
     """What a started rank does, and its end; if the parent is killed, it ends as by SIGTERM, what it has done saved."""
     outcome.raise_on_sigterm()
-    threading.Thread(target=_stop_without, args=[parent], daemon=True).start()
+    threading.Thread(target=_stop_without, args=[parent, folder], daemon=True).start()
     console.set_up()
 
     def task() -> int:
@@ -164,9 +168,10 @@ def do_as_rank(parent: int, work: Callable[..., None], arguments: tuple[Any, ...
     leave(outcome_of(task))
 
 
-def _stop_without(parent: int) -> None:
+def _stop_without(parent: int, folder: Path) -> None:
     while os.getppid() == parent:
         time.sleep(0.5)
+    shutil.rmtree(folder, ignore_errors=True)  # else the parent does it
     os.kill(os.getpid(), signal.SIGTERM)
     # What waits within torch, as for a parent that is gone, hears no signal.
     time.sleep(SECONDS_TO_SAVE if torch.distributed.is_initialized() else LINGER)
@@ -205,7 +210,7 @@ def leave_if_joined(code: int) -> None:
 
 def leave(code: int) -> NoReturn:
     """End this process at once: its threads and connections may be waiting for a rank that has failed."""
-    with contextlib.suppress(OSError, io.UnsupportedOperation):
-        sys.stdout.flush()
-        sys.stderr.flush()
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # None: it was closed from the start
+        with contextlib.suppress(OSError, io.UnsupportedOperation):
+            stream.flush()
     os._exit(code)

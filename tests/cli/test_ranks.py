@@ -147,21 +147,53 @@ def test_ctrl_c_in_a_terminal_reaches_the_ranks_once(start: Start, tmp_path: Pat
     assert f"stopped; the same command continues after epoch {state['epoch']}" in log(tmp_path, "a")
 
 
+def started(process: "subprocess.Popen[str]") -> list[int]:
+    """The two ranks of a command, as soon as they are there."""
+    end = time.monotonic() + MINUTE
+    while len(ranks := ranks_of(process)) < 2:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    return ranks
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("later", [0.0, 3.0])
 def test_ranks_whose_parent_is_killed_as_they_start_leave(run: Run, start: Start, tmp_path: Path, later: float) -> None:
     settings = [*TRAIN, TWO, "name=a"]
-    process = start(*settings)
-    end = time.monotonic() + MINUTE
-    while len(ranks := ranks_of(process)) < 2 and time.monotonic() < end:
-        time.sleep(0.01)
+    process = start(*settings, TMPDIR=str(tmp_path))
+    ranks, end = started(process), time.monotonic() + MINUTE
     time.sleep(later)
     process.kill()
     process.communicate(timeout=MINUTE)
     while any(map(is_running, ranks)) and time.monotonic() < end:
         time.sleep(0.1)
     assert not any(map(is_running, ranks))
+    assert list(tmp_path.glob("lshfm-*")) == [] or not later  # at once, nobody is there yet to clear it away
     assert "epoch 3/3" in run(*settings).stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("later", [0.0, 1.5, 4.0])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGHUP, -signal.SIGHUP)])
+def test_a_signal_while_ranks_start_ends_them_silently(
+    start: Start, tmp_path: Path, number: signal.Signals, code: int, later: float
+) -> None:
+    process = start(*TRAIN, TWO, "epochs=50", "name=a", TMPDIR=str(tmp_path))
+    ranks = started(process)
+    time.sleep(later)
+    process.send_signal(number)
+    assert ended(process) == (code, "")
+    assert not any(map(is_running, ranks))
+    assert list(tmp_path.glob("lshfm-*")) == []
+
+
+@pytest.mark.slow
+def test_closed_streams_are_no_failure(tmp_path: Path, environment: dict[str, str]) -> None:
+    """Whoever closes them wants to hear nothing."""
+    words = [str(Path(sys.executable).with_name("lshfm")), *TRAIN, TWO, "epochs=1", "name=a"]
+    closed = subprocess.run(["sh", "-c", 'exec "$@" >&- 2>&-', "sh", *words], cwd=tmp_path, env=environment)
+    assert closed.returncode == 0
+    assert results(tmp_path, "a")["report"]["images"] == 64
 
 
 @pytest.mark.slow
