@@ -41,9 +41,12 @@ def run(overrides: Sequence[str]) -> None:
 def _read(dataset: dict[str, Any], workers: int) -> tuple[dict[str, Audit], dict[str, list[Seen]]]:
     """Every split's audit, and what its pictures turned out to be."""
     source = inputs.build_source(dataset)
-    audits, seen = {}, {}
+    audits: dict[str, Audit] = {}
+    seen: dict[str, list[Seen]] = {}
     for name in dict.fromkeys([dataset["train_split"], dataset["eval_split"]]):
+        known = {fault for found in audits.values() for fault in found.faults}  # of what all splits share
         audits[name] = audit(source, name)
+        audits[name].faults = [fault for fault in audits[name].faults if fault not in known]
         logger.info("%s: %d images listed", name, len(audits[name].images))
         with progress(f"decoding {name}") as report:
             seen[name] = inspect(audits[name], workers, report)
@@ -67,7 +70,7 @@ def _report(name: str, audits: Mapping[str, Audit], seen: Mapping[str, list[Seen
 
 
 def _split(found: Audit) -> dict[str, Any]:
-    names = sorted(found.present | found.difficult)
+    names = sorted(found.present.keys() | found.difficult.keys())
     counts = {name: {"present": found.present[name], "difficult": found.difficult[name]} for name in names}
     return {"images": len(found.images), "classes": counts, "faults": [_plain(fault) for fault in found.faults]}
 

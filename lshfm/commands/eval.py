@@ -18,14 +18,13 @@ from lshfm.commands.ranks import describe, in_ranks
 from lshfm.commands.teachers import TeacherFile, find_teacher, is_stage1, place_teacher
 from lshfm.config.compose import Job, changes_results, compose, flatten, peek
 from lshfm.console import console, logger, shown
-from lshfm.datasets.checks import printable
 from lshfm.datasets.loader import Loader
 from lshfm.datasets.split import Split
 from lshfm.distributed import on_main
 from lshfm.engine.evaluate import Predictions
 from lshfm.engine.files import require_writable, write_bytes, write_json, write_text
 from lshfm.engine.state import Evaluation
-from lshfm.errors import InputError
+from lshfm.errors import InputError, printable
 from lshfm.metrics.multilabel import devkit_lines
 from lshfm.report.multilabel import WIDTH, tables
 

@@ -15,7 +15,6 @@ from lshfm.commands.ranks import log_ranks
 from lshfm.commands.resuming import position_of, restore, write_last
 from lshfm.config.compose import Job, to_yaml
 from lshfm.console import logger, shown
-from lshfm.datasets.checks import printable
 from lshfm.datasets.loader import holdout
 from lshfm.distributed import Consensus, is_main, num_ranks, on_main
 from lshfm.engine.files import write_checkpoint, write_json, write_text
@@ -24,7 +23,7 @@ from lshfm.engine.journal import Journal
 from lshfm.engine.loop import fit
 from lshfm.engine.schedule import learning_rate
 from lshfm.engine.state import Evaluation, State
-from lshfm.errors import InputError, RunFailed
+from lshfm.errors import InputError, RunFailed, printable
 from lshfm.models.files import read_checkpoint
 
 Evaluate = Callable[[nn.Module], Evaluation]

@@ -96,7 +96,7 @@ class Dataset:
 class Training(Machine):
     """Keys of every command that trains."""
 
-    epochs: int = key("passes over the training split", low=1)
+    epochs: int = key("passes over the training split", low=1, high=1_000_000)
     batch_size: int = key("images a step, over all GPUs", low=1)
     eval_batch_size: int = key("images a batch in evaluation", low=1)
     accumulate: int = key("parts a batch goes through the network in, to save memory", low=1)

@@ -5,14 +5,11 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
-from lshfm.errors import InputError, nearest
+from lshfm.errors import CONTROL, SURROGATE, InputError, nearest, printable
 
 _LONGEST_PATH = 4096  # bytes, of which a character is one or more
 _LONGEST_CLASS = 200
 _PLAIN_NAME = re.compile(r"\w[\w.-]*")
-_SURROGATE = re.compile(r"[\ud800-\udfff]")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-_UNPRINTABLE = re.compile(f"{_SURROGATE.pattern}|{_CONTROL.pattern}")
 
 
 def require_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
@@ -43,7 +40,7 @@ def require_plain(what: str, name: str) -> None:
 
 def require_encodable(what: str, text: str) -> None:
     """InputError if `text` holds a lone surrogate: JSON can spell it, but it can't be written to any file."""
-    if _SURROGATE.search(text):
+    if SURROGATE.search(text):
         raise InputError(f"{what} {text!r} holds half a character (a lone surrogate), which is no Unicode text")
 
 
@@ -59,7 +56,7 @@ def require_class_name(what: str, name: str) -> None:
     """InputError if `name` can't stand in a table or a file's name: empty, too long, line breaks, surrogates."""
     require_encodable(what, name)
     _require_short(what, name, _LONGEST_CLASS)
-    if _CONTROL.search(name):
+    if CONTROL.search(name):
         raise InputError(f"{what} {name!r} holds a control character or a line break")
     if not name.strip():
         raise InputError(f"{what} {name!r} is no name")
@@ -77,12 +74,6 @@ def require_unique(what: str, names: Iterable[str]) -> None:
         if name in seen:
             raise InputError(f"{what} {name!r} is there twice")
         seen.add(name)
-
-
-def printable(name: str) -> str:
-    """A name for a message: what would break its line or steer a terminal is escaped, and much too much is cut."""
-    cut = name if len(name) <= _LONGEST_PATH else f"{name[:40]}... ({len(name)} characters)"
-    return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape", "surrogatepass").decode(), cut)
 
 
 def first_five(names: Iterable[str]) -> str:

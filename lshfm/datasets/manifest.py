@@ -13,7 +13,6 @@ from lshfm.datasets.checks import (
     contents,
     find_root,
     first_five,
-    printable,
     read_text,
     require_class_name,
     require_path,
@@ -23,7 +22,7 @@ from lshfm.datasets.checks import (
 )
 from lshfm.datasets.images import FileImages
 from lshfm.datasets.split import Labels, Split, settle_unlabelled
-from lshfm.errors import InputError, nearest
+from lshfm.errors import InputError, nearest, printable
 
 _REQUIRED = ("path", "labels")
 _OPTIONAL = ("difficult", "id")

@@ -8,8 +8,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from lshfm.datasets.checks import first_five, printable, require_choice
-from lshfm.errors import InputError
+from lshfm.datasets.checks import first_five, require_choice
+from lshfm.errors import InputError, printable
 
 Labels = NDArray[np.int8]
 Pixels = NDArray[np.uint8]

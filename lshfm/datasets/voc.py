@@ -9,7 +9,6 @@ from lshfm.datasets.checks import (
     contents,
     find_root,
     first_five,
-    printable,
     read_bytes,
     read_text,
     require_plain,
@@ -18,7 +17,7 @@ from lshfm.datasets.checks import (
 )
 from lshfm.datasets.images import FileImages
 from lshfm.datasets.split import Labels, Split, settle_unlabelled
-from lshfm.errors import InputError, nearest
+from lshfm.errors import InputError, nearest, printable
 
 CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",

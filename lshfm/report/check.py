@@ -6,6 +6,8 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.table import Table
 
+from lshfm.errors import printable
+
 SHOWN = 5  # faults of a kind
 
 
@@ -26,21 +28,20 @@ def _classes(found: Mapping[str, Any]) -> Table:
     for name in splits:
         table.add_column(name, justify="right")
     for label in dict.fromkeys(label for split in splits.values() for label in split["classes"]):
-        table.add_row(label, *(_count(split["classes"].get(label)) for split in splits.values()))
+        table.add_row(printable(label), *(_count(split["classes"].get(label)) for split in splits.values()))
     table.add_row("all images", *(str(split["images"]) for split in splits.values()))
     return table
 
 
 def _count(counts: Mapping[str, int] | None) -> str:
-    if not counts:
-        return "0"
-    return f"{counts['present'] + counts['difficult']} ({counts['difficult']})"
+    total = sum(counts.values()) if counts else 0
+    return f"{total} ({counts['difficult']})" if counts and total else "0"
 
 
 def _faults(name: str, faults: Sequence[Mapping[str, str]]) -> Iterator[str]:
     for kind in dict.fromkeys(fault["kind"] for fault in faults):
         same = [fault for fault in faults if fault["kind"] == kind]
         yield f"{name}: {kind}: {len(same)}"
-        yield from (f"  {fault['where']}: {fault['what']}" for fault in same[:SHOWN])
+        yield from (f"  {printable(fault['where'])}: {printable(fault['what'])}" for fault in same[:SHOWN])
         if len(same) > SHOWN:
             yield f"  and {len(same) - SHOWN} more (format=json lists all)"

@@ -1,8 +1,11 @@
 """lshfm check through the command line: what it says, prints and ends with."""
 
 import json
+import re
 from pathlib import Path
+from typing import Any
 
+import pytest
 from PIL import Image
 
 from tests.cli.conftest import here
@@ -53,3 +56,43 @@ def test_help_names_its_keys(tmp_path: Path) -> None:
     said = here(tmp_path, "check", "--help")
     assert "format" in said
     assert "gpus" not in said
+
+
+def coco(folder: Path, **changed: Any) -> list[str]:
+    """A set of one image, of which the annotation or the picture's name may be changed."""
+    image = {"id": 1, "file_name": changed.pop("file_name", "a.png"), "width": 8, "height": 6}
+    annotation = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 8, 6]} | changed
+    categories = [{"id": 1, "name": "[bold]dog"}, {"id": 2, "name": "cat"}]
+    lists = {"images": [image], "annotations": [annotation], "categories": categories}
+    (folder / "annotations").mkdir()
+    (folder / "train").mkdir()
+    (folder / "annotations" / "instances_train.json").write_text(json.dumps(lists))
+    Image.new("RGB", (8, 6)).save(folder / "train" / "a.png")
+    return ["check", "dataset=coco", f"dataset.root={folder}", "dataset.train_split=train", "dataset.eval_split=train"]
+
+
+def test_classes_that_no_image_shows_are_listed(tmp_path: Path) -> None:
+    lines = [re.findall(r"[^\s│]+", line) for line in here(tmp_path, *coco(tmp_path)).splitlines()]
+    assert ["[bold]dog", "1", "(0)"] in lines
+    assert ["cat", "0"] in lines
+
+
+def test_numbers_beyond_all_images(tmp_path: Path) -> None:
+    said = here(tmp_path, *coco(tmp_path, bbox=[0, 0, 10**400, 1]), code=1)
+    assert "annotation 1: bbox holds a number beyond all images: [0, 0, 1000" in said
+
+
+@pytest.mark.parametrize("name", ["a\ud800b.png", "a\x1b[2Jb.png", "a\nb.png"])
+def test_names_that_no_terminal_can_show(tmp_path: Path, name: str) -> None:
+    said = here(tmp_path, *coco(tmp_path, file_name=name), code=1)
+    assert name not in said
+    assert "1 faults" in said
+
+
+def test_one_fault_is_one_fault(tmp_path: Path) -> None:
+    """An unreadable training list leaves the test labels without classes, which is no fault of theirs."""
+    words = manifest(tmp_path)
+    (tmp_path / "train.csv").write_text("nothing,known\n")
+    found = json.loads(here(tmp_path, *words, "format=json", code=1))
+    assert [split["faults"] for split in found["splits"].values()][1] == []
+    assert found["num_faults"] == 1

@@ -59,6 +59,10 @@ class Audit:
     difficult: Counter[str] = field(default_factory=Counter)  # images with only difficult objects of it
     faults: list[Fault] = field(default_factory=list)
 
+    def expect(self, classes: Iterable[str]) -> None:
+        """Count these classes even where no image shows them."""
+        self.present.update(dict.fromkeys(classes, 0))
+
     def count(self, present: Iterable[str], difficult: Iterable[str] = ()) -> None:
         """Count an image's classes once each."""
         shown = set(present)

@@ -1,5 +1,6 @@
 """Reading the annotations of each kind of data set as far as they can be read."""
 
+import re
 from collections.abc import Iterable
 from functools import singledispatch
 from pathlib import Path
@@ -33,6 +34,7 @@ def audit(source: Any, name: str) -> Audit:
     """
     split = source.split(name)
     found = Audit(split.images, [[] for _ in split.ids], [None for _ in split.ids])
+    found.expect(split.classes)
     for row in split.labels:
         classes = split.classes
         found.count(_where(classes, row > 0), _where(classes, row == 0))
@@ -51,6 +53,7 @@ def _voc(source: voc.VOC, name: str) -> Audit:
     strange = {id: fault for id in ids if (fault := _strange_id(f"{main / name}.txt", id))}
     unique = [id for id in dict.fromkeys(ids) if id not in strange]
     found = Audit(FileImages(tuple(pictures / f"{id}.jpg" for id in unique)), [], [])
+    found.expect(voc.CLASSES)
     found.faults += strange.values()
     found.faults += [Fault(DUPLICATE, f"{main / name}.txt", f"lists {id} several times") for id in repeated(ids)]
     for id in unique:
@@ -61,8 +64,10 @@ def _voc(source: voc.VOC, name: str) -> Audit:
             found.faults.append(Fault(MISSING_ANNOTATION, str(pictures / f"{id}.jpg"), f"there is no {path}"))
         found.boxes.append(boxes)
         found.sizes.append(size)
-    there = {path.stem for path in pictures.iterdir()} if pictures.is_dir() else set()
-    alone = sorted(path for path in annotations.glob("*.xml") if path.stem not in there and path.stem not in unique)
+    known = {path.stem for path in pictures.iterdir()} if pictures.is_dir() else set()
+    for path in main.glob("*.txt"):  # what any split lists and lacks is that split's missing image
+        known.update(path.read_text(encoding="utf-8", errors="replace").split())
+    alone = sorted(path for path in annotations.glob("*.xml") if path.stem not in known)
     found.faults += [Fault(UNLISTED, str(path), "has no picture in JPEGImages") for path in alone]
     return found
 
@@ -97,7 +102,7 @@ def _read_voc(path: Path, boxes: list[Box], found: Audit) -> tuple[int, int] | N
         found.faults.append(Fault(UNLABELLED, str(path), "names no object of a known class"))
     found.count(labels[False], labels[True])
     sides = [root.findtext(f"size/{side}", "").strip() for side in ("width", "height")]
-    return (int(sides[0]), int(sides[1])) if all(side.isdecimal() for side in sides) else None
+    return (int(sides[0]), int(sides[1])) if all(re.fullmatch(r"\d{1,9}", side) for side in sides) else None
 
 
 def _read_box(element: Element, where: str, boxes: list[Box], found: Audit) -> None:
@@ -137,6 +142,7 @@ def _coco(source: coco.COCO, name: str) -> Audit:
         for entry in images if entry not in safe
     ]  # fmt: skip
     found = Audit(FileImages(tuple(folder / entry["file_name"] for entry in safe)), [], [], faults=faults)
+    found.expect(classes.values())
     names = [entry["file_name"] for entry in good["images"]]
     found.faults += [Fault(DUPLICATE, str(path), f"lists {file} several times") for file in repeated(names)]
     for entry in safe:
@@ -170,7 +176,11 @@ def _coco_box(where: str, entry: dict[str, Any], found: Audit) -> Box | None:
     if not isinstance(box, list) or len(box) != 4 or not all(type(edge) in (int, float) for edge in box):
         found.faults.append(Fault(OUTSIDE, where, f"bbox is no list of four numbers: {box!r:.80}"))
         return None
-    left, top, width, height = map(float, box)
+    try:
+        left, top, width, height = map(float, box)
+    except OverflowError:
+        found.faults.append(Fault(OUTSIDE, where, f"bbox holds a number beyond all images: {box!r:.80}"))
+        return None
     return Box(where, left, top, left + width, top + height)
 
 
@@ -183,18 +193,22 @@ def _manifest(source: manifest.Manifest, name: str) -> Audit:
         entries.extend(manifest.read(path))
     except InputError as error:
         faults.append(Fault(BROKEN_ANNOTATION, str(path), f"cannot be read on from there: {error}"))
+    classes: tuple[str, ...] | None = None
     try:
         classes = source.known_classes()
     except InputError as error:
-        faults.append(Fault(UNKNOWN_CLASS, str(source.root), str(error)))
-        classes = ()
+        if name == source.classes_from and not any(str(error) in fault.what for fault in faults):
+            faults.append(Fault(UNKNOWN_CLASS, str(source.root), str(error)))
     for key in ("id", "path"):
         values = repeated(getattr(entry, key) for entry in entries)
         faults += [Fault(DUPLICATE, str(path), f"{key} {value!r} is there several times") for value in values]
     found = Audit(FileImages(tuple(source.root / entry.path for entry in entries)), [], [], faults=faults)
+    found.expect(classes or ())
     for entry in entries:
-        unknown = [label for label in entry.labels + entry.difficult if label not in classes]
-        found.faults += [Fault(UNKNOWN_CLASS, entry.at, f"{label!r}{nearest(label, classes)}") for label in unknown]
+        unknown = [label for label in entry.labels + entry.difficult if classes and label not in classes]
+        found.faults += [
+            Fault(UNKNOWN_CLASS, entry.at, f"{label!r}{nearest(label, classes or ())}") for label in unknown
+        ]
         if not entry.labels + entry.difficult and source.unlabelled == "error":
             found.faults.append(Fault(UNLABELLED, entry.at, "dataset.unlabelled=negative takes it as showing none"))
         found.count(entry.labels, entry.difficult)
