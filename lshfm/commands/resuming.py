@@ -20,7 +20,7 @@ NOTHING_YET: dict[str, Any] = {"names": [], "rows": []}  # of a journal
 def write_last(folder: RunFolder, state: State, journal: Journal, made_by: Mapping[str, Any], keep: int) -> None:
     """Keep a synchronised state and a settled journal, and `keep - 1` of those before; for rank 0 alone.
 
-    made_by: what the numbers depend on beside them: ranks, device, pixels, config.
+    made_by: what the numbers depend on beside them: ranks, device, threads, torch's version, pixels, config.
     """
     content = {"state": state.state_dict(), "journal": journal.state_dict()}
     folder.shift_lasts(keep)
@@ -54,8 +54,12 @@ def restore(folder: RunFolder, state: State, journal: Journal, made_by: Mapping[
 
 def _say_what_changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """What keeps a continued run from giving the bits of an undisturbed one."""
-    shown = {"ranks": "its number of ranks", "device": "its device", "pixels": "the version or place of its pixels"}
-    changed = [text for name, text in shown.items() if name in before and before[name] != now[name]]
+    shown = {
+        "ranks": "its number of ranks", "device": "its device", "threads": "its number of CPU threads",
+        "torch": "torch's version", "pixels": "the version or place of its pixels",
+    }  # fmt: skip
+    both = before.keys() & now.keys()
+    changed = [text for name, text in shown.items() if name in both and before[name] != now[name]]
     if changed:
         logger.info(
             "%s changed since it was saved: the results will not be to the bit those of an undisturbed run",

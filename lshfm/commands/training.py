@@ -160,7 +160,9 @@ class Training:
     def _made_by(self) -> dict[str, Any]:
         device = self.data.batches.device.type
         config = finished.without_code(self.values)
-        return {"ranks": num_ranks(), "device": device, "pixels": self.data.pixels, "config": config}
+        threads = {"threads": torch.get_num_threads()} if device == "cpu" else {}
+        versions = {"pixels": self.data.pixels, "torch": str(torch.__version__)}
+        return {"ranks": num_ranks(), "device": device, **threads, **versions, "config": config}
 
     def _pack(self) -> dict[str, Any]:
         constants = {"constants": self.state.constants} if self.keep_constants else {}

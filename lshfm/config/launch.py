@@ -164,7 +164,7 @@ def explain(command: str, error: Exception) -> InputError:
     text = "\n".join(str(e) for e in (error, error.__cause__) if e is not None)
     if "'hydra/launcher/submitit" in text:
         return InputError("SLURM's launcher is an extra: pip install 'lshfm[slurm]'")
-    if match := re.search(r"Could not find '((?:hydra/)?[\w@]+)/([^']*)'", text):
+    if match := re.search(r"Could not (?:find|load) '((?:hydra/)?[\w@]+)/([^']*)'", text):
         group, option = match.groups()
         typed = (word.partition("=")[0].rpartition("@")[2] for word in sys.argv if word.endswith(f"={option}"))
         group = next(typed, group)
@@ -182,6 +182,8 @@ def explain(command: str, error: Exception) -> InputError:
         return InputError(f"cannot read {error.override!r}: an argument is GROUP=OPTION or KEY=VALUE")
     if "Ambiguous value" in text:
         return InputError(f"several values for one key make a sweep, which takes -m: {text.splitlines()[0]}")
+    if match := re.search(r"node `([\w.]+)` is not a container", text):
+        return InputError(f"{match[1]}: must be keys, as {match[1]}.KEY=...")
     if isinstance(error, yaml.YAMLError):
         return InputError(f"a YAML file cannot be read: {' '.join(text.split())}")
     lines = [line for line in text.splitlines() if line and "object_type" not in line and "full_key" not in line]

@@ -33,6 +33,8 @@ def rewrite(argv: Sequence[str]) -> list[str]:
     flags, overrides = [], []
     for before, word in zip(["", *argv], argv, strict=False):
         _require_readable(word)
+        if word.startswith("~") and not word.startswith("~hydra") and before not in FOLDERS:
+            raise InputError(f"{word}: groups and keys can be set, not left out")
         match = re.fullmatch(r"([+~]{0,2})([\w.@/]+)=(.+)", word, flags=re.DOTALL)
         if match and before not in FOLDERS:
             overrides += _override(*match.groups(), sweeps=sweeps, given=given)
@@ -60,16 +62,20 @@ def _require_readable(word: str) -> None:
 
 
 def _require_names(override: str) -> None:
-    """Hydra takes whatever is in a list of a group's options for their names, once or twice."""
+    """Hydra takes whatever a group is given for names of its options, once or twice, or for keys."""
     of_a_stage = OWN_OF_A_STAGE.fullmatch(override)
     parsed = OverridesParser.create().parse_override(_decoded(of_a_stage[2]) if of_a_stage else override)
-    if not (CONF_DIR / parsed.key_or_group).is_dir() and not parsed.key_or_group.startswith("hydra/"):
+    group = str(parsed.key_or_group)
+    if not (CONF_DIR / group).is_dir() and not group.startswith("hydra/"):
         return
     value = parsed.value()
     for options in value.list if isinstance(value, ChoiceSweep) else [value]:
-        if isinstance(options, list) and not all(isinstance(option, str) for option in options):
+        names = options if isinstance(options, list) else ["one"]
+        if isinstance(options, dict) or not names:
+            raise InputError(f"{parsed.input_line}: takes an option's name; keys are set as {group}.KEY=...")
+        if not all(isinstance(name, str) for name in names):
             raise InputError(f"{parsed.input_line}: a list of options holds their names")
-        if isinstance(options, list) and len(set(options)) < len(options):
+        if len(set(names)) < len(names):
             raise InputError(f"{parsed.input_line}: an option is there twice")
 
 

@@ -107,5 +107,6 @@ def resolve(weights: str, arch: str) -> Path | None:
     path = Path(weights).expanduser()
     if not path.is_file():
         hint = nearest(weights, ("imagenet", "none", "auto"))
-        raise InputError(f"model.weights={weights}: no such file{hint}; give a file, imagenet or none")
+        what = "is not a file" if path.exists() else f"no such file{hint}"
+        raise InputError(f"model.weights={weights}: {what}; give a file, imagenet or none")
     return path

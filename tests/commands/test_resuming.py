@@ -21,7 +21,7 @@ from tests.engine.test_training_loop import equal
 from tests.ranks import ends_of
 
 EPOCHS, STEPS = 3, 4
-MADE_BY = {"ranks": 1, "device": "cpu", "pixels": "a store", "config": {"lr": 0.1}}
+MADE_BY = {"threads": 2, "torch": "2.0.0", "ranks": 1, "device": "cpu", "pixels": "a store", "config": {"lr": 0.1}}
 HASHES = {"num": 2, "bias": torch.tensor([0.5, -0.5])}
 
 
@@ -93,6 +93,7 @@ def test_a_run_goes_on_where_it_was(tmp_path: Path, said: list[str]) -> None:
     ("other", "changed"),
     [
         ({"ranks": 4}, "its number of ranks"),
+        ({"threads": 1, "torch": "2.0.1"}, "its number of CPU threads and torch's version"),
         ({"device": "cuda", "pixels": "decoded"}, "its device and the version or place of its pixels"),
     ],
 )

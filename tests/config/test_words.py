@@ -48,7 +48,7 @@ def heard(*words: str) -> list[tuple[str, Any]]:
         ("stage1.student.weights=1", ["++stage1.student.weights='1'"]),
         ("student.init=null", ["++student.init=null"]),
         ("lr=0.1", ["lr=0.1"]),
-        ("~student.init", ["~student.init"]),
+        ("~hydra/callbacks=a", ["~hydra/callbacks=a"]),
     ],
 )
 def test_spellings(word: str, rewritten: list[str]) -> None:

@@ -46,6 +46,13 @@ OVERRIDES = {
     "model=[1,2]": "a list of options holds their names",
     "model=[[resnet8]]": "a list of options holds their names",
     "loss=[bce,bce]": "an option is there twice",
+    "loss=[]": "loss=[]: takes an option's name",
+    "model={pool:GMP}": "takes an option's name; keys are set as model.KEY=...",
+    "~epochs": "~epochs: groups and keys can be set, not left out",
+    "epochs=99999999999999999999": "at most 1000000",
+    "experiment=[voc2007_resnet34_baseline,b]": "experiment=b: no such experiment",
+    "dataset.preset=1": "dataset.preset: must be keys",
+    "model.weights=/dev/zero": "is not a file",
     "hydra/launcher=[null]": "a list of options holds their names",
 }
 
@@ -98,7 +105,7 @@ def test_tags_that_name_code_do_not_run(refuse: Refuse, tmp_path: Path, kind: st
     (tmp_path / "own/model").mkdir(parents=True)
     (tmp_path / "own/model/mine.yaml").write_text(f"_target_: lshfm.models.cifar.cifar_classifier\n{TAGS[kind]}\n")
     said = refuse("train", "--config-dir", "own", "model=mine")
-    assert "a YAML file cannot be read" in said
+    assert ("must hold keys" if kind == "of a key" else "a YAML file cannot be read") in said
     assert not (tmp_path / "hacked").exists()
 
 
@@ -118,6 +125,22 @@ BROKEN = {
     ),
     "a list in itself": "arch: &a [*a]",
 }
+
+
+NO_KEYS = {
+    "a number": b"3",
+    "a list": b"- resnet8",
+    "no key": b"null: 3",
+    "a list as a key": b"[1]: 3",
+    "UTF-16": b"\xff\xfe\0",
+}
+
+
+@pytest.mark.parametrize("kind", NO_KEYS)
+def test_files_without_keys_are_named(refuse: Refuse, tmp_path: Path, kind: str) -> None:
+    (tmp_path / "own/model").mkdir(parents=True)
+    (tmp_path / "own/model/mine.yaml").write_bytes(NO_KEYS[kind])
+    assert "own/model/mine.yaml: " in refuse("train", "--config-dir", "own", "model=mine")
 
 
 @pytest.mark.parametrize("kind", BROKEN)
