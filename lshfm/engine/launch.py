@@ -151,7 +151,7 @@ def _raise(local_rank: int, code: int) -> NoReturn:
 
 def _kill_ranks(folder: Path) -> None:
     for path in folder.glob("*.pid"):
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(int(path.stem), signal.SIGKILL)  # the rank and its workers
 
 
