@@ -12,7 +12,7 @@ from lshfm.console import logger, shown
 from lshfm.datasets.split import Split
 from lshfm.distributed import on_main, require_same
 from lshfm.engine.files import require_writable
-from lshfm.engine.run import RunFolder, Status
+from lshfm.engine.run import RunFolder, Status, differing_keys
 from lshfm.errors import InputError
 from lshfm.models.files import sha256
 
@@ -45,13 +45,14 @@ class Claim:
         Raises InputError where another run is in the way.
         """
         status = self.folder.examine(self.identity, overwrite=self.overwrite)
-        if status is Status.FINISHED and not self.checkpoint.exists():
-            self.folder.results.unlink()  # the checkpoint was taken away: finish once more, from last.ckpt
-            status = Status.UNFINISHED
-        if status is Status.FINISHED:
+        if status is Status.NEW:
+            self._require_room()
+            return False
+        self.require_own()
+        if status is Status.FINISHED and self.checkpoint.exists():
             self._say_finished()
             return True
-        self._refuse_to_replace(status)
+        self.folder.results.unlink(missing_ok=True)  # the checkpoint was taken away: finish once more, from last.ckpt
         return False
 
     def _say_finished(self) -> None:
@@ -67,16 +68,22 @@ class Claim:
             self.folder.path, metric, score, self.checkpoint,
         )  # fmt: skip
 
-    def _refuse_to_replace(self, status: Status) -> None:
-        """Finished checkpoints are replaced only when asked; the run that wrote one may write it again."""
-        if self.overwrite or not self.checkpoint.exists():
-            return
-        if status is Status.UNFINISHED and unpack(self.checkpoint).get("identity") == self.identity:
-            return
-        raise InputError(
-            f"{self.checkpoint} is there already, from another run: name=NAME or checkpoint_dir=DIR keeps both, "
-            "overwrite=true replaces it"
-        )
+    def require_own(self) -> None:
+        """Refuse to replace another run's checkpoint, unless asked; the run that wrote one may write it again.
+
+        Raises InputError.
+        """
+        if self.checkpoint.exists() and not self.overwrite:
+            there = unpack(self.checkpoint, whole=False).get("identity")
+            if not isinstance(there, dict) or differing_keys(there, self.identity):
+                self._require_room()
+
+    def _require_room(self) -> None:
+        if self.checkpoint.exists() and not self.overwrite:
+            raise InputError(
+                f"{self.checkpoint} is there already, from another run: name=NAME or checkpoint_dir=DIR keeps both, "
+                "overwrite=true replaces it"
+            )
 
 
 def settings_identity(command: str, job: Job, train: Split, test: Split) -> dict[str, Any]:

@@ -45,6 +45,7 @@ def restore(folder: RunFolder, state: State, journal: Journal, made_by: Mapping[
                     "be evaluated."
                 ) from error
             logger.warning("%s; taking the one before", message)
+            folder.unusable.append(path)
         else:
             logger.info("continuing after %s of %d epochs", _position(state.epoch, state.step), epochs)
             _say_what_changed(content, made_by)

@@ -176,7 +176,12 @@ class Training:
         if self.data.validation is not self.data.test:
             self.state.model.load_state_dict(content["model"])
             content |= _measured(self.test(self.state.model))
-        on_main(lambda: write_checkpoint(self.claim.checkpoint, content | {"identity": self.claim.identity}))
+
+        def write() -> None:
+            self.claim.require_own()  # another run may have finished there meanwhile
+            write_checkpoint(self.claim.checkpoint, content | {"identity": self.claim.identity})
+
+        on_main(write)
         results = {
             "name": self.claim.checkpoint.stem,
             **self.record,

@@ -7,10 +7,10 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import Enum
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from lshfm.console import logger
 from lshfm.engine.files import TEMPORARY, duplicate, remove_left_overs, write_json
 from lshfm.errors import InputError
 
@@ -33,6 +33,7 @@ class RunFolder:
         self.last, self.best = path / "last.ckpt", path / "best.ckpt"
         self.results, self.metrics = path / "results.json", path / "metrics.jsonl"
         self._identity = path / "identity.json"
+        self.unusable: list[Path] = []  # of `lasts`: found to be damaged
 
     def examine(self, identity: Mapping[str, Any], *, overwrite: bool) -> Status:
         """Compare the folder with the run that `identity` (dotted keys, plain values) describes.
@@ -50,8 +51,8 @@ class RunFolder:
         finished = self.results.is_file()
         there = self._read_identity()
         here = json.loads(json.dumps(identity))  # as it would be read back
-        differing = sorted(key for key in there.keys() | here.keys() if not _same(key, there, here))
-        is_bare = not finished and not self.last.is_file()  # no epoch was done: nothing would be lost
+        differing = differing_keys(there, here)
+        is_bare = not finished and not self.lasts()  # no epoch was done: nothing would be lost
         if (differing and is_bare) or (overwrite and (finished or differing)):
             return Status.NEW
         if differing:
@@ -68,14 +69,16 @@ class RunFolder:
         return ([self.last] if self.last.is_file() else []) + older
 
     def shift_lasts(self, keep: int) -> None:
-        """Before a new last.ckpt replaces it, keep the one there as last-1.ckpt and so on, `keep` in all."""
-        names = [self.last, *(self.path / f"last-{age}.ckpt" for age in range(1, keep))]
+        """Before a new last.ckpt replaces it, keep the newest usable one as last-1.ckpt and so on, `keep` in all."""
+        usable = [path for path in self.lasts() if path not in self.unusable]
+        names = [self.path / f"last-{age}.ckpt" for age in range(1, keep)]
+        for path, name in reversed(list(zip(usable, names, strict=False))):
+            if path != name:
+                duplicate(path, name)
         for path in self.lasts():
-            if path not in names:
+            if path not in (self.last, *names, *usable[:1]):  # never a moment without one to go on from
                 path.unlink()
-        for newer, older in reversed(list(pairwise(names))):
-            if newer.is_file():
-                duplicate(newer, older)  # never a moment without a last.ckpt
+        self.unusable = []
 
     @contextmanager
     def occupy(self, identity: Mapping[str, Any], *, overwrite: bool) -> Iterator[None]:
@@ -111,6 +114,11 @@ class RunFolder:
                 path.unlink()
 
 
+def differing_keys(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """The settings in which two runs' identities differ."""
+    return sorted(key for key in there.keys() | here.keys() if not _same(key, there, here))
+
+
 def _same(key: str, there: Mapping[str, Any], here: Mapping[str, Any]) -> bool:
     if key in there and key in here:
         return bool(there[key] == here[key])
@@ -119,13 +127,16 @@ def _same(key: str, there: Mapping[str, Any], here: Mapping[str, Any]) -> bool:
 
 def _locked(lock: int) -> bool:
     """Whether the lock could be taken, at once or while ranks whose parent was killed are still saving."""
-    end = time.monotonic() + SECONDS_TO_LEAVE
+    end, is_said = time.monotonic() + SECONDS_TO_LEAVE, False
     while True:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() > end:
                 return False
+            if not is_said:
+                logger.info("another lshfm process is there; waiting up to %.0f s for it to leave", SECONDS_TO_LEAVE)
+                is_said = True
             time.sleep(0.1)
         else:
             return True

@@ -116,6 +116,30 @@ def test_a_finished_checkpoint_is_not_replaced_unasked(run: Run, tmp_path: Path)
     run("train", *TINY, "name=a", "overwrite=true")
 
 
+@pytest.mark.slow
+def test_a_checkpoint_of_another_run_is_neither_taken_for_its_own_nor_replaced(
+    run: Run, start: Start, tmp_path: Path
+) -> None:
+    """Runs of one name in two output folders share a checkpoint's place."""
+    checkpoint = tmp_path / "checkpoints/a.ckpt"
+    run("train", *TINY, "name=a")
+    process = start("train", *TINY, "name=a", "seed=1", "output_dir=other", "checkpoint_dir=away", "gpus=[]")
+    wait_for(tmp_path / "other/train/a/last.ckpt", process)
+    (tmp_path / "away").mkdir()
+    shutil.copy(checkpoint, tmp_path / "away/a.ckpt")
+    assert process.wait(120) == 2
+    assert process.stderr
+    assert "away/a.ckpt is there already, from another run" in process.stderr.read()
+    process.communicate()
+    assert (tmp_path / "away/a.ckpt").read_bytes() == checkpoint.read_bytes()
+
+    run("train", *TINY, "name=a", "seed=1", "output_dir=other", "checkpoint_dir=third")
+    shutil.copy(tmp_path / "third/a.ckpt", checkpoint)
+    message = run("train", *TINY, "name=a", code=2).stderr
+    assert "checkpoints/a.ckpt is there already, from another run" in message
+    assert (tmp_path / "outputs/train/a/results.json").exists()
+
+
 def test_a_run_killed_between_checkpoint_and_results_finishes(run: Run, tmp_path: Path) -> None:
     run("train", *TINY, "name=a")
     results = tmp_path / "outputs/train/a/results.json"

@@ -188,3 +188,52 @@ def test_a_killed_process_holds_nothing(folder: RunFolder) -> None:
     assert folder.examine({"lr": 0.2}, overwrite=False) is Status.NEW  # no epoch was done: nothing is lost
     with folder.occupy({"lr": 0.1}, overwrite=False):
         pass
+
+
+def kept(folder: RunFolder) -> list[str]:
+    return [path.read_text() for path in folder.lasts()]
+
+
+def save(folder: RunFolder, *texts: str, keep: int) -> None:
+    """As a checkpoint is written: another file takes the name."""
+    folder.path.mkdir(parents=True, exist_ok=True)
+    for text in texts:
+        folder.shift_lasts(keep)
+        write_text(folder.last, text)
+
+
+@pytest.mark.parametrize(
+    ("keep", "left"), [(1, ["5"]), (2, ["5", "4"]), (3, ["5", "4", "3"]), (9, ["5", "4", "3", "2", "1"])]
+)
+def test_so_many_checkpoints_are_kept(folder: RunFolder, keep: int, left: list[str]) -> None:
+    save(folder, *"12345", keep=keep)
+    assert kept(folder) == left
+
+
+def test_more_than_ten_stay_in_order_and_fewer_may_be_asked_for(folder: RunFolder) -> None:
+    save(folder, *map(str, range(20)), keep=12)
+    assert kept(folder) == [str(number) for number in range(19, 7, -1)]
+    save(folder, "20", keep=2)
+    assert kept(folder) == ["20", "19"]
+
+
+@pytest.mark.parametrize("damaged", [0, 1, 2])
+@pytest.mark.parametrize("keep", [1, 2, 3])
+def test_damaged_checkpoints_push_no_usable_one_out(folder: RunFolder, keep: int, damaged: int) -> None:
+    save(folder, *"123", keep=3)
+    folder.unusable = folder.lasts()[:damaged]
+    usable = kept(folder)[damaged:]
+    folder.shift_lasts(keep)
+    assert usable[0] in kept(folder)  # a run killed now can go on
+    write_text(folder.last, "4")
+    save(folder, "5", keep=keep)
+    assert kept(folder) == ["5", "4", *usable][:keep]
+
+
+def test_a_run_that_has_only_an_older_checkpoint_is_not_bare(folder: RunFolder) -> None:
+    """Other settings do not make way for themselves."""
+    started(folder)
+    save(folder, *"12", keep=2)
+    folder.last.unlink()
+    with pytest.raises(InputError, match="holds a run with other settings"):
+        folder.examine(IDENTITY | {"lr": 0.5}, overwrite=False)
