@@ -18,6 +18,7 @@ from datetime import timedelta
 from functools import cache
 from itertools import count
 from pathlib import Path
+from types import FrameType
 from typing import Any, NoReturn
 from uuid import uuid4
 
@@ -35,7 +36,7 @@ from lshfm.errors import InputError, RunFailed
 
 SECONDS_TO_SAVE = 600  # after a signal; a rank that hangs after another's failure is killed after 30
 MEETING = timedelta(minutes=15)  # that ranks started from outside may take to find each other
-HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)  # by the elastic launcher
+HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)  # all reach the ranks as SIGTERM
 LINGER = 10.0  # seconds that a rank which lost another leaves that one to be noticed as the first to fail
 
 _jobs = count()  # of this process: the jobs of a sweep in one group of ranks share a store
@@ -114,31 +115,41 @@ def start(num: int, work: Callable[..., None], *arguments: Any) -> None:
     """
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(SECONDS_TO_SAVE))
     handlers = {number: signal.getsignal(number) for number in HANDLED}
-    heeded = [number.name for number, handler in handlers.items() if handler is not signal.SIG_IGN]  # nohup stays so
-    stopped_by = 0
+    heeded = [number for number, handler in handlers.items() if handler is not signal.SIG_IGN]  # nohup stays so
+    stopped_by: list[int] = []
+
+    def stop(number: int, _frame: FrameType | None) -> NoReturn:
+        stopped_by.append(number)
+        raise SignalException("stopped", signal.SIGTERM)  # to ranks, for which Python itself would show a SIGINT
+
     with tempfile.TemporaryDirectory(prefix="lshfm-") as folder:
         Path(folder, "work").write_bytes(pickle.dumps(sys.path) + pickle.dumps((os.getpid(), work, arguments)))
         config = LaunchConfig(
             min_nodes=1, max_nodes=1, nproc_per_node=num, run_id=uuid4().hex, max_restarts=0, monitor_interval=0.1,
             rdzv_backend="c10d", rdzv_endpoint="localhost:0", local_addr="localhost",
-            logs_specs=DefaultLogsSpecs(log_dir=folder), signals_to_handle=",".join(heeded),
+            logs_specs=DefaultLogsSpecs(log_dir=folder), signals_to_handle="",
         )  # fmt: skip
         logging.disable(logging.CRITICAL)  # what the launcher says of a rank's end, its own message says better
         try:
+            _set_handlers(dict.fromkeys(heeded, stop))
             # A command, not a function: torch would have functions wait for each other, for ever if one is killed then.
             elastic_launch(config, sys.executable)("-P", rank.__file__, folder)
         except ChildFailedError as error:
             _, failure = error.get_first_failure()
             _raise(failure.local_rank, failure.exitcode)
-        except SignalException as stop:
+        except SignalException:
+            _set_handlers(dict.fromkeys(heeded, signal.SIG_IGN))
             _kill_ranks(Path(folder))  # there are some only if further signals came
-            stopped_by = stop.sigval
         finally:
             logging.disable(logging.NOTSET)
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
+            _set_handlers(handlers)
     if stopped_by:
-        signal.raise_signal(stopped_by)  # the ranks have ended, and so this process does in its usual way
+        signal.raise_signal(stopped_by[0])  # the ranks have ended, and so this process does in its usual way
+
+
+def _set_handlers(handlers: Mapping[signal.Signals, Any]) -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 def _raise(local_rank: int, code: int) -> NoReturn:
@@ -157,11 +168,11 @@ def _kill_ranks(folder: Path) -> None:
 
 def do_as_rank(folder: Path, parent: int, work: Callable[..., None], arguments: tuple[Any, ...]) -> NoReturn:
     """What a started rank does, and its end; if the parent is killed, it ends as by SIGTERM, what it has done saved."""
-    outcome.raise_on_sigterm()
     threading.Thread(target=_stop_without, args=[parent, folder], daemon=True).start()
     console.set_up()
 
     def task() -> int:
+        outcome.raise_on_sigterm()
         work(*arguments)
         return 0
 

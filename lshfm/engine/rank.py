@@ -10,10 +10,8 @@ if __name__ == "__main__":
     (folder / f"{os.getpid()}.pid").touch()
     with (folder / "work").open("rb") as file:  # the parent's own, in a folder that nobody else can write to
         sys.path[:] = pickle.load(file)
-        from lshfm import outcome
+        parent, work, arguments = pickle.load(file)
 
-        with outcome.silently_interrupted():
-            parent, work, arguments = pickle.load(file)
-            from lshfm.engine import launch
+    from lshfm.engine import launch
 
     launch.do_as_rank(folder, parent, work, arguments)
