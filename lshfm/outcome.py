@@ -3,8 +3,7 @@
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
 
@@ -13,17 +12,6 @@ from lshfm.errors import InputError, RunFailed
 
 class Terminated(BaseException):
     """SIGTERM, to be handled like KeyboardInterrupt."""
-
-
-@contextmanager
-def silently_interrupted() -> Iterator[None]:
-    """While the block imports, Ctrl-C ends the process at once: a traceback of imports tells nobody anything."""
-    is_usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # in the background it may be ignored
-    if is_usual:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-    yield
-    if is_usual:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def raise_on_sigterm() -> None:
