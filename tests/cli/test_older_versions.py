@@ -3,7 +3,9 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -52,3 +54,89 @@ def test_a_run_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     said = here(tmp_path, *TRAIN, code=2)
     assert "a newer lshfm wrote it: upgrade to go on with it" in said
     assert not (run / "results.json").exists()
+
+
+KEPT = ("--config-dir", str(SAMPLES / "conf"), "gpus=[]", "workers=0", "dataset.cache=off")
+RUN = (*KEPT, "dataset.num_train=64", "dataset.num_eval=32", "log_every=1", "batch_size=16")
+NARROW = ("train", *RUN, "model=narrow")
+STUDENT = ("mimic", *RUN, "teacher=teacher", "student=narrow", "student.width=6", "loss.hash_num=16", "epochs=2")
+
+
+def fingerprints() -> dict[str, str]:
+    shapes = Shapes(num_train=64, num_eval=32)
+    return {f"data.{name}": shapes.split(s).fingerprint() for name, s in (("train", "train"), ("eval", "test"))}
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Path:
+    """The folders of version 2; their data count as the same whatever Pillow draws the embedded set here."""
+    shutil.copytree(SAMPLES / "v2", tmp_path, dirs_exist_ok=True)
+    now = fingerprints()
+    for path in tmp_path.rglob("identity.json"):
+        identity = json.loads(path.read_text())
+        path.write_text(json.dumps(identity | now))
+    for path in tmp_path.rglob("checkpoints/*.ckpt"):
+        content = torch.load(path)
+        if content["identity"] != content["identity"] | now:
+            torch.save(content | {"identity": content["identity"] | now}, path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("folder", "words"),
+    [
+        ("train/unfinished", (*NARROW, "model.width=6", "epochs=2", "name=unfinished")),
+        ("mimic/other_stage1", (*STUDENT, "stage=1", "name=other", "seed=1")),
+        ("mimic/another_stage2", (*STUDENT, "stage=2", "name=another", "lr=0.05", "student.init=student_stage1")),
+    ],
+)
+def test_unfinished_runs_are_continued(kept: Path, folder: str, words: tuple[str, ...]) -> None:
+    run = kept / "outputs" / folder
+    before = torch.load(run / "last.ckpt")["state"]["history"]
+    lines = (run / "metrics.jsonl").read_text()
+    assert "continuing after epoch 1 of 2 epochs" in here(kept, *words)
+    assert json.loads((run / "results.json").read_text())["history"][:1] == before
+    assert (run / "metrics.jsonl").read_text().startswith(lines)
+    assert (kept / f"checkpoints/{run.name}.ckpt").is_file()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (*NARROW, "epochs=2", "name=teacher"),
+        (*STUDENT, "name=student"),
+        (*NARROW, "epochs=1", "-m", "seed=0,1", "output_dir=swept", "checkpoint_dir=swept/checkpoints"),
+    ],
+    ids=["train", "both stages", "a sweep, by their names"],
+)
+def test_finished_runs_say_so(kept: Path, words: tuple[str, ...]) -> None:
+    before = {path: path.stat().st_mtime_ns for path in kept.rglob("*.ckpt")}
+    said = here(kept, *words)
+    assert said.count(" is finished: ") == (1 if "name=teacher" in words else 2)
+    assert before == {path: path.stat().st_mtime_ns for path in kept.rglob("*.ckpt")}
+
+
+@pytest.mark.parametrize("name", ["teacher", "student_stage1", "student_stage2"])
+def test_checkpoints_evaluate_to_the_same(kept: Path, name: str) -> None:
+    there = kept / "outputs/eval" / name
+    results, predictions = json.loads((there / "results.json").read_text()), dict(np.load(there / "predictions.npz"))
+    shutil.rmtree(there)
+    here(
+        kept, "eval", *KEPT, f"checkpoint=checkpoints/{name}.ckpt", *(["teacher=teacher"] if name != "teacher" else [])
+    )
+    if results["data"] != fingerprints()["data.eval"]:
+        pytest.skip("Pillow draws the embedded set otherwise here")
+    now = dict(np.load(there / "predictions.npz"))
+    assert now["ids"].tolist() == predictions["ids"].tolist()
+    np.testing.assert_allclose(now["logits"], predictions["logits"], atol=1e-4)
+    found = json.loads((there / "results.json").read_text())
+    assert numbers(found["report"]) == pytest.approx(numbers(results["report"]), abs=1e-4)
+    assert found["score"] == pytest.approx(results["score"], abs=1e-4)
+
+
+def numbers(report: dict[str, Any], prefix: str = "") -> dict[str, float | None]:
+    """All numbers of a report, under dotted names."""
+    flat: dict[str, float | None] = {}
+    for name, value in report.items():
+        flat |= numbers(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return {name: value for name, value in flat.items() if value is None or isinstance(value, int | float)}
