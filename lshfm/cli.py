@@ -28,7 +28,7 @@ def main() -> int:
     outcome.raise_on_sigterm()
     console.set_up()
     code = outcome.code_of(lambda: _dispatch(sys.argv[1:]))
-    ranks: Any = sys.modules.get("lshfm.engine.launch")
+    ranks: Any = sys.modules.get("lshfm.ranks.launch")
     if ranks:
         ranks.leave_if_joined(code)
     return code
@@ -95,7 +95,7 @@ def _run(command: str, overrides: list[str]) -> None:
 
 
 def _submitted(work: Callable[[], None]) -> None:
-    import_module("lshfm.engine.submitted").run(work)
+    import_module("lshfm.ranks.slurm").run(work)
 
 
 def _help_of(command: str, overrides: list[str]) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+pytest_plugins = ["tests.jobs"]
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: two workers' thread pools on two cores block each other
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from lshfm.distributed import Place, group
+from lshfm.ranks.group import Place, process_group
 
 SECONDS = 60
 # Forked off a server that has imported what takes long and done nothing else: the test's own process may have threads.
@@ -72,7 +72,7 @@ def _is_bad(end: Any) -> bool:
 def _rank(connection: Connection, folder: Path, place: Place, work: Callable[..., Any], arguments: Any) -> None:
     torch.set_num_threads(1)
     try:
-        with group(place, dist.FileStore(str(folder / "store"), place.num), "gloo"):
+        with process_group(place, dist.FileStore(str(folder / "store"), place.num), "gloo"):
             end = work(*arguments)
     except BaseException as error:  # noqa: BLE001 - the test judges it
         error.traced = traceback.format_exc()  # type: ignore[attr-defined]

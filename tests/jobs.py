@@ -10,17 +10,18 @@ import pytest
 import torch
 from torch import nn
 
-from lshfm.commands import finished, inputs
-from lshfm.commands.stages import plan
-from lshfm.commands.teachers import TeacherFile, find_teacher
 from lshfm.config.compose import Job, compose, conf_folder
+from lshfm.config.stages import plan
 from lshfm.config.words import rewrite
 from lshfm.console import logger
 from lshfm.datasets.shapes import CLASSES
 from lshfm.datasets.split import Split
-from lshfm.engine.files import write_checkpoint
+from lshfm.files.read import digest
+from lshfm.files.write import write_checkpoint
+from lshfm.mimicking.teachers import TeacherFile, find_teacher
 from lshfm.models.cifar import cifar_classifier
-from lshfm.models.files import digest
+from lshfm.runs import checkpoint
+from lshfm.tasks import pixels
 
 SMALL = ("dataset.num_train=24", "dataset.num_eval=12", "dataset.size=16", "dataset.cache=off", "workers=0", "gpus=[]")
 CPU = torch.device("cpu")
@@ -46,12 +47,12 @@ def values(tmp_path: Path) -> dict[str, Any]:
 
 def splits(values: dict[str, Any]) -> list[Split]:
     """What `values` train and test on."""
-    return inputs.read_splits(values["dataset"], ["train", "test"])
+    return pixels.read_splits(values["dataset"], ["train", "test"])
 
 
-def opened(values: dict[str, Any]) -> inputs.TrainingData:
+def opened(values: dict[str, Any]) -> pixels.TrainingData:
     """The same as batches."""
-    return inputs.TrainingData.open(*splits(values), values, CPU)
+    return pixels.TrainingData.open(*splits(values), values, CPU)
 
 
 @pytest.fixture
@@ -82,7 +83,7 @@ def job(*words: str) -> Job:
 def split_of(job: Job) -> Split:
     """What the job trains on."""
     dataset = job.values["dataset"]
-    return inputs.read_splits(dataset, [dataset["train_split"]])[0]
+    return pixels.read_splits(dataset, [dataset["train_split"]])[0]
 
 
 @cache
@@ -114,7 +115,7 @@ def save_trained(
     trained.values["dataset"] |= dataset or {}
     trained.choices["model"] = arch
     record = {"command": "train", "identity": {"data.train": split_of(trained).fingerprint()}} | record
-    content = finished.pack(trained, "model", model or network(arch=arch, pool=pool), classes, **record)
+    content = checkpoint.pack(trained, "model", model or network(arch=arch, pool=pool), classes, **record)
     write_checkpoint(Path(f"checkpoints/{name}.ckpt"), content)
     return Path(f"checkpoints/{name}.ckpt")
 
@@ -137,5 +138,5 @@ def save_aligned(
         "identity": {"data.train": split_of(aligned).fingerprint()},
     } | record
     student = network(7, projection=projection)
-    write_checkpoint(Path(f"checkpoints/{name}.ckpt"), finished.pack(aligned, "student", student, CLASSES, **record))
+    write_checkpoint(Path(f"checkpoints/{name}.ckpt"), checkpoint.pack(aligned, "student", student, CLASSES, **record))
     return Path(f"checkpoints/{name}.ckpt")

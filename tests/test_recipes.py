@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from lshfm.commands.naming import train_name
 from lshfm.config import CONF_DIR
 from lshfm.config.compose import Job, compose, conf_folder
 from lshfm.config.launch import options, recipe_command
 from lshfm.config.recipes import Experiment, recipes
 from lshfm.config.words import for_stage, rewrite
+from lshfm.runs.naming import train_name
 
 EXPERIMENTS = {e.command: e for recipe in recipes() for e in recipe.experiments}
 PUBLISHED = [command for command, e in EXPERIMENTS.items() if e.is_published]

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
-from lshfm.commands import inputs
 from lshfm.config.compose import compose
 from lshfm.console import console, logger, progress, silence
 from lshfm.datasets.audit.faults import Audit, Fault
@@ -15,6 +14,7 @@ from lshfm.datasets.audit.images import Seen, inspect, same_content
 from lshfm.datasets.audit.sources import audit
 from lshfm.errors import RunFailed
 from lshfm.report.check import tables
+from lshfm.tasks import pixels
 
 
 def run(overrides: Sequence[str]) -> None:
@@ -40,7 +40,7 @@ def run(overrides: Sequence[str]) -> None:
 
 def _read(dataset: dict[str, Any], workers: int) -> tuple[dict[str, Audit], dict[str, list[Seen]]]:
     """Every split's audit, and what its pictures turned out to be."""
-    source = inputs.build_source(dataset)
+    source = pixels.build_source(dataset)
     audits: dict[str, Audit] = {}
     seen: dict[str, list[Seen]] = {}
     for name in dict.fromkeys([dataset["train_split"], dataset["eval_split"]]):

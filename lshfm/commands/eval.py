@@ -10,23 +10,25 @@ import numpy as np
 import torch
 from torch import nn
 
-from lshfm import device
-from lshfm.commands import finished, inputs, mimicry, parts
-from lshfm.commands.mimicry import Beside
-from lshfm.commands.naming import checked_name, file_names, join, network_name, plain
-from lshfm.commands.ranks import describe, in_ranks
-from lshfm.commands.teachers import TeacherFile, find_teacher, is_stage1, place_teacher
 from lshfm.config.compose import Job, changes_results, compose, flatten, peek
 from lshfm.console import console, logger, shown
 from lshfm.datasets.loader import Loader
 from lshfm.datasets.split import Split
-from lshfm.distributed import on_main
 from lshfm.engine.evaluate import Predictions
-from lshfm.engine.files import require_writable, write_bytes, write_json, write_text
 from lshfm.engine.state import Evaluation
 from lshfm.errors import InputError, printable
+from lshfm.files.write import require_writable, write_bytes, write_json, write_text
 from lshfm.metrics.multilabel import devkit_lines
+from lshfm.mimicking import measure
+from lshfm.mimicking.measure import Beside
+from lshfm.mimicking.teachers import TeacherFile, find_teacher, is_stage1, place_teacher
+from lshfm.ranks import device
+from lshfm.ranks.group import on_main
+from lshfm.ranks.start import describe, in_ranks
 from lshfm.report.multilabel import WIDTH, tables
+from lshfm.runs import checkpoint
+from lshfm.runs.naming import checked_name, file_names, join, network_name, plain
+from lshfm.tasks import networks, pixels
 
 Evaluate = Callable[[nn.Module], tuple[Evaluation, Predictions | None]]
 
@@ -35,18 +37,18 @@ def run(overrides: Sequence[str]) -> None:
     """Evaluate the checkpoint that `overrides` name, on its own data set unless they name another."""
     path = Path(str(peek("eval", overrides, "checkpoint"))).expanduser()
     is_ours = not _foreign(path, overrides)
-    job = _compose(overrides, finished.unpack(path) if is_ours else None)
+    job = _compose(overrides, checkpoint.unpack(path) if is_ours else None)
     in_ranks(eval_here, (path, is_ours, job), job.values)
 
 
 def eval_here(what: tuple[Path, bool, Job], where: torch.device) -> None:
     """This rank's part in evaluating the checkpoint at a path, ours or not, as a job says."""
     path, is_ours, job = what
-    content = finished.unpack(path) if is_ours else None
+    content = checkpoint.unpack(path) if is_ours else None
     values, dataset = job.values, job.values["dataset"]
     folder = Path(values["output_dir"]).expanduser() / "eval" / _name(path, job, content)
     on_main(lambda: require_writable(folder, "output_dir"))
-    (split,) = inputs.read_splits(dataset, [dataset["eval_split"]])
+    (split,) = pixels.read_splits(dataset, [dataset["eval_split"]])
     if dataset["devkit"]:
         _require_words(split.ids)
     network = _network(path, content, job, split)
@@ -55,11 +57,11 @@ def eval_here(what: tuple[Path, bool, Job], where: torch.device) -> None:
     if not has_classifier and not teacher:
         raise InputError(f"{path} is of a stage 1: its classifier is untrained; teacher=... compares its features")
     device.prepare(where, deterministic=values["deterministic"])
-    loader = inputs.plain_loader(*inputs.open_pixels(split, dataset, values["workers"]), split, values, where)
-    logger.info(inputs.describe_split(split, len(loader.indices), "evaluate on"))
+    loader = pixels.plain_loader(*pixels.open_pixels(split, dataset, values["workers"]), split, values, where)
+    logger.info(pixels.describe_split(split, len(loader.indices), "evaluate on"))
     evaluate = _evaluator(job, loader, split.classes, teacher, labels=has_classifier)
     started = time.perf_counter()
-    evaluation, predictions = evaluate(parts.place(network, where, values))
+    evaluation, predictions = evaluate(networks.place(network, where, values))
     seconds = time.perf_counter() - started
     record = {
         "name": folder.name,
@@ -79,8 +81,8 @@ def eval_here(what: tuple[Path, bool, Job], where: torch.device) -> None:
     if has_classifier:
         console.print(tables(evaluation.report), width=max(console.width, WIDTH), crop=False)
     if teacher:
-        mimicry.show(teacher.name, network_name(job, "model"), evaluation.report)
-        mimicry.warn_if_better(teacher.name, evaluation.report)
+        measure.show(teacher.name, network_name(job, "model"), evaluation.report)
+        measure.warn_if_better(teacher.name, evaluation.report)
     score = shown(evaluation.score)
     logger.info("%s of %s on %s: %s; written to %s", evaluation.name, path.name, split.name, score, folder)
 
@@ -91,7 +93,7 @@ def _evaluator(
     """The evaluator of a network alone, or beside its teacher, who is evaluated at once."""
     values, metric = job.values, job.values["dataset"]["metric"]
     if teacher is None:
-        return parts.make_evaluator(loader, classes, metric, values["precision"])
+        return networks.make_evaluator(loader, classes, metric, values["precision"])
     placed = place_teacher(teacher, loader.device, values)
     beside = Beside(loader, classes, metric, placed, teacher.name, labels=labels)
     beside.prepare()
@@ -104,7 +106,7 @@ def _typed(overrides: Sequence[str]) -> set[str]:
 
 def _foreign(path: Path, overrides: Sequence[str]) -> bool:
     """Whether the file is none of ours and the user names data set and network instead."""
-    return {"dataset", "model"} <= _typed(overrides) and not finished.is_ours(path)
+    return {"dataset", "model"} <= _typed(overrides) and not checkpoint.is_ours(path)
 
 
 def _compose(overrides: Sequence[str], content: Mapping[str, Any] | None) -> Job:
@@ -113,7 +115,7 @@ def _compose(overrides: Sequence[str], content: Mapping[str, Any] | None) -> Job
     words = [word.removeprefix("++") if word.startswith(("++dataset.", "++model.")) else word for word in overrides]
     saved: dict[str, Any] = {"eval_batch_size": 64, "precision": "fp32", "channels_last": False}
     if content is not None:
-        saved |= finished.settings(content, without=typed)
+        saved |= checkpoint.settings(content, without=typed)
         chosen = {"dataset": content["dataset"]["option"], "model": content["network"]["option"]}
         words = [f"{group}={option}" for group, option in chosen.items() if group not in typed] + words
     job = compose("eval", words, saved)
@@ -127,7 +129,7 @@ def _name(path: Path, job: Job, content: Mapping[str, Any] | None) -> str:
         return checked_name(job.values["name"])
     if content is None:
         return join(path.stem, {"dataset": job.values["dataset"]["name"]})
-    before = finished.settings(content)
+    before = checkpoint.settings(content)
     now = flatten(job.values)
     others = {k: v for k, v in now.items() if k in before and before[k] != v and changes_results("eval", k)}
     if job.values["dataset"]["name"] != content["dataset"]["values"]["name"]:
@@ -140,11 +142,11 @@ def _network(path: Path, content: Mapping[str, Any] | None, job: Job, split: Spl
     if content is None:
         job.values["model"]["weights"] = str(path)
     elif list(split.classes) != content["classes"]:
-        mismatch = finished.class_mismatch(content["classes"], split.classes, job.values["dataset"]["name"])
+        mismatch = checkpoint.class_mismatch(content["classes"], split.classes, job.values["dataset"]["name"])
         raise InputError(f"{path} was {mismatch}")
-    network, loaded = parts.build_network(job.values["model"], split.classes, job.values["dataset"]["size"])
+    network, loaded = networks.build_network(job.values["model"], split.classes, job.values["dataset"]["size"])
     if content is not None:
-        finished.check_weights(path, network, content["model"])
+        checkpoint.check_weights(path, network, content["model"])
     elif loaded and loaded.missing:
         raise InputError(f"{path} cannot be evaluated on {job.values['dataset']['name']}: {loaded.describe()}")
     return network

@@ -8,30 +8,31 @@ from typing import Any
 import torch
 from torch import nn
 
-from lshfm import device
-from lshfm.commands import hashing, inputs, parts
-from lshfm.commands.claim import Claim, settings_identity
-from lshfm.commands.mimicry import Beside, show, warn_if_better
-from lshfm.commands.naming import mimic_name, network_name, used_in_stage
-from lshfm.commands.ranks import describe, in_ranks
-from lshfm.commands.stages import plan, published, terms
-from lshfm.commands.starts import Start, find_start
-from lshfm.commands.teachers import TeacherFile, find_teacher, place_teacher
-from lshfm.commands.training import Training, check_training
 from lshfm.config.build import build
 from lshfm.config.compose import Job
+from lshfm.config.stages import plan, published, terms
 from lshfm.console import logger
 from lshfm.datasets.loader import Loader
 from lshfm.datasets.split import Split
-from lshfm.distributed import on_main
 from lshfm.engine.state import State
 from lshfm.errors import InputError
 from lshfm.losses.lsh import HashFunctions
+from lshfm.mimicking import hashing
+from lshfm.mimicking.measure import Beside, show, warn_if_better
+from lshfm.mimicking.starts import Start, find_start
+from lshfm.mimicking.teachers import TeacherFile, find_teacher, place_teacher
 from lshfm.objectives.align import Align
 from lshfm.objectives.mimic import Mimic
 from lshfm.objectives.supervised import Learner
 from lshfm.objectives.teacher import Teacher
 from lshfm.objectives.terms import Term, Terms
+from lshfm.ranks import device
+from lshfm.ranks.group import on_main
+from lshfm.ranks.start import describe, in_ranks
+from lshfm.runs.naming import mimic_name, network_name, used_in_stage
+from lshfm.runs.place import Claim, settings_identity
+from lshfm.runs.training import Training, check_training
+from lshfm.tasks import networks, pixels
 
 
 def run(overrides: Sequence[str]) -> None:
@@ -43,7 +44,7 @@ def run(overrides: Sequence[str]) -> None:
 def mimic_here(jobs: Sequence[Job], where: torch.device) -> None:
     """This rank's part of the stages."""
     dataset = jobs[-1].values["dataset"]
-    train, test = inputs.read_splits(dataset, [dataset["train_split"], dataset["eval_split"]])
+    train, test = pixels.read_splits(dataset, [dataset["train_split"], dataset["eval_split"]])
     teacher = find_teacher(jobs[-1], train)
     logger.info("teacher %s from %s, feature width %d", teacher.name, teacher.path, teacher.network.num_features)
     if teacher.data not in (None, train.fingerprint()):
@@ -84,7 +85,7 @@ class Stage:
         student = self._student(start)
         self._say_unpublished()
         teacher = place_teacher(self.teacher, self.where, values)
-        data = inputs.TrainingData.open(self.train, self.test, values, self.where)
+        data = pixels.TrainingData.open(self.train, self.test, values, self.where)
         validate = self._beside(data.validation, teacher)
         test = validate if data.test is data.validation else self._beside(data.test, teacher)
         training = Training(
@@ -96,7 +97,7 @@ class Stage:
             validate.prepare()  # the teacher's own score first: it may be none worth mimicking
             functions, constants = self._hash_functions(claim.folder.path, teacher, data, start)
             objective = self._objective(student, teacher, functions)
-            return State(objective, parts.optimizer(objective, values), ema=values["ema"], constants=constants)
+            return State(objective, networks.optimizer(objective, values), ema=values["ema"], constants=constants)
 
         results = training.execute(begin)
         show(self.teacher.name, network_name(job, "student"), results["report"])
@@ -126,9 +127,9 @@ class Stage:
     def _student(self, start: Start) -> nn.Module:
         values = self.job.values
         student, loaded = start.build(self.job, self.train)
-        parts.check_batch_norm(student, values["dataset"]["size"], values)
+        networks.check_batch_norm(student, values["dataset"]["size"], values)
         name = network_name(self.job, "student")
-        described = parts.describe_network(name, student, loaded)
+        described = networks.describe_network(name, student, loaded)
         logger.info(f"{described.removesuffix('random')}stage 1, {start.weights}" if start.stage1 else described)
         kinds = {node["kind"] for node in terms(values["loss"]).values()}
         if "feature" in kinds and student.num_features != self.teacher.network.num_features:
@@ -136,7 +137,7 @@ class Stage:
                 f"{name}'s feature is {student.num_features} wide, the teacher's {self.teacher.network.num_features}: "
                 "student.projection=true bridges them"
             )
-        return parts.place_trained(student, self.where, values)
+        return networks.place_trained(student, self.where, values)
 
     def _say_unpublished(self) -> None:
         recipe, row = self.job.values["recipe"], published(self.job)
@@ -149,7 +150,7 @@ class Stage:
         return Beside(loader, self.train.classes, metric, teacher, self.teacher.name, labels=not self._is_first)
 
     def _hash_functions(
-        self, folder: Path, teacher: Teacher, data: inputs.TrainingData, start: Start
+        self, folder: Path, teacher: Teacher, data: pixels.TrainingData, start: Start
     ) -> tuple[HashFunctions | None, dict[str, Any]]:
         """Those of the losses that want them, and what checkpoints keep of them."""
         values = self.job.values
@@ -167,7 +168,7 @@ class Stage:
         on_features, on_logits = (self._terms(kind, functions).to(self.where) for kind in ("feature", "logit"))
         if self._is_first:
             return Align(student, teacher, on_features, freeze=freeze, precision=precision)
-        label_name, label_loss = parts.label_loss(self.job, "label_loss")
+        label_name, label_loss = networks.label_loss(self.job, "label_loss")
         return Mimic(
             student, teacher, label_loss=label_loss, label_name=label_name, gamma=values["loss"]["gamma"],
             feature_terms=on_features, logit_terms=on_logits, freeze=freeze, precision=precision,

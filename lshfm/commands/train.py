@@ -4,17 +4,17 @@ from collections.abc import Sequence
 
 import torch
 
-from lshfm import device
-from lshfm.commands import inputs, parts
-from lshfm.commands.claim import Claim, settings_identity, weights_identity
-from lshfm.commands.naming import network_name, train_name
-from lshfm.commands.ranks import describe, in_ranks
-from lshfm.commands.training import Training, check_training
 from lshfm.config.compose import Job, compose
 from lshfm.console import logger
-from lshfm.distributed import on_main
 from lshfm.engine.state import State
 from lshfm.objectives.supervised import Supervised
+from lshfm.ranks import device
+from lshfm.ranks.group import on_main
+from lshfm.ranks.start import describe, in_ranks
+from lshfm.runs.naming import network_name, train_name
+from lshfm.runs.place import Claim, settings_identity, weights_identity
+from lshfm.runs.training import Training, check_training
+from lshfm.tasks import networks, pixels
 
 
 def run(overrides: Sequence[str]) -> None:
@@ -26,7 +26,7 @@ def run(overrides: Sequence[str]) -> None:
 def train_here(job: Job, where: torch.device) -> None:
     """This rank's part of a job."""
     values, dataset = job.values, job.values["dataset"]
-    train, test = inputs.read_splits(dataset, [dataset["train_split"], dataset["eval_split"]])
+    train, test = pixels.read_splits(dataset, [dataset["train_split"], dataset["eval_split"]])
     check_training(values, len(train))
     identity = settings_identity("train", job, train, test)
     identity["model.weights"] = weights_identity(values["model"].get("weights", "none"))
@@ -36,10 +36,10 @@ def train_here(job: Job, where: torch.device) -> None:
     device.prepare(where, deterministic=values["deterministic"])
     torch.manual_seed(values["seed"])
     state = _state(job, train.classes, where)
-    data = inputs.TrainingData.open(train, test, values, where)
+    data = pixels.TrainingData.open(train, test, values, where)
     metric, precision = dataset["metric"], values["precision"]
-    validate = parts.make_evaluator(data.validation, train.classes, metric, precision)
-    final = parts.make_evaluator(data.test, test.classes, metric, precision)
+    validate = networks.make_evaluator(data.validation, train.classes, metric, precision)
+    final = networks.make_evaluator(data.test, test.classes, metric, precision)
     training = Training(
         job, claim, data, validate=lambda network: validate(network)[0], test=lambda network: final(network)[0],
         hardware=describe(where, values), role="model", record={"command": "train"},
@@ -50,10 +50,10 @@ def train_here(job: Job, where: torch.device) -> None:
 def _state(job: Job, classes: Sequence[str], where: torch.device) -> State:
     """Network, objective and optimiser, ready to train."""
     values, size = job.values, job.values["dataset"]["size"]
-    network, loaded = parts.build_network(values["model"], classes, size)
-    parts.check_batch_norm(network, size, values)
-    logger.info(parts.describe_network(network_name(job, "model"), network, loaded))
-    loss_name, loss = parts.label_loss(job, "loss")
-    network = parts.place_trained(network, where, values)
+    network, loaded = networks.build_network(values["model"], classes, size)
+    networks.check_batch_norm(network, size, values)
+    logger.info(networks.describe_network(network_name(job, "model"), network, loaded))
+    loss_name, loss = networks.label_loss(job, "loss")
+    network = networks.place_trained(network, where, values)
     objective = Supervised(network, loss, loss_name, freeze=values["freeze"], precision=values["precision"])
-    return State(objective, parts.optimizer(objective, values), ema=values["ema"])
+    return State(objective, networks.optimizer(objective, values), ema=values["ema"])

@@ -6,7 +6,7 @@ from pathlib import Path
 from hydra.core.config_store import ConfigStore
 
 from lshfm.config import CONF_DIR
-from lshfm.config.own_files import check_files
+from lshfm.config.guards import check_files
 
 POOLINGS = ("GAP", "GMP", "GWP")
 

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from lshfm.device import autocast
-from lshfm.distributed import at_main
+from lshfm.ranks.device import autocast
+from lshfm.ranks.group import gather
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def predict(
         if report:
             report(done)
     own = [torch.cat(parts).cpu().numpy() for parts in zip(*collected, strict=True)]
-    gathered = at_main(own)
+    gathered = gather(own)
     if gathered is None:
         return None
     ranks = [columns for columns in gathered if columns]  # there may be fewer batches than ranks

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn, Self
 
-from lshfm.distributed import PeerLost
+from lshfm.ranks.group import PeerLost
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SECONDS_APART = 1.0  # what comes sooner is the same wish: a launcher passes on what its ranks have seen themselves

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 
 from lshfm.console import Bar, logger, shown
-from lshfm.distributed import PeerLost, everywhere, is_main, mean, num_ranks, rank
-from lshfm.engine.files import append_line, write_text
 from lshfm.engine.state import Evaluation, State
 from lshfm.errors import RunFailed
+from lshfm.files.write import append_line, write_text
+from lshfm.ranks.group import PeerLost, all_gather, is_main, mean, num_ranks, rank
 
 
 class Journal:
@@ -100,7 +100,7 @@ class Journal:
         if not self._steps_timed:
             return {}  # they were done before the run was stopped
         state.clock.lap()  # what a GPU had still to do when its losses were asked for
-        times = everywhere(state.clock.take())
+        times = all_gather(state.clock.take())
         seconds, busy = times[0][0], [own for _, own in times]
         rate = self._steps_timed * self.batch_size / max(seconds, 1e-9)
         self._speed = f"{rate:.0f} images/s"
@@ -137,7 +137,7 @@ class Journal:
     def _refuse_non_finite(self, bad: torch.Tensor, losses: torch.Tensor) -> None:
         """bad, losses: (steps, names), of this rank."""
         rows = bad.any(1).nonzero().flatten().tolist()
-        firsts = [(found[0], r) for r, found in enumerate(everywhere(rows[:1])) if found]
+        firsts = [(found[0], r) for r, found in enumerate(all_gather(rows[:1])) if found]
         if not firsts:
             return
         row, culprit = min(firsts)  # a step later, averaged gradients have spoilt all ranks

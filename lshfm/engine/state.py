@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from lshfm.distributed import at_main, rank, share_buffers
-from lshfm.engine.replicas import Clock, alone, replicate
+from lshfm.ranks.group import gather, rank, share_buffers
+from lshfm.ranks.replicas import Clock, alone, replicate
 
 
 class Objective(Protocol):
@@ -106,7 +106,7 @@ class State:
         if self.ema:
             share_buffers(self.ema)
         cuda = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
-        self._random = at_main({"cpu": torch.get_rng_state(), "cuda": cuda})
+        self._random = gather({"cpu": torch.get_rng_state(), "cuda": cuda})
 
     def end_epoch(self, evaluation: Evaluation) -> bool:
         """Record an epoch's evaluation; True if it is the best so far."""

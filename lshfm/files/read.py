@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from lshfm.errors import InputError
-from lshfm.models.pickles import NUMPY_SCALARS, check_pickles
+from lshfm.files.pickles import NUMPY_SCALARS, check_pickles
 
 _MOST_VALUES, _DEEPEST = 10**6, 50  # of what a file holds, all containers counted as often as they are in others
 

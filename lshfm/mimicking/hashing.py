@@ -7,17 +7,17 @@ from typing import Any
 
 import torch
 
-from lshfm.commands import inputs
 from lshfm.config.compose import Job
 from lshfm.console import Bar, logger, progress
 from lshfm.datasets.loader import Loader
-from lshfm.distributed import from_main, num_ranks, on_main, require_same
 from lshfm.engine.evaluate import Predictions, predict
-from lshfm.engine.files import write_checkpoint
 from lshfm.errors import InputError
+from lshfm.files.read import read_checkpoint
+from lshfm.files.write import write_checkpoint
 from lshfm.losses.lsh import HashFunctions, draw_weights, hash_bias, not_finite, teacher_std
-from lshfm.models.files import read_checkpoint
 from lshfm.objectives.teacher import Teacher
+from lshfm.ranks.group import broadcast, num_ranks, on_main, require_same
+from lshfm.tasks import pixels
 
 FUNCTIONS_PER_FEATURE = 32  # the published default
 Stored = Mapping[str, Any]
@@ -97,8 +97,8 @@ def _shared(functions: HashFunctions | None) -> HashFunctions:
             torch.empty(state["num"], state["width"]), torch.empty(state["num"]),
             state["std"], state["seed"], state["rule"],
         )  # fmt: skip
-    from_main(functions.weights)
-    from_main(functions.bias)
+    broadcast(functions.weights)
+    broadcast(functions.bias)
     require_same("the hash functions", (functions.sha256(), functions.bias.numpy().tobytes()))
     return functions
 
@@ -179,7 +179,7 @@ def _require_finite(found: Predictions | None, names: tuple[str, ...]) -> None:
         )
 
 
-def bias_images(data: inputs.TrainingData, values: Mapping[str, Any]) -> Loader:
+def bias_images(data: pixels.TrainingData, values: Mapping[str, Any]) -> Loader:
     """Every training image once, in order: as it is, or as epoch 0 augments it."""
     augmented = values["loss"].get("bias_views") == "augmented"
     batches = data.batches

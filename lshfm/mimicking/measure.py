@@ -8,19 +8,19 @@ import numpy as np
 import torch
 from torch import nn
 
-from lshfm.commands import parts
-from lshfm.commands.hashing import classifier_std
 from lshfm.console import console, logger, shown
 from lshfm.datasets.loader import Loader
-from lshfm.distributed import PeerLost, on_main
 from lshfm.engine.evaluate import Predictions
 from lshfm.engine.state import Evaluation
 from lshfm.errors import InputError, RunFailed
 from lshfm.losses.lsh import draw_weights, hash_bias
 from lshfm.metrics.mimicry import constant_bits, measure
+from lshfm.mimicking.hashing import classifier_std
 from lshfm.objectives.teacher import Teacher
-from lshfm.report.mimicry import student_row, table, teacher_row
+from lshfm.ranks.group import PeerLost, on_main
+from lshfm.report.features import student_row, table, teacher_row
 from lshfm.report.multilabel import WIDTH
+from lshfm.tasks import networks
 
 # One fixed set of hash functions for every method: teacher's deviation, median over the evaluated split.
 REFERENCE_NUM, REFERENCE_SEED = 2048, 0
@@ -48,7 +48,7 @@ class Beside:
         self, loader: Loader, classes: Sequence[str], metric: str, teacher: Teacher, name: str, *, labels: bool
     ) -> None:
         self.teacher, self.name, self.labels = teacher, name, labels
-        self._evaluate = parts.make_evaluator(loader, classes, metric, teacher.precision, features=True)
+        self._evaluate = networks.make_evaluator(loader, classes, metric, teacher.precision, features=True)
         self._reference: Reference | None = None  # at rank 0
         self._is_prepared = False
 

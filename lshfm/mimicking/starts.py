@@ -8,16 +8,17 @@ from typing import Any
 
 from torch import nn
 
-from lshfm.commands import finished, parts
-from lshfm.commands.claim import weights_identity
-from lshfm.commands.naming import network_name
-from lshfm.commands.stages import published, stage1_losses
-from lshfm.commands.teachers import TeacherFile, checkpoints, is_stage1, same_network
 from lshfm.config.compose import Job
+from lshfm.config.stages import published, stage1_losses
 from lshfm.console import logger
 from lshfm.datasets.split import Split
 from lshfm.errors import InputError
+from lshfm.mimicking.teachers import TeacherFile, checkpoints, is_stage1, same_network
 from lshfm.models.weights import Loaded
+from lshfm.runs import checkpoint
+from lshfm.runs.naming import network_name
+from lshfm.runs.place import weights_identity
+from lshfm.tasks import networks
 
 Content = Mapping[str, Any]
 
@@ -44,7 +45,7 @@ class Start:
             return _build(values | {"weights": self.weights}, split, size)
         network, _ = _build(values | {"weights": "none"}, split, size)
         path = Path(self.weights)
-        finished.check_weights(path, network, self.stage1["model"])
+        checkpoint.check_weights(path, network, self.stage1["model"])
         return network, None
 
 
@@ -73,7 +74,7 @@ def find_start(job: Job, teacher: TeacherFile, split: Split, aligned: Path | Non
 def _build(values: dict[str, Any], split: Split, size: int) -> tuple[nn.Module, Loaded | None]:
     """build_network, whose complaints name the keys of `model`."""
     try:
-        return parts.build_network(values, split.classes, size)
+        return networks.build_network(values, split.classes, size)
     except InputError as error:
         hint = ""
         if "does not take these settings" in str(error) and "'projection'" in str(error):
@@ -89,9 +90,9 @@ def _say_unreleased(job: Job) -> None:
 
 
 def _from_file(path: Path, job: Job, teacher: TeacherFile) -> Start:
-    if not path.is_file() or not finished.is_ours(path):
+    if not path.is_file() or not checkpoint.is_ours(path):
         return Start(str(path))
-    content = finished.unpack(path)
+    content = checkpoint.unpack(path)
     if not is_stage1(content):
         return Start(str(path))
     _refuse_other_teacher(path, content, teacher)
@@ -135,7 +136,7 @@ def _own_stage1(job: Job, teacher: TeacherFile, split: Split) -> tuple[Path, Con
     if len(same) > 1:
         raise InputError(f"several stage 1 fit; choose one:\n{_listed([path for path, _ in same])}")
     path, _ = same[0]
-    return path, finished.unpack(path)
+    return path, checkpoint.unpack(path)
 
 
 def _listed(paths: Sequence[Path]) -> str:

@@ -9,17 +9,18 @@ from typing import Any
 import torch
 from torch import nn
 
-from lshfm.commands import finished, parts
-from lshfm.commands.naming import network_name
 from lshfm.config.compose import Job, network_values
 from lshfm.config.launch import options
 from lshfm.config.teachers import without_pooling
 from lshfm.console import logger
 from lshfm.datasets.split import Split
 from lshfm.errors import InputError, nearest
-from lshfm.models.files import digest, read_checkpoint
+from lshfm.files.read import digest, read_checkpoint
 from lshfm.models.weights import published_network
 from lshfm.objectives.teacher import Normalisation, Teacher, renormalisation
+from lshfm.runs import checkpoint
+from lshfm.runs.naming import network_name
+from lshfm.tasks import networks
 
 IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])  # what the published code normalises by
 
@@ -49,8 +50,8 @@ def find_teacher(job: Job, split: Split) -> TeacherFile:
     """
     path = _path(job, split)
     file = read_checkpoint(path)
-    if file.get("format") == finished.FORMAT:
-        content = finished.unpack(path)
+    if file.get("format") == checkpoint.FORMAT:
+        content = checkpoint.unpack(path)
         _check_fits(path, content, job, split)
         node = network_values(content["network"]["option"], content["network"]["values"])
         _check_network(path, node, job)
@@ -64,9 +65,9 @@ def find_teacher(job: Job, split: Split) -> TeacherFile:
             path, job.values["dataset"]["name"], len(split.classes),
         )  # fmt: skip
     dataset = job.values["dataset"]
-    network, loaded = parts.build_network(node, split.classes, dataset["size"])
+    network, loaded = networks.build_network(node, split.classes, dataset["size"])
     if content is not None:
-        finished.check_weights(path, network, content["model"])
+        checkpoint.check_weights(path, network, content["model"])
     elif loaded and loaded.missing:
         raise InputError(f"{path} cannot teach {len(split.classes)} classes of {dataset['name']}: {loaded.describe()}")
     broken = [name for name, tensor in network.state_dict().items() if not torch.isfinite(tensor).all()]
@@ -79,7 +80,7 @@ def find_teacher(job: Job, split: Split) -> TeacherFile:
 def place_teacher(file: TeacherFile, where: torch.device, values: dict[str, Any]) -> Teacher:
     """The teacher as objectives take it, on its device."""
     teacher = Teacher(file.network, precision=values["precision"], normalisation=file.normalisation)
-    parts.place(teacher, where, values)
+    networks.place(teacher, where, values)
     return teacher
 
 
@@ -102,7 +103,7 @@ def checkpoints(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
     found = []
     for path in sorted(folder.glob("*.ckpt")):
         try:
-            found.append((path, finished.unpack(path, whole=False)))
+            found.append((path, checkpoint.unpack(path, whole=False)))
         except InputError as error:
             logger.warning("left aside: %s", error)
     return found
@@ -180,7 +181,7 @@ def _check_fits(path: Path, content: Content, job: Job, split: Split) -> None:
         raise InputError(f"the teacher {path} was trained on {trained_on}, but this is {dataset['name']}")
     if content["classes"] != list(split.classes):
         raise InputError(
-            f"the teacher {path}: " + finished.class_mismatch(content["classes"], split.classes, dataset["name"])
+            f"the teacher {path}: " + checkpoint.class_mismatch(content["classes"], split.classes, dataset["name"])
         )
     if is_stage1(content):
         raise InputError(f"{path} is of a stage 1: its classifier is untrained, so it is no teacher")

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from lshfm.errors import InputError, nearest
-from lshfm.models.files import sha256
+from lshfm.files.read import sha256
 
 URL = "https://download.pytorch.org/models/"
 

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from lshfm.errors import InputError
+from lshfm.files.read import read_checkpoint, sha256
 from lshfm.models.backbones import TORCHVISION
 from lshfm.models.classifier import Classifier
-from lshfm.models.files import read_checkpoint, sha256
 from lshfm.models.pooling import POOLING
 from lshfm.models.recognise import recognise
 from lshfm.models.timm_backbone import TimmClassifier

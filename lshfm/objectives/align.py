@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lshfm.device import autocast
 from lshfm.errors import InputError
 from lshfm.objectives.supervised import ImageBatch, Learner
 from lshfm.objectives.teacher import Teacher
 from lshfm.objectives.terms import Terms
+from lshfm.ranks.device import autocast
 
 
 class Projected(nn.Module):

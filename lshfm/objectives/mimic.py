@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from lshfm.device import autocast
 from lshfm.objectives.supervised import LabelledBatch, Learner, targets
 from lshfm.objectives.teacher import Teacher
 from lshfm.objectives.terms import Terms, add_up
+from lshfm.ranks.device import autocast
 
 
 class Mimic(Learner):

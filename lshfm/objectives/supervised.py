@@ -6,8 +6,8 @@ from typing import Protocol, Self
 import torch
 from torch import nn
 
-from lshfm.device import autocast
 from lshfm.models.freeze import apply_freeze, set_train_mode
+from lshfm.ranks.device import autocast
 
 
 class ImageBatch(Protocol):

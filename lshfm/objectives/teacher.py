@@ -6,8 +6,8 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
-from lshfm.device import autocast
 from lshfm.errors import InputError
+from lshfm.ranks.device import autocast
 
 
 class Normalisation(NamedTuple):

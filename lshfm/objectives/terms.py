@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from lshfm.device import autocast
+from lshfm.ranks.device import autocast
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from lshfm.distributed import Place
 from lshfm.errors import InputError
+from lshfm.ranks.group import Place
 
 
 def choose(gpus: Any, ranks: int | None = None, given: Place | None = None) -> list[torch.device]:

@@ -57,7 +57,7 @@ def is_main() -> bool:
 
 
 @contextmanager
-def group(here: Place, store: Store, backend: str) -> Iterator[None]:
+def process_group(here: Place, store: Store, backend: str) -> Iterator[None]:
     """The ranks work together while the block runs.
 
     Of an error that ends the block only the first rank's to fail is to be shown; PeerLost is raised where the error
@@ -67,7 +67,7 @@ def group(here: Place, store: Store, backend: str) -> Iterator[None]:
     _places.append(here)
     try:
         yield
-        everywhere(None)  # the store may live in one of the processes: they leave together
+        all_gather(None)  # the store may live in one of the processes: they leave together
         dist.destroy_process_group()
     except PeerLost:
         raise
@@ -118,7 +118,7 @@ def first_on_each_machine(work: Callable[[], T]) -> T:
         return work()
     is_first = place().local_rank == 0
     outcome = _attempt(work) if is_first else (None, None)
-    for _, error in everywhere((None, outcome[1])):
+    for _, error in all_gather((None, outcome[1])):
         _settled((None, error))
     return cast(T, outcome[0]) if is_first else work()
 
@@ -138,7 +138,7 @@ def _settled(outcome: tuple[T | None, Exception | None]) -> T | None:
     return result
 
 
-def everywhere(value: T) -> list[T]:
+def all_gather(value: T) -> list[T]:
     """Every rank's value, in the order of ranks."""
     if num_ranks() == 1:
         return [value]
@@ -147,7 +147,7 @@ def everywhere(value: T) -> list[T]:
     return values
 
 
-def at_main(value: T) -> list[T] | None:
+def gather(value: T) -> list[T] | None:
     """Every rank's value at rank 0, in the order of ranks; None elsewhere."""
     if num_ranks() == 1:
         return [value]
@@ -158,7 +158,7 @@ def at_main(value: T) -> list[T] | None:
 
 def require_same(what: str, value: Any) -> None:
     """Raise RunFailed unless every rank has the same plain value."""
-    values = everywhere(value)
+    values = all_gather(value)
     other = next((r for r, theirs in enumerate(values) if repr(theirs) != repr(values[0])), None)  # nan is nan
     if other is not None:
         error = RunFailed(
@@ -178,7 +178,7 @@ def mean(values: Tensor) -> Tensor:
     return total / num_ranks()
 
 
-def from_main(tensor: Tensor) -> Tensor:
+def broadcast(tensor: Tensor) -> Tensor:
     """Rank 0's tensor, copied in place into every rank's."""
     if num_ranks() > 1:
         dist.broadcast(tensor, src=0)

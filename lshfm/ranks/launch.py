@@ -29,10 +29,10 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from torch.distributed.rendezvous import rendezvous
 
-from lshfm import console, device, outcome
-from lshfm.distributed import PATIENCE, PeerLost, Place, group
-from lshfm.engine import rank
+from lshfm import console, outcome
 from lshfm.errors import InputError, RunFailed
+from lshfm.ranks import device, worker
+from lshfm.ranks.group import PATIENCE, PeerLost, Place, process_group
 
 SECONDS_TO_SAVE = 600  # after a signal; a rank that hangs after another's failure is killed after 30
 MEETING = timedelta(minutes=15)  # that ranks started from outside may take to find each other
@@ -104,7 +104,7 @@ def joined(here: Place, where: torch.device) -> Iterator[None]:
     store = PrefixStore(f"lshfm-{next(_jobs)}", _store())
     store.set_timeout(PATIENCE)
     backend = "gloo" if where.type == "cpu" else "cpu:gloo,cuda:nccl"
-    with group(here, store, backend), contextlib.nullcontext() if here.rank == 0 else console.silence():
+    with process_group(here, store, backend), contextlib.nullcontext() if here.rank == 0 else console.silence():
         yield
 
 
@@ -133,7 +133,7 @@ def start(num: int, work: Callable[..., None], *arguments: Any) -> None:
         try:
             _set_handlers(dict.fromkeys(heeded, stop))
             # A command, not a function: torch would have functions wait for each other, for ever if one is killed then.
-            elastic_launch(config, sys.executable)("-P", rank.__file__, folder)
+            elastic_launch(config, sys.executable)("-P", worker.__file__, folder)
         except ChildFailedError as error:
             _, failure = error.get_first_failure()
             _raise(failure.local_rank, failure.exitcode)

@@ -9,7 +9,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from lshfm import console, outcome
-from lshfm.engine.launch import leave, outcome_of
+from lshfm.ranks.launch import leave, outcome_of
 
 SECONDS_FOR_THE_FIRST = 10.0  # SLURM may end all tasks of a job as soon as one has ended
 

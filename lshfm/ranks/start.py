@@ -6,11 +6,10 @@ from typing import Any
 
 import torch
 
-from lshfm import device
 from lshfm.config.compose import conf_folder, config_folders
 from lshfm.console import logger
-from lshfm.distributed import everywhere, num_ranks, on_main, rank
-from lshfm.engine import launch
+from lshfm.ranks import device, launch
+from lshfm.ranks.group import all_gather, num_ranks, on_main, rank
 
 Work = Callable[[Any, torch.device], None]
 
@@ -54,7 +53,7 @@ def describe(where: torch.device, values: Mapping[str, Any]) -> dict[str, Any]:
 
 def log_ranks(where: torch.device, values: Mapping[str, Any]) -> None:
     """Say which ranks compute on which devices, and how much of a batch each of them gets."""
-    places = everywhere(f"rank {rank()}: {device.name(where)}")
+    places = all_gather(f"rank {rank()}: {device.name(where)}")
     if len(places) == 1:
         return
     logger.info("%s", "; ".join(places))

@@ -12,6 +12,6 @@ if __name__ == "__main__":
         sys.path[:] = pickle.load(file)
         parent, work, arguments = pickle.load(file)
 
-    from lshfm.engine import launch
+    from lshfm.ranks import launch
 
     launch.do_as_rank(folder, parent, work, arguments)

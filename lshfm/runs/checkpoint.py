@@ -14,7 +14,7 @@ from torch import nn
 from lshfm import __version__
 from lshfm.config.compose import Job, flatten
 from lshfm.errors import InputError
-from lshfm.models.files import read_checkpoint
+from lshfm.files.read import read_checkpoint
 
 FORMAT, VERSION = "lshfm", 1
 HOLD_TENSORS = ("model", "constants")  # all else is plain values

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from lshfm.console import logger
-from lshfm.engine.files import TEMPORARY, duplicate, remove_left_overs, write_json
 from lshfm.errors import InputError
+from lshfm.files.write import TEMPORARY, duplicate, remove_left_overs, write_json
 
 SECONDS_TO_LEAVE = 10.0
 

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from lshfm.console import logger
-from lshfm.distributed import require_same
-from lshfm.engine.files import write_checkpoint
 from lshfm.engine.journal import Journal
-from lshfm.engine.run import RunFolder
 from lshfm.engine.state import State
 from lshfm.errors import InputError
-from lshfm.models.files import read_checkpoint
+from lshfm.files.read import read_checkpoint
+from lshfm.files.write import write_checkpoint
+from lshfm.ranks.group import require_same
+from lshfm.runs.folder import RunFolder
 
 FORMAT, VERSION = "lshfm-run", 2
 NOTHING_YET: dict[str, Any] = {"names": [], "rows": []}  # of a journal

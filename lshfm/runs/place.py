@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from lshfm.commands.finished import unpack
 from lshfm.config.compose import Job, changes_results, flatten
 from lshfm.console import logger, shown
 from lshfm.datasets.split import Split
-from lshfm.distributed import on_main, require_same
-from lshfm.engine.files import require_writable
-from lshfm.engine.run import RunFolder, Status, differing_keys
 from lshfm.errors import InputError
-from lshfm.models.files import sha256
+from lshfm.files.read import sha256
+from lshfm.files.write import require_writable
+from lshfm.ranks.group import on_main, require_same
+from lshfm.runs.checkpoint import unpack
+from lshfm.runs.folder import RunFolder, Status, differing_keys
 
 
 @dataclass(frozen=True)

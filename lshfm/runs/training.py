@@ -9,22 +9,23 @@ import torch
 from torch import nn
 
 from lshfm import console
-from lshfm.commands import finished, inputs
-from lshfm.commands.claim import Claim
-from lshfm.commands.ranks import log_ranks
-from lshfm.commands.resuming import position_of, restore, write_last
 from lshfm.config.compose import Job, to_yaml
 from lshfm.console import logger, shown
 from lshfm.datasets.loader import holdout
-from lshfm.distributed import Consensus, is_main, num_ranks, on_main
-from lshfm.engine.files import write_checkpoint, write_json, write_text
 from lshfm.engine.interrupts import Interrupts
 from lshfm.engine.journal import Journal
 from lshfm.engine.loop import fit
 from lshfm.engine.schedule import learning_rate
 from lshfm.engine.state import Evaluation, State
 from lshfm.errors import InputError, RunFailed, printable
-from lshfm.models.files import read_checkpoint
+from lshfm.files.read import read_checkpoint
+from lshfm.files.write import write_checkpoint, write_json, write_text
+from lshfm.ranks.group import Consensus, is_main, num_ranks, on_main
+from lshfm.ranks.start import log_ranks
+from lshfm.runs import checkpoint
+from lshfm.runs.last import position_of, restore, write_last
+from lshfm.runs.place import Claim
+from lshfm.tasks import pixels
 
 Evaluate = Callable[[nn.Module], Evaluation]
 
@@ -43,7 +44,7 @@ class Training:
         self,
         job: Job,
         claim: Claim,
-        data: inputs.TrainingData,
+        data: pixels.TrainingData,
         *,
         validate: Evaluate,
         test: Evaluate,
@@ -159,14 +160,14 @@ class Training:
 
     def _made_by(self) -> dict[str, Any]:
         device = self.data.batches.device.type
-        config = finished.without_code(self.values)
+        config = checkpoint.without_code(self.values)
         threads = {"threads": torch.get_num_threads()} if device == "cpu" else {}
         versions = {"pixels": self.data.pixels, "torch": str(torch.__version__)}
         return {"ranks": num_ranks(), "device": device, **threads, **versions, "config": config}
 
     def _pack(self) -> dict[str, Any]:
         constants = {"constants": self.state.constants} if self.keep_constants else {}
-        return finished.pack(
+        return checkpoint.pack(
             self.job, self.role, self.state.model, self.data.train_split.classes,
             epoch=self.state.epoch, hardware=self.hardware, **self.record, **constants,
         )  # fmt: skip
@@ -230,7 +231,7 @@ def check_training(values: Mapping[str, Any], num_images: int) -> None:
         )
     if batch > num_images:
         raise InputError(f"batch_size={batch} is more than the {num_images} images of {dataset['train_split']}")
-    inputs.make_view(dataset, values["augment"], channels_last=values["channels_last"])
+    pixels.make_view(dataset, values["augment"], channels_last=values["channels_last"])
     holdout(num_images, dataset["holdout"])
     if 0 < cosine < values["epochs"]:
         raise InputError(f"schedule.cosine_epochs={cosine:g} must be 0 or at least epochs={values['epochs']}")

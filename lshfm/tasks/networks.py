@@ -12,7 +12,6 @@ from lshfm.config.compose import Job
 from lshfm.console import Bar
 from lshfm.datasets import keyed
 from lshfm.datasets.loader import Loader
-from lshfm.distributed import num_ranks, on_main, rank
 from lshfm.engine.evaluate import Predictions, predict
 from lshfm.engine.state import Evaluation, Objective, make_optimizer
 from lshfm.errors import InputError
@@ -22,6 +21,7 @@ from lshfm.models.batch_norm import set_statistics
 from lshfm.models.imagenet import resolve
 from lshfm.models.sizes import check_size
 from lshfm.models.weights import Loaded, load_weights
+from lshfm.ranks.group import num_ranks, on_main, rank
 
 Values = dict[str, Any]
 

@@ -18,8 +18,8 @@ from lshfm.datasets.images import refuse_missing
 from lshfm.datasets.loader import DecodedPixels, Index, Loader, PixelSource, Share, StoredPixels, View, holdout
 from lshfm.datasets.split import Split
 from lshfm.datasets.store import choose_cache, find_store, open_store, pixel_key, store_bytes
-from lshfm.distributed import first_on_each_machine, num_ranks, place, rank
 from lshfm.errors import InputError
+from lshfm.ranks.group import first_on_each_machine, num_ranks, place, rank
 
 Values = dict[str, Any]
 

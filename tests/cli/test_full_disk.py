@@ -21,7 +21,7 @@ FULL = {
     "metrics.jsonl": (TRAIN, Trap("lshfm.engine.journal:append_line", 3, "full"), 1, "No space left on device"),
     "allocating a store": (TRAIN, Trap("os:posix_fallocate", 1, "full"), 1, "Writing the pixel store"),
     "filling a store": (TRAIN, Trap("lshfm.datasets.store_file:StoreFile.fill", 1, "full"), 1, "Writing the pixel"),
-    "hash functions": (MIMIC, Trap("lshfm.commands.hashing:write_checkpoint", 1, "full"), 1, "No space left"),
+    "hash functions": (MIMIC, Trap("lshfm.mimicking.hashing:write_checkpoint", 1, "full"), 1, "No space left"),
 }
 
 

@@ -24,7 +24,7 @@ DATA = (*TINY[1:], "gpus=[]", "workers=0", OFTEN)
 TRAIN = ("train", "model=resnet8", *DATA, "ema=0.9")
 MIMIC = ("mimic", "teacher=teacher", "student=resnet8", *DATA, "epochs=2", "loss.hash_num=128")
 
-FILES, TRAINING, HASHING = "lshfm.engine.files", "lshfm.commands.training", "lshfm.commands.hashing"
+FILES, TRAINING, HASHING = "lshfm.files.write", "lshfm.runs.training", "lshfm.mimicking.hashing"
 STORE = "lshfm.datasets.store_file:StoreFile"
 TRAPS = {
     "first step": (TRAIN, Trap("lshfm.engine.state:State.update")),
@@ -34,15 +34,15 @@ TRAPS = {
     "a checkpoint written, not renamed": (TRAIN, Trap(f"{FILES}:_settle", 7)),
     "a checkpoint just renamed": (TRAIN, Trap(f"{FILES}:_settle", 10, "after")),
     "half a line of metrics": (TRAIN, Trap("lshfm.engine.journal:append_line", 6, "half")),
-    "evaluation": (TRAIN, Trap("lshfm.commands.parts:predict", 2)),
+    "evaluation": (TRAIN, Trap("lshfm.tasks.networks:predict", 2)),
     "evaluated, not saved": (TRAIN, Trap(f"{TRAINING}:Training._save", 2)),
     "the finished checkpoint, half": (TRAIN, Trap(f"{TRAINING}:write_checkpoint", 3, "after")),
     "no results yet": (TRAIN, Trap(f"{TRAINING}:write_json")),
     "store not begun": (TRAIN, Trap(f"{STORE}.allocate", 1, "after")),
     "store being filled": (TRAIN, Trap(f"{STORE}.fill", 2)),
     "store not sealed": (TRAIN, Trap(f"{STORE}.seal", 2)),
-    "identity not written": (TRAIN, Trap("lshfm.engine.run:write_json")),
-    "the teacher's evaluation": (MIMIC, Trap("lshfm.commands.parts:predict")),
+    "identity not written": (TRAIN, Trap("lshfm.runs.folder:write_json")),
+    "the teacher's evaluation": (MIMIC, Trap("lshfm.tasks.networks:predict")),
     "bias: features": (MIMIC, Trap(f"{HASHING}:predict", 1, "after")),
     "bias: medians": (MIMIC, Trap(f"{HASHING}:hash_bias")),
     "hash functions not kept": (MIMIC, Trap(f"{HASHING}:write_checkpoint")),
@@ -51,7 +51,7 @@ TRAPS = {
     "between the stages": (MIMIC, Trap("lshfm.commands.mimic:Stage.run", 2)),
     "hash functions taken, not kept": (MIMIC, Trap(f"{HASHING}:write_checkpoint", 2)),
     "a step of stage 2": (MIMIC, Trap("lshfm.engine.state:State.update", 14)),
-    "evaluation of stage 2": (MIMIC, Trap("lshfm.commands.parts:predict", 6)),
+    "evaluation of stage 2": (MIMIC, Trap("lshfm.tasks.networks:predict", 6)),
 }
 
 

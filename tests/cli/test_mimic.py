@@ -209,7 +209,7 @@ def test_a_killed_run_continues_to_the_same_bits(
     teacher: Path, both: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
     # In the pass over the images, and in the second epoch of stage 2, which has four steps an epoch.
-    points = [("lshfm.commands.hashing", "hash_bias", 0), ("lshfm.objectives.mimic", "targets", 5)]
+    points = [("lshfm.mimicking.hashing", "hash_bias", 0), ("lshfm.objectives.mimic", "targets", 5)]
     points.append(("lshfm.objectives.mimic", "targets", 1000))
     command = [sys.executable, "-c", KILLS, str(points), *MIMIC]
     folder = copied(teacher, tmp_path)

@@ -10,7 +10,7 @@ import torch
 from lshfm.config.compose import conf_folder
 from lshfm.datasets.shapes import CLASSES
 from tests.cli.conftest import Refuse, here
-from tests.commands.conftest import SMALL, network, save_aligned, save_trained
+from tests.jobs import SMALL, network, save_aligned, save_trained
 
 PAIR = ("mimic", "teacher=resnet8", "student=resnet8", *SMALL, "batch_size=8")
 Save = Callable[[], object]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import here
-from tests.commands.conftest import SMALL
+from tests.jobs import SMALL
 
 MODULE = """
 from torch import nn

@@ -19,7 +19,7 @@ import torch
 from torch.distributed import HashStore
 
 from lshfm import cli
-from lshfm.engine import launch
+from lshfm.ranks import launch
 from tests.cli.conftest import TINY, Run, Start
 from tests.cli.test_runs import assert_same_run, wait_for
 

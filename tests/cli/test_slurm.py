@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from lshfm.engine import submitted
 from lshfm.engine.interrupts import Interrupts
+from lshfm.ranks import slurm as job_under_slurm
 from tests.cli.conftest import TINY, Refuse, Run, Start, here
 from tests.cli.test_runs import wait_for
 
@@ -114,7 +114,7 @@ def test_help_is_no_job(tmp_path: Path) -> None:
 def codes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """What this process would have ended with."""
     left: list[int] = []
-    monkeypatch.setattr(submitted, "leave", left.append)
+    monkeypatch.setattr(slurm, "leave", left.append)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR2)}
     yield left
     for number, handler in handlers.items():
@@ -138,16 +138,16 @@ def test_a_job_saves_before_it_is_requeued(codes: list[int], number: int, events
             interrupts.stop(interrupts.asked)
 
     signal.signal(signal.SIGUSR2, requeue)
-    submitted.run(work)
+    job_under_slurm.run(work)
     assert happened == events
     assert codes == [143]
 
 
 def test_other_tasks_wait_for_the_first_to_requeue(codes: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[float] = []
-    monkeypatch.setattr(submitted.time, "sleep", waited.append)
+    monkeypatch.setattr(job_under_slurm.time, "sleep", waited.append)
     signal.signal(signal.SIGUSR2, lambda *_: None)  # as submitit's, in all tasks but the first
-    submitted.run(lambda: signal.raise_signal(signal.SIGUSR2))
+    job_under_slurm.run(lambda: signal.raise_signal(signal.SIGUSR2))
     assert (waited, codes) == ([10.0], [143])
 
 
@@ -156,7 +156,7 @@ def test_a_job_that_is_not_requeued_says_why(codes: list[int], capsys: pytest.Ca
         raise RuntimeError("Job not requeued because: timed-out too many times.")
 
     signal.signal(signal.SIGUSR2, refuse)
-    submitted.run(lambda: signal.raise_signal(signal.SIGUSR2))
+    job_under_slurm.run(lambda: signal.raise_signal(signal.SIGUSR2))
     assert capsys.readouterr().out == "warning: Job not requeued because: timed-out too many times.\n"
     assert codes == [143]
 

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from lshfm.commands import eval as evaluation
-from lshfm.commands import finished
 from lshfm.config.compose import Job, compose, conf_folder
 from lshfm.errors import InputError
 from lshfm.models.cifar import cifar_classifier
+from lshfm.runs import checkpoint
 
 PATH = Path("checkpoints/shapes_resnet8_GMP_bce_s0.ckpt")
 TYPED = [f"checkpoint={PATH}"]
@@ -19,7 +19,7 @@ TYPED = [f"checkpoint={PATH}"]
 def content() -> dict[str, Any]:
     with conf_folder():
         job = compose("train", ["model=resnet8", "model.pool=GMP", "dataset.size=24", "precision=bf16"])
-    return finished.pack(job, "model", cifar_classifier("resnet8", 2, pool="GMP"), ["a", "b"])
+    return checkpoint.pack(job, "model", cifar_classifier("resnet8", 2, pool="GMP"), ["a", "b"])
 
 
 def composed(content: dict[str, Any] | None, *overrides: str) -> Job:

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from lshfm.commands import stages
-from lshfm.commands.naming import mimic_name
-from lshfm.commands.stages import published, stage1_losses, terms
+from lshfm.config import stages
 from lshfm.config.compose import Job
+from lshfm.config.stages import published, stage1_losses, terms
 from lshfm.errors import InputError
-from tests.commands.conftest import job, jobs
+from lshfm.runs.naming import mimic_name
+from tests.jobs import job, jobs
 
 pytestmark = pytest.mark.usefixtures("hydra")
 

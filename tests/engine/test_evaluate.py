@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from lshfm.datasets.loader import Batch, Share
-from lshfm.distributed import num_ranks, rank
 from lshfm.engine.evaluate import Predictions, predict
 from lshfm.models.cifar import cifar_classifier
-from tests.ranks import in_ranks
+from lshfm.ranks.group import num_ranks, rank
+from tests.groups import in_ranks
 
 N = 7
 IMAGES = torch.linspace(-2, 2, N * 12).reshape(N, 3, 2, 2)

@@ -12,12 +12,12 @@ import torch
 from torch import nn
 
 from lshfm.console import logger
-from lshfm.distributed import PeerLost, rank
-from lshfm.engine.files import assert_plain
 from lshfm.engine.journal import Journal
 from lshfm.engine.state import Evaluation, State
 from lshfm.errors import RunFailed
-from tests.ranks import ends_of, in_ranks
+from lshfm.files.write import assert_plain
+from lshfm.ranks.group import PeerLost, rank
+from tests.groups import ends_of, in_ranks
 
 NOTHING: dict[str, Any] = {"names": [], "rows": []}  # as a journal keeps it after an epoch
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from lshfm.distributed import everywhere, rank
 from lshfm.engine.state import State, make_optimizer
 from lshfm.losses.classification import BCE
 from lshfm.objectives.supervised import Supervised
+from lshfm.ranks.group import all_gather, rank
 from tests.engine.test_ranks_train import (
     BATCH,
     CLASSES,
@@ -28,7 +28,7 @@ from tests.engine.test_ranks_train import (
     run,
     train,
 )
-from tests.ranks import in_ranks
+from tests.groups import in_ranks
 
 
 def _built(kind: str) -> tuple[list[str], dict[str, Tensor]]:
@@ -123,7 +123,7 @@ def _stopped(state: State, stop: tuple[int, int]) -> bytes:
 
     with pytest.raises(Stopped):
         run(state, Notes(), pause=look, save=look)
-    return everywhere(saved.getvalue())[0]
+    return all_gather(saved.getvalue())[0]
 
 
 def _dropping_until(stop: tuple[int, int]) -> bytes:

@@ -9,9 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lshfm import distributed
 from lshfm.datasets.loader import Batch
-from lshfm.distributed import num_ranks, rank
 from lshfm.engine.loop import fit
 from lshfm.engine.schedule import learning_rate
 from lshfm.engine.state import Evaluation, State, make_optimizer
@@ -26,7 +24,9 @@ from lshfm.objectives.mimic import Mimic
 from lshfm.objectives.supervised import Learner, Supervised
 from lshfm.objectives.teacher import Teacher
 from lshfm.objectives.terms import Term, Terms
-from tests.ranks import in_ranks
+from lshfm.ranks import group
+from lshfm.ranks.group import num_ranks, rank
+from tests.groups import in_ranks
 
 BATCH, STEPS, EPOCHS, CLASSES, WIDTH = 8, 2, 2, 3, 64
 FROZEN = ("bn_stats",)
@@ -57,7 +57,7 @@ class Notes:
     losses: list[dict[str, float]] = field(default_factory=list)
 
     def step(self, state: State, index: Tensor, losses: dict[str, Tensor], lr: float) -> None:
-        taken = {name: loss if self.own else distributed.mean(loss) for name, loss in losses.items()}
+        taken = {name: loss if self.own else group.mean(loss) for name, loss in losses.items()}
         self.losses.append({name: float(loss) for name, loss in taken.items()})
 
     def flush(self, state: State) -> None: ...

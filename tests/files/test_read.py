@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lshfm.errors import InputError
-from lshfm.models.files import read_checkpoint
+from lshfm.files.read import read_checkpoint
 
 CONTENT = {"weight": torch.arange(6.0).reshape(2, 3), "epoch": 3, "names": ["a", "b"]}
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from lshfm.engine.files import TEMPORARY, remove_left_overs, replacing, write_checkpoint, write_json, write_text
 from lshfm.errors import RunFailed
+from lshfm.files.write import TEMPORARY, remove_left_overs, replacing, write_checkpoint, write_json, write_text
 
 
 @pytest.fixture

@@ -9,15 +9,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lshfm.commands import hashing, inputs
-from lshfm.commands.hashing import Wanted, bias_images, prepare
 from lshfm.datasets.loader import Loader
-from lshfm.distributed import num_ranks, rank
 from lshfm.errors import InputError, RunFailed
 from lshfm.losses.lsh import draw_weights
+from lshfm.mimicking import hashing
+from lshfm.mimicking.hashing import Wanted, bias_images, prepare
 from lshfm.objectives.teacher import Teacher
-from tests.commands.conftest import CPU, job, split_of
-from tests.ranks import ends_of, in_ranks
+from lshfm.ranks.group import num_ranks, rank
+from lshfm.tasks import pixels
+from tests.groups import ends_of, in_ranks
+from tests.jobs import CPU, job, split_of
 
 IDS = tuple(f"image{i}" for i in range(6))
 WANTED = Wanted(num=5, width=3, std=0.5, seed=1, rule="median", views="plain")
@@ -162,7 +163,7 @@ def _made(folder: Path, stage1: dict[str, Any] | None = None) -> Made:
 
 
 def _not_passed_on(folder: Path) -> None:
-    hashing.from_main = lambda tensor: tensor
+    hashing.broadcast = lambda tensor: tensor
     _made(folder)
 
 
@@ -262,7 +263,7 @@ class TestImages:
         chosen.values["loss"]["bias_views"] = views
         chosen.values.update(batch_size=10, eval_batch_size=7)
         train = split_of(chosen)
-        data = inputs.TrainingData.open(train, train, chosen.values, CPU)
+        data = pixels.TrainingData.open(train, train, chosen.values, CPU)
         batches = list(bias_images(data, chosen.values).epoch(epoch))
         index = [int(i) for batch in batches for i in batch.index]
         return index, torch.cat([batch.images for batch in batches]), data.test

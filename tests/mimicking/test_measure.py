@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lshfm.commands.mimicry import REFERENCE_NUM, Beside, Reference, show, warn_if_better
 from lshfm.console import console
 from lshfm.errors import InputError
 from lshfm.losses.lsh import draw_weights
 from lshfm.metrics import multilabel
 from lshfm.metrics.mimicry import measure
+from lshfm.mimicking.measure import REFERENCE_NUM, Beside, Reference, show, warn_if_better
 from lshfm.objectives.teacher import Teacher
 
 N, D, C = 12, 4, 3

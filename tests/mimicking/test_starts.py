@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 import torch
 
-from lshfm.commands.starts import Start, find_start
-from lshfm.commands.teachers import TeacherFile
 from lshfm.config.compose import Job
 from lshfm.errors import InputError
-from lshfm.models.files import digest, sha256
-from tests.commands.conftest import job, network, save_aligned, save_trained, split_of
+from lshfm.files.read import digest, sha256
+from lshfm.mimicking.starts import Start, find_start
+from lshfm.mimicking.teachers import TeacherFile
+from tests.jobs import job, network, save_aligned, save_trained, split_of
 
 pytestmark = pytest.mark.usefixtures("hydra")
 

@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import nn
 
-from lshfm.commands.teachers import checkpoints, place_teacher
 from lshfm.config.compose import compose
 from lshfm.config.words import rewrite
 from lshfm.datasets.shapes import CLASSES
 from lshfm.errors import InputError
+from lshfm.files.read import digest
+from lshfm.mimicking.teachers import checkpoints, place_teacher
 from lshfm.models.backbones import torchvision_classifier
-from lshfm.models.files import digest
-from tests.commands.conftest import find, job, network, save_aligned, save_trained, split_of
+from tests.jobs import find, job, network, save_aligned, save_trained, split_of
 
 pytestmark = pytest.mark.usefixtures("hydra")
 

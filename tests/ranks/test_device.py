@@ -9,9 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lshfm import device
-from lshfm.distributed import Place
 from lshfm.errors import InputError
+from lshfm.ranks import device
+from lshfm.ranks.group import Place
 
 NO_SUCH = r"must be a list of device numbers as \[0,1\], a number n > 0, or \[\] for the CPU"
 ALONE, PAIR = Place(0, 1, 0, 1), Place(2, 4, 0, 2)  # PAIR: two ranks on each of two machines

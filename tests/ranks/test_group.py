@@ -11,10 +11,19 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from lshfm import distributed
-from lshfm.distributed import Consensus, PeerLost, Place, everywhere, first_on_each_machine, group, on_main, rank
 from lshfm.errors import InputError, RunFailed
-from tests.ranks import Died, ends_of, in_ranks
+from lshfm.ranks import group
+from lshfm.ranks.group import (
+    Consensus,
+    PeerLost,
+    Place,
+    all_gather,
+    first_on_each_machine,
+    on_main,
+    process_group,
+    rank,
+)
+from tests.groups import Died, ends_of, in_ranks
 
 
 def told(ends: list[Any]) -> list[tuple[type, str]]:
@@ -29,18 +38,18 @@ def unshown(ends: list[Any]) -> list[int]:
 
 class TestAlone:
     def test_one_process_is_rank_0_of_1(self) -> None:
-        place = distributed.place()
+        place = group.place()
         assert (place.rank, place.num, place.local_rank, place.local_num) == (0, 1, 0, 1)
-        assert (distributed.rank(), distributed.num_ranks(), distributed.is_main()) == (0, 1, True)
+        assert (group.rank(), group.num_ranks(), group.is_main()) == (0, 1, True)
 
     def test_what_ranks_do_together_it_does_alone(self) -> None:
         values = torch.tensor([1.0, 2.0])
         norm = nn.BatchNorm1d(2)
         assert (on_main(lambda: 3), first_on_each_machine(lambda: 4)) == (3, 4)
-        assert (everywhere("a"), distributed.at_main("b")) == (["a"], ["b"])
-        assert distributed.mean(values) is distributed.from_main(values) is values
-        distributed.require_same("it", 5)
-        distributed.share_buffers(norm)
+        assert (all_gather("a"), group.gather("b")) == (["a"], ["b"])
+        assert group.mean(values) is group.broadcast(values) is values
+        group.require_same("it", 5)
+        group.share_buffers(norm)
         assert norm.running_mean is not None
         assert norm.running_mean.tolist() == [0, 0]
 
@@ -63,8 +72,8 @@ def fail_with(error: Exception) -> Any:
 
 
 def _where() -> tuple[int, ...]:
-    place = distributed.place()
-    return place.rank, place.num, place.local_rank, place.local_num, distributed.num_ranks(), distributed.is_main()
+    place = group.place()
+    return place.rank, place.num, place.local_rank, place.local_num, group.num_ranks(), group.is_main()
 
 
 def test_every_rank_knows_its_place() -> None:
@@ -78,16 +87,16 @@ def test_every_rank_knows_its_place() -> None:
 
 def test_a_group_is_left_and_another_one_entered() -> None:
     for _ in range(2):
-        with group(Place(0, 1, 0, 1), dist.HashStore(), "gloo"):
+        with process_group(Place(0, 1, 0, 1), dist.HashStore(), "gloo"):
             assert dist.is_initialized()
         assert not dist.is_initialized()
-        assert distributed._places == []
+        assert group._places == []
 
 
 def _at_main() -> tuple[Any, ...]:
     here: list[int] = []
     result = on_main(lambda: (here.append(rank()), {"from": rank()})[1])
-    return result, here, everywhere(rank() * 11), distributed.at_main(-rank())
+    return result, here, all_gather(rank() * 11), group.gather(-rank())
 
 
 def test_work_at_rank_0_is_everyones() -> None:
@@ -166,7 +175,7 @@ def test_an_error_of_another_rank_is_its_own() -> None:
 
 
 def _require(values: list[Any]) -> None:
-    distributed.require_same("the data", values[rank()])
+    group.require_same("the data", values[rank()])
 
 
 def test_what_must_be_the_same() -> None:
@@ -179,7 +188,7 @@ def test_what_must_be_the_same() -> None:
 
 def _average() -> tuple[torch.Tensor, torch.Tensor]:
     own = torch.tensor([[1.0, 2.0], [0.5, -4.0]]) * (rank() + 1)
-    return own, distributed.mean(own)
+    return own, group.mean(own)
 
 
 def test_the_mean_leaves_a_ranks_own_values_alone() -> None:
@@ -192,7 +201,7 @@ def test_the_mean_leaves_a_ranks_own_values_alone() -> None:
 
 def _from_main() -> tuple[torch.Tensor, bool]:
     own = torch.full((3,), float(rank()) + 1)
-    return own, distributed.from_main(own) is own
+    return own, group.broadcast(own) is own
 
 
 def test_a_tensor_of_rank_0_is_copied_into_every_ranks() -> None:
@@ -204,7 +213,7 @@ def _shared_buffers() -> dict[str, torch.Tensor]:
     with torch.no_grad():
         for tensor in network.state_dict().values():
             tensor.fill_(rank() + 1)
-    distributed.share_buffers(network)
+    group.share_buffers(network)
     return dict(network.state_dict())
 
 
@@ -242,10 +251,10 @@ def test_only_the_first_error_is_to_be_shown_and_names_its_rank() -> None:
 
 
 def _die_in_the_middle(victim: int) -> None:
-    everywhere(1)
+    all_gather(1)
     if rank() == victim:
         os.kill(os.getpid(), signal.SIGKILL)
-    everywhere(2)
+    all_gather(2)
 
 
 @pytest.mark.parametrize("victim", [0, 1])
@@ -271,7 +280,7 @@ def test_a_rank_that_is_done_hears_of_anothers_failure() -> None:
 def _fault() -> None:
     if rank() == 0:
         raise RuntimeError("shapes do not fit")
-    everywhere(1)
+    all_gather(1)
 
 
 def test_a_fault_is_not_taken_for_a_lost_rank() -> None:

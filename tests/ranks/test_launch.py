@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lshfm.distributed import PeerLost, Place
-from lshfm.engine import launch
-from lshfm.engine.launch import outcome_of, surrounding
 from lshfm.errors import InputError, RunFailed
 from lshfm.outcome import Terminated
+from lshfm.ranks import launch
+from lshfm.ranks.group import PeerLost, Place
+from lshfm.ranks.launch import outcome_of, surrounding
 
 TORCHRUN = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
 SRUN = {

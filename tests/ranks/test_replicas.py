@@ -7,9 +7,9 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from lshfm.distributed import Place, group
-from lshfm.engine import replicas
-from lshfm.engine.replicas import Clock, alone, replicate
+from lshfm.ranks import replicas
+from lshfm.ranks.group import Place, process_group
+from lshfm.ranks.replicas import Clock, alone, replicate
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_one_process_has_no_replica() -> None:
 
 def test_a_replica_tells_the_clock_when_its_last_gradients_are_there(now: list[float]) -> None:
     clock, module = Clock(), nn.Linear(2, 2)
-    with group(Place(), dist.HashStore(), "gloo"):
+    with process_group(Place(), dist.HashStore(), "gloo"):
         replica = replicate(module, clock)
         with alone(replica):
             replica(torch.ones(1, 2)).sum().backward()

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from lshfm.commands import finished
 from lshfm.config.compose import Job, compose, conf_folder
-from lshfm.engine.files import write_checkpoint
 from lshfm.errors import InputError
+from lshfm.files.write import write_checkpoint
 from lshfm.models.cifar import cifar_classifier
+from lshfm.runs import checkpoint
 
 CLASSES = ["a", "b"]
 
@@ -28,7 +28,7 @@ def network() -> nn.Module:
 
 @pytest.fixture
 def content(job: Job) -> dict[str, Any]:
-    return finished.pack(job, "model", network(), CLASSES, epoch=3, metrics={"mAP": 50.0})
+    return checkpoint.pack(job, "model", network(), CLASSES, epoch=3, metrics={"mAP": 50.0})
 
 
 def write(path: Path, content: dict[str, Any]) -> Path:
@@ -43,7 +43,7 @@ def has_code(values: Any) -> bool:
 
 
 def test_it_holds_all_that_is_needed(content: dict[str, Any], tmp_path: Path) -> None:
-    back = finished.unpack(write(tmp_path / "x.ckpt", content))
+    back = checkpoint.unpack(write(tmp_path / "x.ckpt", content))
     assert (back["classes"], back["size"], back["epoch"], back["metrics"]) == (CLASSES, 24, 3, {"mAP": 50.0})
     assert (back["mean"], back["std"]) == ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
     assert (back["network"]["option"], back["network"]["values"]["pool"]) == ("resnet8", "GMP")
@@ -58,15 +58,15 @@ def test_it_names_no_code(content: dict[str, Any], job: Job) -> None:
 
 def test_weights_are_copies(job: Job) -> None:
     model = network()
-    packed = finished.pack(job, "model", model, CLASSES)
+    packed = checkpoint.pack(job, "model", model, CLASSES)
     nn.init.zeros_(model.classifier.weight)
     assert packed["model"]["classifier.weight"].abs().sum() > 0
 
 
 def test_settings_with_and_without_the_data_set(content: dict[str, Any]) -> None:
-    both = finished.settings(content)
+    both = checkpoint.settings(content)
     assert (both["model.pool"], both["dataset.size"], both["dataset.metric"]) == ("GMP", 24, "voc2010")
-    own = finished.settings(content, without={"dataset"})
+    own = checkpoint.settings(content, without={"dataset"})
     assert {key for key in own if key.startswith("dataset.")} == {"dataset.size", "dataset.mean", "dataset.std"}
     assert own["dataset.size"] == 24
 
@@ -75,8 +75,8 @@ def test_settings_with_and_without_the_data_set(content: dict[str, Any]) -> None
 def test_a_target_smuggled_in_is_not_handed_on(content: dict[str, Any], tmp_path: Path, part: str) -> None:
     content[part]["values"]["_target_"] = "os.system"
     content["dataset"]["values"]["preset"]["_target_"] = "os.system"
-    back = finished.unpack(write(tmp_path / "x.ckpt", content))
-    assert [key for key in finished.settings(back) if "_target_" in key] == []
+    back = checkpoint.unpack(write(tmp_path / "x.ckpt", content))
+    assert [key for key in checkpoint.settings(back) if "_target_" in key] == []
 
 
 @pytest.mark.parametrize("option", ["../../../evil", "/evil", "a/../b", "a,b", "a=b", "[a]", "", ".", None, 3])
@@ -86,36 +86,36 @@ def test_an_option_that_is_no_plain_name_is_refused(
 ) -> None:
     content[part]["option"] = option
     with pytest.raises(InputError, match=f"is damaged: {part} missing or of the wrong kind"):
-        finished.unpack(write(tmp_path / "x.ckpt", content))
+        checkpoint.unpack(write(tmp_path / "x.ckpt", content))
 
 
 @pytest.mark.parametrize("name", ["model", "classes", "network", "dataset", "config", "size", "mean", "std"])
 def test_what_is_missing_is_named(content: dict[str, Any], tmp_path: Path, name: str) -> None:
     del content[name]
     with pytest.raises(InputError, match=f"is damaged: {name} missing"):
-        finished.unpack(write(tmp_path / "x.ckpt", content))
+        checkpoint.unpack(write(tmp_path / "x.ckpt", content))
 
 
 @pytest.mark.parametrize("version", [2, "1", None])
 def test_a_later_version_is_refused(content: dict[str, Any], tmp_path: Path, version: Any) -> None:
     with pytest.raises(InputError, match="was written by a newer lshfm"):
-        finished.unpack(write(tmp_path / "x.ckpt", content | {"version": version}))
+        checkpoint.unpack(write(tmp_path / "x.ckpt", content | {"version": version}))
 
 
 def test_a_file_of_someone_else(tmp_path: Path) -> None:
     path = write(tmp_path / "x.pth", {"state_dict": network().state_dict()})
-    assert not finished.is_ours(path)
+    assert not checkpoint.is_ours(path)
     with pytest.raises(InputError, match=r"no checkpoint of lshfm.*add dataset=\.\.\. and model=\.\.\."):
-        finished.unpack(path)
+        checkpoint.unpack(path)
 
 
 def test_ours_is_ours(content: dict[str, Any], tmp_path: Path) -> None:
-    assert finished.is_ours(write(tmp_path / "x.ckpt", content))
+    assert checkpoint.is_ours(write(tmp_path / "x.ckpt", content))
 
 
 def test_weights_fill_the_network_completely(content: dict[str, Any]) -> None:
     model = network()
-    finished.check_weights(Path("x.ckpt"), model, content["model"])
+    checkpoint.check_weights(Path("x.ckpt"), model, content["model"])
     assert all(torch.equal(tensor, content["model"][name]) for name, tensor in model.state_dict().items())
 
 
@@ -135,11 +135,11 @@ def test_weights_that_do_not_fit_are_named_and_change_nothing(
     model = network()
     before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
     with pytest.raises(InputError, match=f"not those of its network; first mismatches: {name}$"):
-        finished.check_weights(Path("x.ckpt"), model, weights)
+        checkpoint.check_weights(Path("x.ckpt"), model, weights)
     assert all(torch.equal(tensor, before[key]) for key, tensor in model.state_dict().items())
 
 
 def test_a_class_mismatch_in_words() -> None:
-    text = finished.class_mismatch(["a", "b"], ["a", "c", "d"], "mine")
+    text = checkpoint.class_mismatch(["a", "b"], ["a", "c", "d"], "mine")
     assert text == "trained on 2 classes, mine has 3; the first that differs: b there, c here"
-    assert "the end there, the end here" in finished.class_mismatch(["a"], ["a", "b"], "mine")
+    assert "the end there, the end here" in checkpoint.class_mismatch(["a"], ["a", "b"], "mine")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from lshfm.engine.files import TEMPORARY, write_json, write_text
-from lshfm.engine.run import RunFolder, Status
 from lshfm.errors import InputError
+from lshfm.files.write import TEMPORARY, write_json, write_text
+from lshfm.runs.folder import RunFolder, Status
 
 IDENTITY = {"lr": 0.1, "schedule.steps": [1.0, 2.0], "dataset": "shapes", "model.pool": None}
 
@@ -174,7 +174,7 @@ def test_the_folder_is_free_after_a_failure(folder: RunFolder) -> None:
 
 def test_a_killed_process_holds_nothing(folder: RunFolder) -> None:
     code = (
-        "import sys, time\nfrom pathlib import Path\nfrom lshfm.engine.run import RunFolder\n"
+        "import sys, time\nfrom pathlib import Path\nfrom lshfm.runs.folder import RunFolder\n"
         "with RunFolder(Path(sys.argv[1])).occupy({'lr': 0.1}, overwrite=False):\n"
         "    print('in', flush=True)\n    time.sleep(60)"
     )

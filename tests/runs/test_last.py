@@ -8,17 +8,17 @@ from typing import Any
 import pytest
 import torch
 
-from lshfm.commands.resuming import position_of, restore, write_last
-from lshfm.distributed import rank
 from lshfm.engine.journal import Journal
-from lshfm.engine.run import RunFolder
 from lshfm.engine.state import Evaluation, State, make_optimizer
 from lshfm.errors import InputError, RunFailed
 from lshfm.losses.classification import BCE
 from lshfm.models.cifar import cifar_classifier
 from lshfm.objectives.supervised import Supervised
+from lshfm.ranks.group import rank
+from lshfm.runs.folder import RunFolder
+from lshfm.runs.last import position_of, restore, write_last
 from tests.engine.test_training_loop import equal
-from tests.ranks import ends_of
+from tests.groups import ends_of
 
 EPOCHS, STEPS = 3, 4
 MADE_BY = {"threads": 2, "torch": "2.0.0", "ranks": 1, "device": "cpu", "pixels": "a store", "config": {"lr": 0.1}}

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lshfm.commands.naming import LONGEST, checked_name, join, network_name, train_name
 from lshfm.config.compose import Job, compose, conf_folder
 from lshfm.errors import InputError
+from lshfm.runs.naming import LONGEST, checked_name, join, network_name, train_name
 
 PLAIN = re.compile(r"[A-Za-z0-9._-]+")
 

@@ -13,21 +13,23 @@ import numpy as np
 import pytest
 import torch
 
-from lshfm import distributed, outcome
-from lshfm.commands import finished, parts, training
+from lshfm import outcome
 from lshfm.commands.eval import eval_here
 from lshfm.commands.mimic import mimic_here
 from lshfm.commands.train import train_here
-from lshfm.commands.training import Training, check_training
 from lshfm.config.compose import Job, compose, conf_folder
 from lshfm.config.words import rewrite
-from lshfm.distributed import PeerLost, Place, rank
 from lshfm.engine.state import State
 from lshfm.errors import InputError
 from lshfm.outcome import Terminated
+from lshfm.ranks import group
+from lshfm.ranks.group import PeerLost, Place, rank
+from lshfm.runs import checkpoint, training
+from lshfm.runs.training import Training, check_training
+from lshfm.tasks import networks
 from tests.cli.test_runs import assert_same_run
-from tests.commands.conftest import CPU, SMALL, jobs, save_trained
-from tests.ranks import ends_of, in_ranks
+from tests.groups import ends_of, in_ranks
+from tests.jobs import CPU, SMALL, jobs, save_trained
 
 RAISED = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Terminated}
 STEPS = 3
@@ -68,7 +70,7 @@ class TestChecked:
         ],
     )
     def test_refusals(self, monkeypatch: pytest.MonkeyPatch, ranks: int, settings: Any, message: str) -> None:
-        monkeypatch.setattr(distributed, "_places", [Place(0, ranks, 0, ranks)])
+        monkeypatch.setattr(group, "_places", [Place(0, ranks, 0, ranks)])
         with pytest.raises(InputError, match=f"^{message}"):
             check_training(train_job().values | settings, 24)
 
@@ -77,7 +79,7 @@ class TestChecked:
         [(1, {}), (4, {"accumulate": 2}), (2, {"bn_group_size": 2, "accumulate": 2}), (8, {"bn_group_size": 1})],
     )
     def test_what_fits(self, monkeypatch: pytest.MonkeyPatch, ranks: int, settings: Any) -> None:
-        monkeypatch.setattr(distributed, "_places", [Place(0, ranks, 0, ranks)])
+        monkeypatch.setattr(group, "_places", [Place(0, ranks, 0, ranks)])
         check_training(train_job().values | settings, 24)
 
 
@@ -160,7 +162,7 @@ class TestStopped:
             send(number)
             reached.append("after the signal")
 
-        assert end_of(job, parts, "predict", predict) is RAISED[number]
+        assert end_of(job, networks, "predict", predict) is RAISED[number]
         assert (place("parts"), reached) == ((0, STEPS), [])
         train(job)
         assert_same_run(Path(), "parts", "whole")
@@ -316,7 +318,7 @@ class TestTogether:
         saved = torch.load(path, weights_only=True)
         words = [f"checkpoint={path}", "dataset=shapes", "model=resnet8", "eval_batch_size=3", *SMALL]
         for ranks in (1, 2, 3, 5):
-            job = compose("eval", rewrite([*words, f"name=by{ranks}"]), finished.settings(saved))
+            job = compose("eval", rewrite([*words, f"name=by{ranks}"]), checkpoint.settings(saved))
             in_ranks(ranks, _eval, job, path)
         report, predictions = evaluated("by1")
         assert predictions["logits"].shape == (12, len(saved["classes"]))

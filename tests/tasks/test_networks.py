@@ -7,17 +7,17 @@ import pytest
 import torch
 from torch import nn
 
-from lshfm import distributed
-from lshfm.commands import parts
 from lshfm.datasets.shapes import CLASSES
-from lshfm.distributed import Place
 from lshfm.errors import InputError
 from lshfm.models.cifar import cifar_classifier
-from tests.commands.conftest import CPU, TEST, opened
+from lshfm.ranks import group
+from lshfm.ranks.group import Place
+from lshfm.tasks import networks
+from tests.jobs import CPU, TEST, opened
 
 
 def test_a_network_is_built_for_the_classes(values: dict[str, Any]) -> None:
-    network, loaded = parts.build_network(values["model"], ["a", "b"], 16)
+    network, loaded = networks.build_network(values["model"], ["a", "b"], 16)
     assert network(torch.zeros(2, 3, 16, 16))[1].shape == (2, 2)
     assert (network.training, loaded) == (True, None)
 
@@ -40,15 +40,15 @@ class Broken(nn.Module):
 def test_a_users_network_has_to_keep_the_contract(fault: str) -> None:
     node = {"_target_": f"{__name__}.Broken", "fault": fault, "name": "mine", "weights": "none"}
     if fault == "none":
-        assert isinstance(parts.build_network(node, ["a", "b"], 8)[0], Broken)
+        assert isinstance(networks.build_network(node, ["a", "b"], 8)[0], Broken)
         return
     with pytest.raises(InputError, match=r"^Broken must return \(feature, logits\) of shapes"):
-        parts.build_network(node, ["a", "b"], 8)
+        networks.build_network(node, ["a", "b"], 8)
 
 
 def test_a_network_without_a_target_is_the_users_error() -> None:
     with pytest.raises(InputError, match="must name what to build, as _target_"):
-        parts.build_network({"name": "mine"}, ["a"], 8)
+        networks.build_network({"name": "mine"}, ["a"], 8)
 
 
 def test_a_librarys_own_weights_are_asked_for() -> None:
@@ -59,7 +59,7 @@ def test_a_librarys_own_weights_are_asked_for() -> None:
         "weights": "auto",
     }
     with pytest.raises(InputError, match=r"model\.weights=imagenet .*model\.weights=none"):
-        parts.build_network(node, ["a"], 8)
+        networks.build_network(node, ["a"], 8)
 
 
 @pytest.mark.parametrize(
@@ -80,19 +80,19 @@ def test_a_librarys_own_weights_are_asked_for() -> None:
 def test_batch_norm_needs_two_values(
     monkeypatch: pytest.MonkeyPatch, size: int, ranks: int, settings: dict[str, Any], fits: bool
 ) -> None:
-    monkeypatch.setattr(distributed, "_places", [Place(0, ranks, 0, ranks)])
+    monkeypatch.setattr(group, "_places", [Place(0, ranks, 0, ranks)])
     network = cifar_classifier("resnet8", 2)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     values = {"accumulate": 1, "bn_group_size": None, "sync_bn": False} | settings
     with nullcontext() if fits else pytest.raises(InputError, match=r"too few for BatchNorm here .*raise batch_size"):
-        parts.check_batch_norm(network, size, values)
+        networks.check_batch_norm(network, size, values)
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_memory_order(values: dict[str, Any], channels_last: bool) -> None:
     values["channels_last"] = channels_last
-    network = parts.place(cifar_classifier("resnet8", 2), CPU, values)
+    network = networks.place(cifar_classifier("resnet8", 2), CPU, values)
     weight = network.backbone.layer1[0].conv1.weight
     assert weight.is_contiguous(memory_format=torch.channels_last) is channels_last
     assert (
@@ -102,8 +102,8 @@ def test_memory_order(values: dict[str, Any], channels_last: bool) -> None:
 
 def test_the_evaluator_measures_the_whole_split(values: dict[str, Any]) -> None:
     data = opened(values)
-    network, _ = parts.build_network(values["model"], CLASSES, 16)
-    evaluation, predictions = parts.make_evaluator(data.test, CLASSES, "voc2007", "fp32")(network)
+    network, _ = networks.build_network(values["model"], CLASSES, 16)
+    evaluation, predictions = networks.make_evaluator(data.test, CLASSES, "voc2007", "fp32")(network)
     assert predictions.index.tolist() == list(range(TEST))
     assert (evaluation.name, evaluation.score) == ("voc2007 mAP", evaluation.report["mAPs"]["voc2007"])
     assert evaluation.report["images"] == TEST

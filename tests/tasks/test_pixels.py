@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from lshfm.commands import inputs
 from lshfm.datasets.loader import DecodedPixels, StoredPixels
 from lshfm.datasets.shapes import CLASSES
 from lshfm.datasets.split import BrokenImage, Pixels, Split
 from lshfm.errors import InputError
-from tests.commands.conftest import TEST, TRAIN, opened, splits
+from lshfm.tasks import pixels
+from tests.jobs import TEST, TRAIN, opened, splits
 
 
 def test_splits_are_read_by_name(values: dict[str, Any]) -> None:
@@ -36,7 +36,7 @@ def test_splits_of_different_classes_are_refused(values: dict[str, Any]) -> None
     own = {name: dataset.pop(name) for name in ("seed", "num_train", "num_eval")}
     assert own
     with pytest.raises(InputError, match="the splits a, b of shapes have different classes"):
-        inputs.read_splits(dataset, ["a", "b"])
+        pixels.read_splits(dataset, ["a", "b"])
 
 
 def test_without_holdout_the_test_split_validates(values: dict[str, Any]) -> None:
@@ -79,8 +79,8 @@ def test_the_seed_decides_order_and_views(values: dict[str, Any]) -> None:
 
 def test_pixels_come_from_a_store_or_from_the_images(values: dict[str, Any]) -> None:
     _, test = splits(values)
-    decoded, _ = inputs.open_pixels(test, values["dataset"], 0)
-    stored, usable = inputs.open_pixels(test, values["dataset"] | {"cache": "on"}, 0)
+    decoded, _ = pixels.open_pixels(test, values["dataset"], 0)
+    stored, usable = pixels.open_pixels(test, values["dataset"] | {"cache": "on"}, 0)
     assert (type(decoded), type(stored)) == (DecodedPixels, StoredPixels)
     index = [np.arange(TEST)]
     assert all(map(np.array_equal, decoded.stream(index), stored.stream(index)))
@@ -110,20 +110,20 @@ class OneBroken:
 @pytest.mark.parametrize("cache", ["on", "off"])
 def test_broken_images_are_left_out_when_asked(values: dict[str, Any], cache: str) -> None:
     split = Split("train", ("x",), ("a", "b", "c"), np.ones((3, 1), np.int8), OneBroken())
-    _, usable = inputs.open_pixels(split, values["dataset"] | {"cache": cache, "skip_broken": True}, 0)
+    _, usable = pixels.open_pixels(split, values["dataset"] | {"cache": cache, "skip_broken": True}, 0)
     assert usable.tolist() == [0, 2]
 
 
 @pytest.mark.parametrize("name", ["mean", "std"])
 def test_a_normalisation_has_three_numbers(values: dict[str, Any], name: str) -> None:
     with pytest.raises(InputError, match=rf"^dataset\.{name}=\[0.5, 0.5\]: must be three numbers"):
-        inputs.make_view(values["dataset"] | {name: [0.5, 0.5]}, None, channels_last=False)
+        pixels.make_view(values["dataset"] | {name: [0.5, 0.5]}, None, channels_last=False)
 
 
 def test_a_split_in_words() -> None:
     labels = np.array([[1, 0], [1, 1], [-1, -1], [-1, 0]], np.int8)
     images = type("Four", (NoImages,), {"__len__": lambda _: 4})()
     split = Split("val", ("a", "b"), tuple("wxyz"), labels, images)
-    assert inputs.describe_split(split, 3, "test on") == (
+    assert pixels.describe_split(split, 3, "test on") == (
         "test on val: 3 of 4 images, 2 classes, 0.75 positive labels an image, 2 difficult ones"
     )
