@@ -1,25 +1,62 @@
-"""The errors a user is shown as one message, without a traceback, and what their texts share."""
+"""Errors that a user is shown as one message without a traceback, and helpers that word such messages."""
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import ClassVar
 
 SURROGATE = re.compile(r"[\ud800-\udfff]")
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _UNPRINTABLE = re.compile(f"{SURROGATE.pattern}|{CONTROL.pattern}")
 _LONGEST = 4096  # characters of a name that are shown
 
-
-class InputError(Exception):
-    """What the user gave cannot be used: says what is wrong, where, and what to do (exit code 2)."""
-
-    shown = False  # whether a user has read it
+_group: ContextVar[str] = ContextVar("group", default="")
 
 
-class RunFailed(Exception):
-    """The run itself failed, with input that was fine: NaN, a full disk (exit code 1)."""
+class LshfmError(Exception):
+    """An error that ends the command with one message and an exit code."""
 
-    shown = False
+    code: ClassVar[int]
+    shown: bool = False  # whether its message has been printed, by this process or another rank
+    of_all: bool = False  # whether every rank raises the same error
+
+
+class InputError(LshfmError):
+    """What the user gave cannot be used: says what is wrong, where, and what to do."""
+
+    code = 2
+
+
+class RunFailed(LshfmError):
+    """The run itself failed, with input that was fine: NaN, a full disk."""
+
+    code = 1
+
+
+@contextmanager
+def at(group: str) -> Iterator[None]:
+    """Within the block, messages name parameters as keys of this settings group; "" for no group.
+
+    The group is read when a message is made: a generator created in the block and consumed after it has no group.
+    """
+    token = _group.set(group)
+    try:
+        yield
+    finally:
+        _group.reset(token)
+
+
+def parameter(name: str) -> str:
+    """A parameter's name for a message: `root`, within `at("dataset")` `dataset.root`."""
+    group = _group.get()
+    return f"{group}.{name}" if group else name
+
+
+def option(otherwise: str) -> str:
+    """The name of the group that an option is chosen from, for a message: the one of `at`, else `otherwise`."""
+    return _group.get() or otherwise
 
 
 def nearest(name: object, known: Iterable[str]) -> str:

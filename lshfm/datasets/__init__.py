@@ -1,1 +1,1 @@
-"""Data sets: readers, decoded pixels, augmentation, batches."""
+"""Data sets: readers of several formats, stores of decoded pixels, augmentation, batches."""

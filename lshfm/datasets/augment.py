@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lshfm.checks import is_number
 from lshfm.datasets import keyed
 from lshfm.datasets.keyed import Stream
 from lshfm.errors import InputError
@@ -48,8 +49,8 @@ class Augment:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-                raise InputError(f"augment.{name}={value} is not a number from 0 to 1")
+            if not is_number(value) or not 0 <= value <= 1:
+                raise InputError(f"{name}={value} is not a number from 0 to 1")
 
     def __call__(self, pixels: Tensor, index: Tensor, *, seed: int, epoch: int) -> Tensor:
         """Uint8 (B, S, S, 3) to the same; `index` is int64 (B,) on the CPU."""
@@ -129,12 +130,12 @@ def _luma(planes: Tensor) -> Tensor:
 
 @lru_cache
 def _constants(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """255, mean and std on the device. Even 255: CUDA multiplies by the reciprocal of a plain number."""
+    """255, mean and std as tensors on the device; 255 too, as CUDA multiplies by a plain number's reciprocal."""
     full = torch.tensor(255.0, device=device)
     centre, scale = (torch.tensor(v, dtype=torch.float32, device=device).view(3, 1, 1) for v in (mean, std))
     return full, centre, scale
 
 
 def send(values: Tensor, device: torch.device) -> Tensor:
-    """To the device, without making the host wait where that is CUDA."""
+    """Copy values to the device, without making the host wait where that is CUDA."""
     return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)

@@ -5,31 +5,32 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
-from lshfm.errors import CONTROL, SURROGATE, InputError, nearest, printable
+from lshfm.checks import is_whole
+from lshfm.errors import CONTROL, SURROGATE, InputError, nearest, parameter, printable
 
 _LONGEST_PATH = 4096  # bytes, of which a character is one or more
 _LONGEST_CLASS = 200
 _PLAIN_NAME = re.compile(r"\w[\w.-]*")
 
 
-def require_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
-    """InputError unless `value`, given for configuration key `key`, is one of the choices."""
+def require_choice(what: str, value: str, choices: tuple[str, ...]) -> None:
+    """InputError unless `value` is one of the choices."""
     if value not in choices:
-        raise InputError(f"{key}={value} is not one of {', '.join(choices)}{nearest(value, choices)}")
+        raise InputError(f"{what}={value} is not one of {', '.join(choices)}{nearest(value, choices)}")
 
 
-def require_text(key: str, value: object) -> None:
-    """InputError unless `value`, given for configuration key `key`, is a text."""
+def require_text(what: str, value: object) -> None:
+    """InputError unless `value` is a text."""
     if not isinstance(value, str):
-        raise InputError(f"{key}={value} must be a text")
+        raise InputError(f"{what}={value} must be a text")
 
 
-def require_whole(key: str, value: object, low: int, high: int) -> None:
-    """InputError unless `value`, given for configuration key `key`, is a whole number within these bounds."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise InputError(f"{key}={value} must be a whole number")
+def require_whole(what: str, value: object, low: int, high: int) -> None:
+    """InputError unless `value` is a whole number within these bounds."""
+    if not is_whole(value):
+        raise InputError(f"{what}={value} must be a whole number")
     if not low <= value <= high:
-        raise InputError(f"{key}={value} must be at {f'least {low}' if value < low else f'most {high}'}")
+        raise InputError(f"{what}={value} must be at {f'least {low}' if value < low else f'most {high}'}")
 
 
 def require_plain(what: str, name: str) -> None:
@@ -95,18 +96,19 @@ def contents(folder: Path) -> str:
 
 
 def find_root(root: str | Path) -> Path:
-    """The folder that `dataset.root` names, absolute. InputError if it names nothing that a folder can be called."""
+    """The folder that `root` names, absolute. InputError if it names nothing that a folder can be called."""
+    name = parameter("root")
     if not isinstance(root, Path):
-        require_text("dataset.root", root)
+        require_text(name, root)
     if not str(root).strip():
-        raise InputError("dataset.root is empty: give the data set's folder, dataset.root=. for the current one")
+        raise InputError(f"{name} is empty: give the data set's folder, {name}=. for the current one")
     try:
         folder = Path(root).expanduser().absolute()
         folder.is_dir()
     except RuntimeError as error:
-        raise InputError(f"dataset.root={root}: {error}") from error
+        raise InputError(f"{name}={root}: {error}") from error
     except OSError as error:
-        raise InputError(f"dataset.root={printable(str(root))} cannot be looked up: {error.strerror}") from error
+        raise InputError(f"{name}={printable(str(root))} cannot be looked up: {error.strerror}") from error
     return folder
 
 

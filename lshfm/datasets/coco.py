@@ -22,7 +22,7 @@ from lshfm.datasets.checks import (
 )
 from lshfm.datasets.images import FileImages
 from lshfm.datasets.split import Labels, Split
-from lshfm.errors import InputError
+from lshfm.errors import InputError, parameter
 
 # What is read of each list's entries, with the type it must have.
 FIELDS: dict[str, dict[str, type]] = {
@@ -45,9 +45,9 @@ class COCO:
         images: str = "{split}",
         keep: str = "annotated",
     ) -> None:
-        require_choice("dataset.keep", keep, ("annotated", "all"))
-        require_text("dataset.annotations", annotations)
-        require_text("dataset.images", images)
+        require_choice(parameter("keep"), keep, ("annotated", "all"))
+        require_text(parameter("annotations"), annotations)
+        require_text(parameter("images"), images)
         self.root = find_root(root)
         self.annotations = annotations
         self.images = images
@@ -77,7 +77,7 @@ class COCO:
             return path, folder
         missing = folder if path.is_file() else path
         raise InputError(
-            f"No split '{name}' at dataset.root={self.root}: {missing} is not there. "
+            f"No split '{name}' at {parameter('root')}={self.root}: {missing} is not there. "
             f"Expected: annotations in {self.annotations}, images in {self.images}/.\n"
             f"{contents(self.root)}. {contents(missing.parent)}."
         )
@@ -113,7 +113,7 @@ def parse(path: Path) -> dict[str, Any]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """The parsed file, of which all that is used later has been checked."""
+    """The parsed file, checked in all that is used later. Raises InputError."""
     data = parse(path)
     for key, fields in FIELDS.items():
         _check_entries(path, key, data.get(key), fields)
@@ -129,7 +129,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _check_entries(path: Path, key: str, entries: object, fields: dict[str, type]) -> None:
-    """Entries are objects that have the fields with the right types, and each an id of its own."""
+    """InputError unless all entries are objects with these fields, of the right types, and ids of their own."""
     if not isinstance(entries, list):
         raise InputError(f"{path}: expected a list '{key}'")
     seen = set()

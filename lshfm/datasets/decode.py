@@ -32,7 +32,7 @@ _images: Images  # in a worker process: what it decodes
 def decode(
     images: Images, work: Callable[[Images, Item], Result], items: Iterable[Item], workers: int
 ) -> Generator[Result, None, None]:
-    """`work(images, item)` for every item, in order: here if `workers` is 0, else by that many processes.
+    """`work(images, item)` for every item, in order: in this process if `workers` is 0, else in that many others.
 
     `work` is pickled, so it is a module's function or a partial of one. RunFailed if a process is killed.
     """
@@ -66,14 +66,14 @@ def ahead(submit: Callable[[Item], Future[Result]], items: Iterable[Item], depth
 
 
 def sweep(images: Images, work: Work, workers: int, report: Report) -> dict[int, str]:
-    """`work` over all pictures in chunks: its messages on broken ones, by index. Reports (done, total)."""
+    """Run `work` over all pictures in chunks; returns its messages on broken ones, by index. Reports (done, total)."""
     total = len(images)
     chunks = [range(start, min(start + _CHUNK, total)) for start in range(0, total, _CHUNK)]
     pooled = workers > 1 and total >= _MIN_IMAGES_FOR_A_POOL
     broken: dict[int, str] = {}
     with closing(decode(images, work, chunks, workers if pooled else 0)) as results:
-        for chunk, found in zip(chunks, results, strict=True):
-            broken |= found
+        for chunk, messages in zip(chunks, results, strict=True):
+            broken |= messages
             report(chunk.stop, total)
     return broken
 
@@ -118,7 +118,7 @@ def _start_worker(images: Images) -> None:
 
 
 def _leave_with_parent() -> None:
-    """A pool's process would wait for work for ever if its parent were killed."""
+    """End this worker when its parent ends: if that was killed, it would wait for work for ever."""
     parent = parent_process()
     assert parent is not None
     parent.join()
@@ -131,9 +131,9 @@ def _work_here(work: Callable[[Images, Item], Result], item: Item) -> Result:
 
 @contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Ctrl-C waits until the end; processes started meanwhile never see it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    """Ctrl-C waits until the block ends; processes that start within it inherit the block and never see one."""
+    previous_mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous_mask)

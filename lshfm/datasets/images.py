@@ -1,4 +1,4 @@
-"""Pictures that lie in files."""
+"""Pictures in files: decoding to RGB, refusing what is missing or broken, digests."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 
 from lshfm.datasets.checks import first_five
 from lshfm.datasets.split import BrokenImage, Pixels, Split
-from lshfm.errors import InputError
+from lshfm.errors import InputError, parameter
 
 # Resizing takes 16 bytes for each column or row of the original: a line of 10^8 pixels would fill the memory.
 _LONGEST_SIDE = 2**20
@@ -42,12 +42,12 @@ class FileImages:
             return size, hashlib.file_digest(file, "sha256").hexdigest()
 
     def signature(self) -> str:
-        """Over every file's absolute path, byte size and time of change."""
+        """Hex digest of every file's absolute path, byte size and time of change."""
         stats = [(str(path.absolute()), *_size_and_time(path)) for path in self.paths]
         return _digest(stats)
 
     def fingerprint(self) -> str:
-        """Over the files' byte sizes: all that can be known of their content without reading it."""
+        """Hex digest of the files' byte sizes: all that can be known of their content without reading it."""
         return _digest([_size_and_time(path)[0] for path in self.paths])
 
     def _decode(self, index: int) -> Image.Image:
@@ -86,7 +86,7 @@ def _is_16_bit_grey(image: Image.Image) -> bool:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    """As Pillow converts, but for 16-bit grey: there the high byte, as of 16-bit colour, instead of clipping at 255."""
+    """RGB as Pillow converts, but 16-bit grey by its high byte, as 16-bit colour is, instead of clipped at 255."""
     image.load()
     if _is_16_bit_grey(image):
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
@@ -106,7 +106,7 @@ def refuse_missing(split: Split) -> None:
         raise InputError(
             f"{len(missing)} of {len(split)} images of split '{split.name}' are missing or empty: "
             f"{first_five(split.images.where(i) for i in missing)}.\n"
-            "Put them there, or leave them out with dataset.skip_broken=true"
+            f"Put them there, or leave them out with {parameter('skip_broken')}=true"
         )
 
 

@@ -14,7 +14,7 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 class Stream(IntEnum):
-    """What a number is for. Values are part of every result: never reuse or renumber them."""
+    """The purpose of a random number. Values are part of every result: never reuse or renumber them."""
 
     SHUFFLE = 0
     HOLDOUT = 1
@@ -40,12 +40,12 @@ def uniform(seed: int, epoch: int, index: ArrayLike, stream: int) -> NDArray[np.
 
 
 def permutation(seed: int, epoch: int, n: int, stream: int = Stream.SHUFFLE) -> NDArray[np.int64]:
-    """An order of 0..n-1, int64 (n,)."""
+    """A random permutation of 0..n-1, int64 (n,)."""
     return np.argsort(bits(seed, epoch, np.arange(n), stream), kind="stable")
 
 
 def _as_words(part: ArrayLike) -> NDArray[np.uint64]:
-    """As an array, since numpy's arrays wrap around silently where its scalars warn."""
+    """Part of a key as uint64 (n,); an array even of one number, as numpy's scalars warn when they wrap around."""
     return np.atleast_1d(np.asarray(part)).astype(np.uint64)
 
 

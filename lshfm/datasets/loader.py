@@ -1,4 +1,4 @@
-"""From pixels to batches on the device."""
+"""Loads batches: pixels from a store or decoded anew, augmented and normalised on the device, each rank its share."""
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +17,7 @@ from lshfm.datasets.augment import Augment, normalise, send
 from lshfm.datasets.decode import ahead, decode, decode_batch
 from lshfm.datasets.split import Images, Labels, Pixels
 from lshfm.datasets.store_file import Store
-from lshfm.errors import InputError
+from lshfm.errors import InputError, parameter
 
 Index = NDArray[np.int64]
 
@@ -27,16 +27,17 @@ _CACHED_PIXELS = 400_000
 
 @dataclass(frozen=True)
 class Batch:
-    """What a step is given."""
+    """A batch, of which images and labels lie on the device."""
 
     index: Tensor  # int64 (B,) on the CPU: samples within their split
     images: Tensor  # float32 (B, 3, S, S), augmented and normalised
-    labels: Tensor  # int8 (B, C)
+    labels: Tensor  # (B, ...), as the task has them
+    epoch: int  # from 0: with an index, it tells how a sample was augmented
 
     def split(self, parts: int) -> list["Batch"]:
         """The batch in so many equal parts, for gradient accumulation."""
         columns = (column.chunk(parts) for column in (self.index, self.images, self.labels))
-        return [Batch(*part) for part in zip(*columns, strict=True)]
+        return [Batch(index, images, labels, self.epoch) for index, images, labels in zip(*columns, strict=True)]
 
 
 class PixelSource(Protocol):
@@ -51,7 +52,7 @@ class PixelSource(Protocol):
 
 @dataclass(frozen=True)
 class StoredPixels:
-    """Read from a store, a little ahead, so that a disk's time hides behind the training step."""
+    """Pixels read from a store, a little ahead, so that a disk's time hides behind the training step."""
 
     store: Store
 
@@ -67,11 +68,15 @@ class StoredPixels:
 
 @dataclass(frozen=True)
 class DecodedPixels:
-    """Decoded anew each time: by `workers` processes that live as long as a stream, or in this one if 0."""
+    """Pixels decoded at each use: by `workers` processes that live as long as a stream, or in this process if 0.
+
+    advice: what to do about a broken picture, for the message.
+    """
 
     images: Images
     size: int
     workers: int = 0
+    advice: str = "Mend it"
 
     def __len__(self) -> int:
         return len(self.images)
@@ -79,13 +84,13 @@ class DecodedPixels:
     def stream(self, batches: Iterable[Index]) -> Generator[Pixels, None, None]:
         for pixels in decode(self.images, partial(decode_batch, size=self.size), batches, self.workers):
             if isinstance(pixels, str):
-                raise InputError(f"{pixels}\nMend it, or leave such images out with dataset.skip_broken=true")
+                raise InputError(f"{pixels}\n{self.advice}")
             yield pixels
 
 
 @dataclass(frozen=True)
 class View:
-    """How pixels become a network's input. `mean` and `std` are of red, green and blue, on a scale to 1."""
+    """How pixels become a network's input. `mean` and `std`: of red, green and blue, for pixels in [0, 1]."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -107,7 +112,7 @@ class View:
 
 @dataclass(frozen=True)
 class Share:
-    """Which part of the work is this rank's, number `rank` of `num`."""
+    """The part of a loader's work that belongs to rank `rank` of `num` ranks."""
 
     rank: int = 0
     num: int = 1
@@ -183,7 +188,7 @@ class Loader:
         samples = torch.from_numpy(index)
         sent = send(torch.from_numpy(pixels), self.device)
         labels = send(torch.from_numpy(self.labels[index]), self.device)
-        return Batch(samples, self.view(sent, samples, seed=self.seed, epoch=epoch), labels)
+        return Batch(samples, self.view(sent, samples, seed=self.seed, epoch=epoch), labels, epoch)
 
 
 def batches(order: Index, batch_size: int, drop_last: bool) -> Sequence[Index]:
@@ -197,10 +202,11 @@ def holdout(n: int, fraction: float) -> tuple[Index, Index]:
 
     InputError unless 0 <= fraction < 1 leaves at least one image on each side.
     """
+    given = f"{parameter('holdout')}={fraction}"
     if not 0 <= fraction < 1:
-        raise InputError(f"dataset.holdout={fraction} is not from 0 to below 1")
+        raise InputError(f"{given} is not from 0 to below 1")
     held = round(n * fraction)
     if fraction > 0 and not 0 < held < n:
-        raise InputError(f"dataset.holdout={fraction} of {n} images leaves one part empty")
+        raise InputError(f"{given} of {n} images leaves one part empty")
     order = keyed.permutation(0, 0, n, keyed.Stream.HOLDOUT)
     return np.sort(order[held:]), np.sort(order[:held])

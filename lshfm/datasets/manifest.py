@@ -22,7 +22,7 @@ from lshfm.datasets.checks import (
 )
 from lshfm.datasets.images import FileImages
 from lshfm.datasets.split import Labels, Split, settle_unlabelled
-from lshfm.errors import InputError, nearest, printable
+from lshfm.errors import InputError, nearest, parameter, printable
 
 _REQUIRED = ("path", "labels")
 _OPTIONAL = ("difficult", "id")
@@ -54,10 +54,11 @@ class Manifest:
         unlabelled: str = "error",
     ) -> None:
         if isinstance(classes, str) or not isinstance(classes, Sequence | None):
-            raise InputError(f"dataset.classes={classes} must be a list: dataset.classes=[{classes}]")
+            own = parameter("classes")
+            raise InputError(f"{own}={classes} must be a list: {own}=[{classes}]")
         self.root = find_root(root)
         self.classes = classes
-        self.classes_from = str(classes_from)  # dataset.train_split=2007 is a number to whoever reads it there
+        self.classes_from = str(classes_from)  # a split called 2007 is a number to YAML
         self.unlabelled = unlabelled
 
     def split(self, name: str) -> Split:
@@ -73,7 +74,7 @@ class Manifest:
         """The classes, wherever they come from. Raises InputError."""
         file = self.root / "classes.txt"
         if self.classes is not None:
-            origin, classes = "dataset.classes", tuple(self.classes)
+            origin, classes = parameter("classes"), tuple(self.classes)
         elif file.exists():
             origin, classes = str(file), tuple(filter(None, map(str.strip, read_text(file).splitlines())))
         else:
@@ -103,7 +104,8 @@ class Manifest:
         found = [self.root / name for name in names if (self.root / name).is_file()]
         if not found:
             raise InputError(
-                f"No split '{name}' at dataset.root={self.root}: expected {' or '.join(names)}.\n{contents(self.root)}."
+                f"No split '{name}' at {parameter('root')}={self.root}: expected {' or '.join(names)}.\n"
+                f"{contents(self.root)}."
             )
         if len(found) > 1:
             raise InputError(f"{self.root} has {' and '.join(names)}: name the split with its ending")

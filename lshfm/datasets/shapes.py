@@ -18,11 +18,12 @@ from PIL import Image, ImageDraw
 
 from lshfm.datasets.checks import require_choice, require_whole
 from lshfm.datasets.split import Labels, Pixels, Split
+from lshfm.errors import parameter
 
 Colour = tuple[int, int, int]
 Outline = list[tuple[float, float]]
 
-_MOST_IMAGES = 10**6  # whose labels are found by drawing each
+_MOST_IMAGES = 10**6  # of a split; its labels are found by drawing every image
 _SIDE = 64  # pixels, drawn once at this size and then resized
 _HUES = {"red": 0.0, "green": 1 / 3, "blue": 2 / 3}
 _DIFFICULT_FRACTION = 0.3  # of its area, or less, is all that shows of a difficult object
@@ -51,9 +52,9 @@ class Shapes:
     """12 classes, 4 shapes in 3 colours; the splits are "train" and "test"."""
 
     def __init__(self, seed: int = 0, num_train: int = 4000, num_eval: int = 1000) -> None:
-        for key, count in (("num_train", num_train), ("num_eval", num_eval)):
-            require_whole(f"dataset.{key}", count, 1, _MOST_IMAGES)
-        require_whole("dataset.seed", seed, -(2**63), 2**63 - 1)
+        for name, count in (("num_train", num_train), ("num_eval", num_eval)):
+            require_whole(parameter(name), count, 1, _MOST_IMAGES)
+        require_whole(parameter("seed"), seed, -(2**63), 2**63 - 1)
         self.seed = seed
         self.counts = {"train": num_train, "test": num_eval}
 
@@ -88,7 +89,7 @@ class DrawnImages:
         return self.fingerprint()
 
     def fingerprint(self) -> str:
-        """Of the settings and of some pictures as drawn here: other code or another Pillow may draw otherwise."""
+        """Hex digest of the settings and of some drawn pictures: other code or another Pillow may draw otherwise."""
         settings = json.dumps([self.seed, self.split, self.count])
         drawn = [Scene(self.seed, self.split, index).draw().tobytes() for index in range(min(self.count, 8))]
         return hashlib.sha256(settings.encode() + b"".join(drawn)).hexdigest()
@@ -162,7 +163,7 @@ class Scene:
         return Item(ends, self._colour(self._random.random()))
 
     def _outline(self, shape: str, area: float) -> Outline:
-        """Somewhere with its centre well inside the image, a little slanted."""
+        """Corners of a shape of this area, a little slanted, its centre at random well inside the image."""
         centre = complex(self._random.uniform(8, _SIDE - 8), self._random.uniform(8, _SIDE - 8))
         turn = cmath.rect(math.sqrt(area), self._random.uniform(-0.4, 0.4))
         points = [centre + turn * point for point in _SHAPES[shape]]

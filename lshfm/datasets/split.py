@@ -3,13 +3,13 @@
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lshfm.datasets.checks import first_five, require_choice
-from lshfm.errors import InputError, printable
+from lshfm.errors import InputError, parameter, printable
 
 Labels = NDArray[np.int8]
 Pixels = NDArray[np.uint8]
@@ -53,22 +53,21 @@ class Images(Protocol):
 class Split:
     """One part of a data set.
 
-    `labels` is int8 (n, C): +1 present, 0 only difficult objects of the class, -1 absent.
+    `labels` (n, ...) are laid out as the task needs them; the readers of this room give int8 (n, C): +1 present, 0
+    only difficult objects of the class, -1 absent. `classes` names a network's outputs, in their order.
     """
 
     name: str
     classes: tuple[str, ...]
     ids: tuple[str, ...]
-    labels: Labels
+    labels: NDArray[Any]
     images: Images
 
     def __post_init__(self) -> None:
-        assert self.labels.dtype == np.int8
-        assert self.labels.shape == (len(self.ids), len(self.classes))
+        assert len(self.labels) == len(self.ids)
         assert len(self.images) == len(self.ids)
         assert len(set(self.ids)) == len(self.ids)
         assert len(set(self.classes)) == len(self.classes)
-        assert np.isin(self.labels, (-1, 0, 1)).all()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -84,12 +83,13 @@ def settle_unlabelled(split: Split, unlabelled: str) -> Split:
 
     "negative" takes the others as showing none of the classes; "error" raises InputError naming them.
     """
-    require_choice("dataset.unlabelled", unlabelled, ("error", "negative"))
+    name = parameter("unlabelled")
+    require_choice(name, unlabelled, ("error", "negative"))
     bare = np.flatnonzero((split.labels < 0).all(axis=1))
     if unlabelled == "error" and bare.size:
         raise InputError(
             f"{bare.size} of {len(split)} images of split '{split.name}' have no label: "
             f"{first_five(split.ids[i] for i in bare)}.\nLabel them or take them out; "
-            "dataset.unlabelled=negative treats them as showing none of the classes."
+            f"{name}=negative treats them as showing none of the classes."
         )
     return split

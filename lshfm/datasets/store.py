@@ -18,52 +18,52 @@ from lshfm.datasets.checks import require_choice
 from lshfm.datasets.decode import Report, decode_each, sweep
 from lshfm.datasets.split import Images
 from lshfm.datasets.store_file import Store, StoreFile
-from lshfm.errors import InputError, RunFailed
+from lshfm.errors import InputError, RunFailed, parameter
 
 log = logging.getLogger("lshfm")
 
 _FORMAT = 2  # of the file, and of how pixels are made of pictures
-_OTHER_WAYS = "dataset.cache_dir=DIR puts it elsewhere, dataset.cache=off decodes in every epoch instead."
 
 
 def store_bytes(n: int, size: int) -> int:
-    """What the store of n pictures of size x size takes on disk."""
+    """Size in bytes of the store of n pictures of size x size."""
     return StoreFile(Path(), n, size).length
 
 
-def choose_cache(cache: str, needed: int, folder: Path) -> tuple[bool, str]:
-    """Whether to use a store that needs so many more bytes in `folder`, and a sentence that says so.
+def choose_cache(cache: str, needed: int, cache_dir: Path) -> tuple[bool, str]:
+    """Whether to use a store that takes `needed` more bytes in `cache_dir`, and a sentence for the log that says so.
 
     `cache` is "on", "off" or "auto": on if the store takes at most half of what is free there.
     """
-    require_choice("dataset.cache", cache, ("auto", "on", "off"))
+    key = parameter("cache")
+    require_choice(key, cache, ("auto", "on", "off"))
     if cache == "off":
-        return False, "Pixels are decoded in every epoch (dataset.cache=off)."
-    free = _free_bytes(folder)
+        return False, f"Pixels are decoded in every epoch ({key}=off)."
+    free = _free_bytes(cache_dir)
     sizes = f"{_human(needed)} more, {_human(free)} free"
     if cache == "auto" and needed > free / 2:
-        why = f"a store of them in {folder} would take over half of the room: {sizes}"
-        return False, f"Pixels are decoded in every epoch ({why}); dataset.cache=on makes it all the same."
-    return True, f"Pixels are decoded once, into a store in {folder} ({sizes})."
+        why = f"a store of them in {cache_dir} would take over half of the room: {sizes}"
+        return False, f"Pixels are decoded in every epoch ({why}); {key}=on makes it all the same."
+    return True, f"Pixels are decoded once, into a store in {cache_dir} ({sizes})."
 
 
-def find_store(images: Images, size: int, folder: Path, *, name: str) -> Store | None:
-    """The whole store of exactly these pictures, if there is one."""
-    file = _file(images, size, folder, name)
+def find_store(images: Images, size: int, cache_dir: Path, *, name: str) -> Store | None:
+    """The finished store of exactly these pictures, if there is one."""
+    file = _file(images, size, cache_dir, name)
     return None if file.fault() else file.open()
 
 
 def open_store(
     images: Images,
     size: int,
-    folder: Path,
+    cache_dir: Path,
     *,
     name: str,
     workers: int,
     report: Report,
     skip_broken: bool = False,
 ) -> Store:
-    """The pictures' store in `folder`, built first where it is missing, damaged or stale.
+    """The pictures' store in `cache_dir`, built first where it is missing, damaged or stale.
 
     `name` is the data set's and split's, with all else that tells apart stores to be kept side by side:
     another store of the same name, size and place is taken as stale. `report(done, total)` is called while
@@ -71,7 +71,7 @@ def open_store(
     RunFailed: the disk filled up meanwhile, or a decoding process was killed.
     """
     assert len(images) > 0
-    file = _file(images, size, folder, name)
+    file = _file(images, size, cache_dir, name)
 
     def find() -> Store | None:
         store = None if file.fault() else file.open()
@@ -91,13 +91,13 @@ def open_store(
 
 
 def pixel_key(images: Images, size: int) -> str:
-    """Tells pixels apart: those of other pictures, of another size, or as another version decodes them."""
+    """A key that differs for other pictures, another size, and versions that may decode to other pixels."""
     made_by = [_FORMAT, size, "bilinear", PIL.__version__, features.version("jpg")]
     return _digest([*made_by, images.signature()])[:16]
 
 
 def _file(images: Images, size: int, folder: Path, name: str) -> StoreFile:
-    """<name>_<size>_<where the pictures lie>_<all that changes the pixels>.npy"""
+    """The store's file: <name>_<size>_<hash of name and pictures' folder>_<pixel_key>.npy."""
     place = _place(images)
     key = pixel_key(images, size)
     plain = re.sub(r"[^\w.-]+", "-", name)
@@ -105,7 +105,7 @@ def _file(images: Images, size: int, folder: Path, name: str) -> StoreFile:
 
 
 def _place(images: Images) -> str:
-    """The first picture's folder; drawn ones lie nowhere, and so do those whose name is too long."""
+    """The first picture's folder; "" for drawn pictures, and where the name is too long for a file."""
     first = Path(images.where(0))
     try:
         return str(first.absolute().parent) if first.exists() else ""
@@ -132,7 +132,7 @@ def _sole_builder(path: Path) -> Iterator[None]:
             _wait_for(lock.fileno(), path)
             yield
     except OSError as error:
-        raise InputError(f"No pixel store in {path.parent}: {error.strerror}. {_OTHER_WAYS}") from error
+        raise InputError(f"No pixel store in {path.parent}: {error.strerror}. {_other_ways()}") from error
 
 
 def _wait_for(lock: int, path: Path) -> None:
@@ -144,7 +144,7 @@ def _wait_for(lock: int, path: Path) -> None:
 
 
 def _build(file: StoreFile, images: Images, workers: int, report: Report, skip_broken: bool) -> None:
-    """Under a temporary name, then renamed. Nothing is left of what fails."""
+    """Build the store under a temporary name, then rename it; nothing is left if that fails."""
     part = replace(file, path=file.path.with_suffix(".part"))
     try:
         _clear(file)
@@ -159,7 +159,7 @@ def _build(file: StoreFile, images: Images, workers: int, report: Report, skip_b
             if stale != file.path:
                 stale.unlink()  # a process that has it open keeps it
     except OSError as error:
-        raise RunFailed(f"Writing the pixel store {file.path} failed: {error.strerror}. {_OTHER_WAYS}") from error
+        raise RunFailed(f"Writing the pixel store {file.path} failed: {error.strerror}. {_other_ways()}") from error
     finally:
         part.path.unlink(missing_ok=True)
 
@@ -179,7 +179,7 @@ def _require_room(needed: int, folder: Path) -> None:
     if needed * 1.05 > free:
         raise InputError(
             f"No room for the pixel store in {folder}: it needs {_human(needed)} and 5 % to spare, "
-            f"{_human(free)} are free.\n{_OTHER_WAYS}"
+            f"{_human(free)} are free.\n{_other_ways()}"
         )
 
 
@@ -190,14 +190,19 @@ def _refuse(broken: dict[int, str], n: int) -> None:
         more = f"\n  and {len(broken) - 5} more" if len(broken) > 5 else ""
         raise InputError(
             f"{len(broken)} of {n} images are broken:{named}{more}\n"
-            "Mend them, or leave them out with dataset.skip_broken=true"
+            f"Mend them, or leave them out with {parameter('skip_broken')}=true"
         )
 
 
+def _other_ways() -> str:
+    folder, cache = parameter("cache_dir"), parameter("cache")
+    return f"{folder}=DIR puts it elsewhere, {cache}=off decodes in every epoch instead."
+
+
 def _free_bytes(folder: Path) -> int:
-    """Of the disk that `folder` lies or will lie on."""
-    there = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
-    return shutil.disk_usage(there).free
+    """Free bytes of the disk that `folder` lies on, or will once it is made."""
+    existing = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+    return shutil.disk_usage(existing).free
 
 
 def _human(size: float) -> str:

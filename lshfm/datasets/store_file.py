@@ -32,7 +32,7 @@ class Store:
 
 @dataclass(frozen=True)
 class StoreFile:
-    """The file of a store for n pictures of size x size, there or not."""
+    """The file of a store for n pictures of size x size, whether it exists or not."""
 
     path: Path
     n: int
@@ -47,7 +47,7 @@ class StoreFile:
 
     @property
     def length(self) -> int:
-        """In bytes."""
+        """The file's size in bytes."""
         return len(self.header) + self.n * (self.size * self.size * 3 + 1)
 
     def fault(self) -> str | None:
@@ -70,7 +70,7 @@ class StoreFile:
         return Store(pixels, tuple(np.flatnonzero(marks == _BROKEN[0]).tolist()), self.path)
 
     def allocate(self) -> None:
-        """In its full length, with its blocks taken now: a full disk is better found before decoding."""
+        """Create the file in full length, its blocks reserved: a full disk is better noticed before decoding."""
         with self.path.open("wb") as file:
             try:
                 os.posix_fallocate(file.fileno(), 0, self.length)
@@ -81,7 +81,7 @@ class StoreFile:
             file.write(self.header)
 
     def fill(self, images: Images, chunk: range) -> dict[int, str]:
-        """Pictures of the chunk into an allocated file; messages for broken ones, by index."""
+        """Decode the chunk's pictures into an allocated file; returns messages on broken ones, by index."""
         # Written and not mapped: a full disk is then an error instead of a fatal signal.
         with self.path.open("r+b") as file:
 

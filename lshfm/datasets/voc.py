@@ -17,7 +17,7 @@ from lshfm.datasets.checks import (
 )
 from lshfm.datasets.images import FileImages
 from lshfm.datasets.split import Labels, Split, settle_unlabelled
-from lshfm.errors import InputError, nearest, printable
+from lshfm.errors import InputError, nearest, parameter, printable
 
 CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
@@ -33,7 +33,7 @@ class VOC:
     """
 
     def __init__(self, root: str | Path, year: int = 2007, unlabelled: str = "error") -> None:
-        require_whole("dataset.year", year, 0, 9999)
+        require_whole(parameter("year"), year, 0, 9999)
         self.root = find_root(root)
         self.year = year
         self.unlabelled = unlabelled
@@ -54,7 +54,7 @@ class VOC:
             if (folder / "ImageSets" / "Main").is_dir():
                 return folder
         raise InputError(
-            f"No {year} at dataset.root={self.root}. Expected there: [VOCdevkit/]{year}/ with "
+            f"No {year} at {parameter('root')}={self.root}. Expected there: [VOCdevkit/]{year}/ with "
             "ImageSets/Main/<split>.txt, Annotations/<image>.xml and JPEGImages/<image>.jpg.\n"
             f"{contents(self.root)}."
         )

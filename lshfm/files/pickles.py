@@ -1,7 +1,7 @@
-"""What is asked of a checkpoint's pickles before torch reads them, and the numbers of numpy that they may hold.
+"""Checks a checkpoint's pickles before torch reads them, and defines the numpy scalars that they may hold.
 
-torch's reader for data alone runs nothing that a pickle names. It still packs and hashes tuples as it is told, which
-a few bytes can make endless, and encodes text in any way that Python knows.
+torch's reader with weights_only=True runs nothing that a pickle names. It still packs and hashes tuples as it is
+told, which a few bytes can make endless, and encodes text in any way that Python knows.
 """
 
 import pickletools
@@ -45,7 +45,7 @@ def _pickles(path: Path, stack: ExitStack) -> Iterator[IO[bytes]]:
 
 
 class _Part(NamedTuple):
-    """What lies on a pickle's stack, as far as it matters here."""
+    """An item on a pickle's stack, as far as the checks need it."""
 
     text: str | None = None  # a text, the name of a function, or the last text of a tuple
     size: int = 1  # values in a tuple, counted each time that they are in it
@@ -56,7 +56,7 @@ _MARK = _Part("a mark")
 
 
 def _check(file: IO[bytes]) -> None:
-    """Follow one pickle without making anything of it."""
+    """Follow one pickle's opcodes without building its objects. Raises InputError for those that are refused."""
     stack: list[_Part] = []
     memo: dict[Any, _Part] = {}
     for opcode, argument, _ in pickletools.genops(file):
@@ -76,7 +76,7 @@ def _check(file: IO[bytes]) -> None:
 
 
 def _taken(stack: list[_Part], opcode: pickletools.OpcodeInfo) -> list[_Part]:
-    """Off the stack: what an opcode works on, without the mark."""
+    """Take the items that an opcode works on off the stack, and return them without the mark."""
     count = len(opcode.stack_before)
     if pickletools.markobject in opcode.stack_before:
         mark = next(i for i in range(len(stack) - 1, -1, -1) if stack[i] is _MARK)

@@ -90,18 +90,18 @@ def _require_file(path: Path) -> None:
     try:
         if path.is_file():
             return
-        there = path.exists()
+        exists = path.exists()
     except OSError as error:
         raise InputError(f"{path}: cannot be looked up: {error.strerror}") from error
-    what = "is a folder, not a checkpoint" if path.is_dir() else "is not a regular file" if there else "no such file"
+    what = "is a folder, not a checkpoint" if path.is_dir() else "is not a regular file" if exists else "no such file"
     raise InputError(f"{path}: {what}")
 
 
 class _Copy:
-    """Copies what a file held into plain containers and tensors, as far as it can be what torch.save was given.
+    """Copies a file's content into plain containers and dense tensors. Raises InputError for what no checkpoint holds.
 
-    What torch reads may hold one container in itself or a thousand times in others, and objects whose attributes
-    hide their methods.
+    A crafted file may hold a container within itself or a thousand times in others, and objects whose attributes hide
+    their methods.
     """
 
     def __init__(self, size: int) -> None:
@@ -109,24 +109,24 @@ class _Copy:
         self.bytes = size  # of the file, which holds all storages
         self.seen: set[int] = set()
 
-    def of(self, value: Any, where: str = "it", depth: int = 0) -> Any:
+    def of(self, value: Any, entry: str = "it", depth: int = 0) -> Any:
         self.values -= 1
         if self.values < 0 or depth > _DEEPEST:
             raise InputError("refused: it holds values within values without end")
         if isinstance(value, dict):
             return {name: self.of(item, str(name), depth + 1) for name, item in dict.items(value)}
         if type(value) in (list, tuple):
-            return type(value)(self.of(item, where, depth + 1) for item in value)
-        return self._tensor(torch.Tensor.detach(value), where) if isinstance(value, torch.Tensor) else value
+            return type(value)(self.of(item, entry, depth + 1) for item in value)
+        return self._tensor(torch.Tensor.detach(value), entry) if isinstance(value, torch.Tensor) else value
 
-    def _tensor(self, tensor: torch.Tensor, where: str) -> torch.Tensor:
+    def _tensor(self, tensor: torch.Tensor, entry: str) -> torch.Tensor:
         is_dense = tensor.layout is torch.strided and not tensor.is_quantized and not tensor.is_nested
         if not is_dense or tensor.device.type != "cpu":
-            raise InputError(f"{where[:80]!r} is no dense tensor with values, but sparse, quantised, nested or empty")
+            raise InputError(f"{entry[:80]!r} is no dense tensor with values, but sparse, quantised, nested or empty")
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in self.seen:
             self.seen.add(storage.data_ptr())
             self.bytes -= storage.nbytes()
         if self.bytes < 0 or tensor.nbytes > storage.nbytes():
-            raise InputError(f"{where[:80]!r} declares more values than the file holds")
+            raise InputError(f"{entry[:80]!r} declares more values than the file holds")
         return tensor

@@ -1,4 +1,4 @@
-"""Writing files so that a reader never meets half of one."""
+"""Atomic writes: a reader meets the whole old file or the whole new one, never half of one."""
 
 import errno
 import io
@@ -46,7 +46,7 @@ def _settle(path: Path) -> None:
 
 
 def duplicate(path: Path, name: Path) -> None:
-    """Give a file a second name beside it, at no cost where the disk can; what had that name is gone."""
+    """Give a file a second name, by a hard link where the disk can, else by a copy; replaces what had that name."""
     with replacing(name) as temporary:
         temporary.unlink(missing_ok=True)
         try:
@@ -74,11 +74,11 @@ def append_line(path: Path, line: str) -> None:
 
 def require_writable(folder: Path, key: str) -> None:
     """Raise InputError naming `key` if `folder` cannot be made or written in; makes nothing."""
-    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
-    if not there.is_dir():
-        raise InputError(f"{key}: {there} is a file, so {folder} cannot be a folder; choose another {key}=DIR")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise InputError(f"{key}: {there} cannot be written to (rights, or a read-only disk); choose another {key}=DIR")
+    base = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    if not base.is_dir():
+        raise InputError(f"{key}: {base} is a file, so {folder} cannot be a folder; choose another {key}=DIR")
+    if not os.access(base, os.W_OK | os.X_OK):
+        raise InputError(f"{key}: {base} cannot be written to (rights, or a read-only disk); choose another {key}=DIR")
 
 
 def write_text(path: Path, text: str) -> None:

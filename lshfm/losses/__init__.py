@@ -1,1 +1,1 @@
-"""What is minimised: small modules with their shapes stated."""
+"""Losses: small modules on logits or features, with their shapes stated."""

@@ -1,4 +1,7 @@
-"""Losses of multi-label classification: logits (B, C) and targets (B, C) in {0, 1} to a scalar."""
+"""Losses of multi-label classification: logits (B, C) and labels (B, C) to a scalar.
+
+Labels are int8: 1 present, 0 only difficult objects of the class, -1 absent.
+"""
 
 import math
 
@@ -6,9 +9,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lshfm.checks import is_number
 from lshfm.errors import InputError
 
 REDUCTIONS = ("mean", "sum")
+
+
+def targets(labels: Tensor) -> Tensor:
+    """Labels (B, C) to fp32 targets in {0, 1}: a difficult label counts as positive in training."""
+    assert labels.dtype == torch.int8, "of targets in {0, 1} every one would count as positive"
+    return (labels >= 0).float()
 
 
 class BCE(nn.Module):
@@ -19,8 +29,8 @@ class BCE(nn.Module):
     def __init__(self) -> None:  # nn.Module's own signature would take any setting
         super().__init__()
 
-    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        return F.binary_cross_entropy_with_logits(logits, targets)
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return F.binary_cross_entropy_with_logits(logits, targets(labels))
 
 
 class ASL(nn.Module):
@@ -50,9 +60,10 @@ class ASL(nn.Module):
             raise InputError(f"loss asl: reduction must be one of {', '.join(REDUCTIONS)}, not {reduction!r}")
         self.reduction = reduction
 
-    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        assert logits.shape == targets.shape, "broadcasting would hide a mistake"
-        entries = targets * self._positive(logits) + (1 - targets) * self._negative(logits)
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        assert logits.shape == labels.shape, "broadcasting would hide a mistake"
+        target = targets(labels)
+        entries = target * self._positive(logits) + (1 - target) * self._negative(logits)
         return entries.mean() if self.reduction == "mean" else entries.sum()
 
     def _positive(self, logits: Tensor) -> Tensor:
@@ -72,19 +83,19 @@ class ASL(nn.Module):
 
 
 class Summed(nn.Module):
-    """A loss that sums over a batch which is seen in `parts` equal parts, whose losses are averaged later on."""
+    """A summing loss times `parts`: a step averages the losses of a batch's parts, which then gives the batch's sum."""
 
     def __init__(self, loss: nn.Module, parts: int) -> None:
         super().__init__()
         self.loss, self.parts = loss, parts
 
-    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        total: Tensor = self.parts * self.loss(logits, targets)
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        total: Tensor = self.parts * self.loss(logits, labels)
         return total
 
 
 def _number(name: str, value: object, below: float, wanted: str) -> float:
     """`value` as a float if it is a number in [0, below), which nan is not; InputError otherwise."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < below:
+    if not is_number(value) or not 0 <= value < below:
         raise InputError(f"loss asl: {name} must be {wanted}, not {value!r}")
     return float(value)

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lshfm.errors import InputError
+from lshfm.checks import is_number
+from lshfm.errors import InputError, parameter
 
 
 class KL(nn.Module):
@@ -53,6 +54,7 @@ def _half(logits_s: Tensor, logits_t: Tensor) -> Tensor:
 
 def _temperature(value: object) -> float:
     largest = torch.finfo(torch.float32).max
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= largest:
-        raise InputError(f"loss.temperature={value!r} must be a finite number above 0; 4 is the published one")
+    if not is_number(value) or not 0 < value <= largest:
+        name = parameter("temperature")
+        raise InputError(f"{name}={value!r} must be a finite number above 0; 4 is the published one")
     return float(value)

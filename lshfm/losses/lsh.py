@@ -15,28 +15,29 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lshfm.errors import InputError, nearest
+from lshfm.checks import is_number, positive, require_known
+from lshfm.errors import InputError, parameter
 
 RULES = ("median", "mean", "zero")
 FORMS = ("bce", "l1", "l2")
 
 Report = Callable[[int, int], None]  # done, total
 
-# A matrix product's bits depend on the kernel, and the kernel on the shape: products of few rows or few entries take
-# others. With at least this much, rows cut at multiples of ROWS came out bit-equal to the whole product's.
+# A matrix product's bits depend on the kernel, and the kernel on the shape: small products take other kernels. Chunks
+# that start at multiples of ROWS and have at least SMALLEST entries came out bit-equal to the whole product.
 ROWS = 64
 SMALLEST = 2**20  # entries
 
 
-def draw_weights(num: int, width: int, std: float, seed: int) -> Tensor:
-    """W (num, width) with entries N(0, std^2), fp32 on the CPU, from a generator of its own.
+def draw_weights(hash_num: int, width: int, std: float, seed: int) -> Tensor:
+    """W (hash_num, width) with entries N(0, std^2), fp32 on the CPU, from a generator of its own.
 
-    Raises InputError unless num and width are whole numbers above 0 and std is a finite number above 0.
+    Raises InputError unless hash_num and width are whole numbers above 0 and std is a finite number above 0.
     """
-    _check_count("loss.hash_num", num)
-    _check_count("the feature's width", width)
+    positive(parameter("hash_num"), hash_num)
+    positive("the feature's width", width)
     _check_std(std)
-    return torch.randn(num, width, generator=torch.Generator().manual_seed(seed)).mul_(std)
+    return torch.randn(hash_num, width, generator=torch.Generator().manual_seed(seed)).mul_(std)
 
 
 def teacher_std(classifier_weight: Tensor) -> float:
@@ -47,7 +48,9 @@ def teacher_std(classifier_weight: Tensor) -> float:
     entries = classifier_weight.detach().double().flatten()
     std = entries.std().item() if len(entries) > 1 else 0.0
     if not std > 0:
-        raise InputError("the teacher's classifier weights do not vary, or are not finite: give loss.std=NUMBER")
+        raise InputError(
+            f"the teacher's classifier weights do not vary, or are not finite: give {parameter('std')}=NUMBER"
+        )
     return std
 
 
@@ -64,7 +67,7 @@ class HashFunctions:
     def __post_init__(self) -> None:
         assert self.weights.dtype == self.bias.dtype == torch.float32
         assert self.bias.shape == self.weights.shape[:1]
-        _check_rule(self.rule)
+        require_known("rule", self.rule, RULES)
 
     @property
     def num(self) -> int:
@@ -75,7 +78,7 @@ class HashFunctions:
         return self.weights.shape[1]
 
     def sha256(self) -> str:
-        """Of W's bytes: tells that W drawn again from the seed is the same."""
+        """SHA-256 of W's bytes in hex, to verify that W drawn again from the seed is the same."""
         return self._sha256
 
     @cached_property
@@ -83,7 +86,7 @@ class HashFunctions:
         return hashlib.sha256(self.weights.cpu().contiguous().numpy().data).hexdigest()
 
     def state(self) -> dict[str, Any]:
-        """All but W, which is large and comes back from its seed: plain values and b."""
+        """Plain values and b, as checkpoints store them; not W, which is large and can be drawn again from its seed."""
         made_from = {"num": self.num, "width": self.width, "std": self.std, "seed": self.seed, "rule": self.rule}
         return made_from | {"bias": self.bias, "sha256": self.sha256()}
 
@@ -101,8 +104,7 @@ class LSH(nn.Module):
 
     def __init__(self, functions: HashFunctions, form: str = "bce") -> None:
         super().__init__()
-        if form not in FORMS:
-            raise InputError(f"loss.form={form} is unknown{nearest(form, FORMS)}; choices: {', '.join(FORMS)}")
+        require_known(parameter("form"), form, FORMS)
         self.form = form
         self.register_buffer("weights", functions.weights, persistent=False)
         self.register_buffer("bias", functions.bias, persistent=False)
@@ -138,7 +140,7 @@ def hash_bias(
     and no less than 8 MiB or 128 rows; on a CPU they are bit-equal to those of the whole matrix
     `weights @ features.T`. `report(done, total)` counts hash functions. Raises InputError for another rule.
     """
-    _check_rule(rule)
+    require_known("rule", rule, RULES)
     assert features.dtype == weights.dtype == torch.float32
     assert len(features), "no rows to take b from"
     assert not not_finite(features), "the caller names the images"
@@ -192,19 +194,10 @@ def _any_index() -> Iterator[None]:
         torch.set_deterministic_debug_mode(mode)
 
 
-def _check_count(what: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InputError(f"{what}={value!r} must be a whole number above 0")
-
-
 def _check_std(value: object) -> None:
     fp32 = torch.finfo(torch.float32)  # what is smaller or larger would draw zeros or infinities
-    if isinstance(value, bool) or not isinstance(value, int | float) or not fp32.tiny <= value <= fp32.max:
+    if not is_number(value) or not fp32.tiny <= value <= fp32.max:
+        name = parameter("std")
         raise InputError(
-            f"loss.std={value!r} must be a finite number above 0 in single precision; null takes the teacher's"
+            f"{name}={value!r} must be a finite number above 0 in single precision; null takes the teacher's"
         )
-
-
-def _check_rule(rule: object) -> None:
-    if rule not in RULES:
-        raise InputError(f"loss.bias={rule} is unknown{nearest(rule, RULES)}; choices: {', '.join(RULES)}")

@@ -1,1 +1,1 @@
-"""How good predictions are: numpy in, plain numbers out."""
+"""Metrics: how good predictions and features are. Arrays of numpy in, plain numbers out."""

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lshfm.errors import InputError, RunFailed, nearest
+from lshfm.checks import require_known
+from lshfm.errors import RunFailed
 from lshfm.metrics.average_precision import DEFINITIONS, average_precisions
 
 Logits = NDArray[np.float32]  # (n, C)
@@ -26,7 +27,7 @@ def measure(logits: Logits, labels: Labels, classes: Sequence[str], headline: st
 
     Raises InputError for an unknown headline and RunFailed for logits that are not finite.
     """
-    check_headline(headline)
+    require_known("headline", headline, DEFINITIONS)
     assert logits.shape == labels.shape == (len(logits), len(set(classes)))
     assert logits.dtype == np.float32, "the ranking is defined on fp32 logits"
     _refuse_non_finite(logits, classes)
@@ -43,6 +44,7 @@ def measure(logits: Logits, labels: Labels, classes: Sequence[str], headline: st
         "mAPs": means,
         "ap": ap,
         "threshold_0.5": precision_recall(confident, labels),
+        "threshold_0.5_by_class": by_class(confident, labels, classes),
         "top_3": precision_recall(confident & highest(logits, 3), labels),
         "images": len(logits),
         "classes": len(classes),
@@ -53,16 +55,6 @@ def measure(logits: Logits, labels: Labels, classes: Sequence[str], headline: st
     }
 
 
-def check_headline(name: str) -> None:
-    """Raise InputError, with the choices and the nearest of them, unless `name` is a definition of mAP."""
-    if name in DEFINITIONS:
-        return
-    choices = ", ".join(DEFINITIONS)
-    raise InputError(
-        f"dataset.metric: there is no mAP named {name!r}{nearest(name, DEFINITIONS)}; the choices are {choices}"
-    )
-
-
 def precision_recall(predicted: Mask, labels: Labels) -> dict[str, float | None]:
     """CP, CR, CF1 (means over classes) and OP, OR, OF1 (over all entries) of yes/no predictions, in percent.
 
@@ -70,9 +62,7 @@ def precision_recall(predicted: Mask, labels: Labels) -> dict[str, float | None]
     mean of CP and CR. Where nothing is predicted, precision is 0; where precision and recall are 0, so is F1.
     Without any positives all six are None.
     """
-    hits = np.count_nonzero(predicted & (labels > 0), axis=0)  # (C,)
-    claims = np.count_nonzero(predicted & (labels != 0), axis=0)
-    positives = np.count_nonzero(labels > 0, axis=0)
+    hits, claims, positives = _counts(predicted, labels)
     if not positives.any():
         return dict.fromkeys(("CP", "CR", "CF1", "OP", "OR", "OF1"))
     averaged = positives > 0
@@ -89,6 +79,33 @@ def precision_recall(predicted: Mask, labels: Labels) -> dict[str, float | None]
         "OF1": _harmonic_mean(precision, recall),
     }
     return {name: 100 * value for name, value in values.items()}
+
+
+def by_class(predicted: Mask, labels: Labels, classes: Sequence[str]) -> list[dict[str, Any]]:
+    """A row a class: precision, recall and F1 of yes/no predictions in percent, and support, its positives.
+
+    Difficult entries are left out. Without positives the three are None, as AP is; where nothing is predicted,
+    precision is 0, and so is F1.
+    """
+    hits, claims, positives = _counts(predicted, labels)
+    return [
+        {"class": name} | _row(*counts)
+        for name, *counts in zip(classes, hits.tolist(), claims.tolist(), positives.tolist(), strict=True)
+    ]
+
+
+def _counts(predicted: Mask, labels: Labels) -> tuple[NDArray[np.int64], ...]:
+    """Each (C,): what is predicted rightly, what is predicted, and what is there; difficult entries aside."""
+    present = labels > 0
+    return tuple(np.count_nonzero(mask, axis=0) for mask in (predicted & present, predicted & (labels != 0), present))
+
+
+def _row(hits: int, claims: int, positives: int) -> dict[str, Any]:
+    if not positives:
+        return {"precision": None, "recall": None, "f1": None, "support": 0}
+    precision, recall = hits / max(claims, 1), hits / positives
+    shares = {"precision": precision, "recall": recall, "f1": _harmonic_mean(precision, recall)}
+    return {name: 100 * share for name, share in shares.items()} | {"support": positives}
 
 
 def highest(logits: Logits, k: int) -> Mask:

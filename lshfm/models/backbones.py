@@ -1,4 +1,4 @@
-"""Networks on torchvision's definitions, less its classifiers; the weights keep torchvision's names."""
+"""Networks on torchvision's backbones, without its classifiers; the weights keep torchvision's names."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -8,7 +8,8 @@ import torchvision
 from torch import nn
 from torchvision.models import vgg
 
-from lshfm.models.checks import pick
+from lshfm.checks import pick
+from lshfm.errors import parameter
 from lshfm.models.classifier import Classifier
 
 
@@ -39,7 +40,7 @@ def _vgg(arch: str) -> nn.Module:
 
 @dataclass(frozen=True)
 class Design:
-    """How to build a backbone, the width of its map, and what its classifier looks like."""
+    """How to build a backbone, the channels of its feature map, and how its classifier starts."""
 
     backbone: Callable[[str], nn.Module]
     width: int
@@ -64,7 +65,7 @@ def torchvision_classifier(arch: str, num_classes: int, pool: str = "GAP", proje
     VGG here is its convolutions, the pooling and one linear layer, without torchvision's 4096-wide layers.
     Raises InputError for an unknown `arch` or `pool`, and for a `projection` that is no width.
     """
-    design = pick("model.arch", arch, TORCHVISION)
+    design = pick(parameter("arch"), arch, TORCHVISION)
     return Classifier(
         arch,
         design.backbone(arch),

@@ -1,4 +1,4 @@
-"""Over which images BatchNorm takes its statistics in training: a rank's own, groups of them, or those of all ranks."""
+"""BatchNorm with statistics over groups of a rank's images, or over those of all ranks, instead of a rank's own."""
 
 import torch
 import torch.distributed as dist
@@ -10,9 +10,9 @@ from lshfm.errors import InputError
 
 
 class GroupedBatchNorm(nn.BatchNorm2d):
-    """BatchNorm over groups of `group_size` consecutive images, of which the first one's running statistics are kept.
+    """BatchNorm over groups of `group_size` consecutive images; the first group alone updates the running statistics.
 
-    So did the published code, whose groups lay on a GPU each.
+    As in the published code, where each group lay on a GPU of its own.
     """
 
     group_size: int
@@ -75,10 +75,10 @@ class _Mean(torch.autograd.Function):
 
 
 def set_statistics(network: nn.Module, *, group_size: int | None, shared: bool, device: torch.device) -> nn.Module:
-    """The network with its BatchNorm layers replaced, sharing all tensors; as it is where neither is asked for.
+    """The network with its BatchNorm layers replaced, which share all tensors; unchanged where neither is asked for.
 
-    group_size: images a group. shared: over all ranks. Raises InputError for both at once, and for a network
-    without such layers or with some that cannot be replaced.
+    group_size: images a group. shared: statistics over the images of all ranks. Raises InputError for both at once,
+    and for a network without BatchNorm layers or with some that cannot be replaced.
     """
     if group_size and shared:
         raise InputError("sync_bn=true is BatchNorm over the images of all ranks, bn_group_size over few: not both")
@@ -88,9 +88,9 @@ def set_statistics(network: nn.Module, *, group_size: int | None, shared: bool, 
     layers = {name: layer for name, layer in network.named_modules() if isinstance(layer, _BatchNorm)}
     if not layers:
         raise InputError(f"{key}: the network has no BatchNorm layers")
-    strange = next((layer for layer in layers.values() if type(layer) is not nn.BatchNorm2d), None)
-    if strange is not None:
-        raise InputError(f"{key}: the network's {type(strange).__name__} layers cannot be replaced, only BatchNorm2d")
+    misfit = next((layer for layer in layers.values() if type(layer) is not nn.BatchNorm2d), None)
+    if misfit is not None:
+        raise InputError(f"{key}: the network's {type(misfit).__name__} layers cannot be replaced, only BatchNorm2d")
     if shared and device.type == "cuda":
         return nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-any-return, no-untyped-call]
     for name, layer in layers.items():
@@ -101,9 +101,9 @@ def set_statistics(network: nn.Module, *, group_size: int | None, shared: bool, 
 
 def _replaced(layer: _BatchNorm, group_size: int | None) -> nn.BatchNorm2d:
     new = GroupedBatchNorm if group_size else SharedBatchNorm
-    made = new(layer.num_features, layer.eps, layer.momentum, layer.affine, layer.track_running_stats)
+    replacement = new(layer.num_features, layer.eps, layer.momentum, layer.affine, layer.track_running_stats)
     for name, tensor in {**dict(layer.named_parameters()), **dict(layer.named_buffers())}.items():
-        setattr(made, name, tensor)
-    if isinstance(made, GroupedBatchNorm) and group_size:
-        made.group_size = group_size
-    return made.train(layer.training)
+        setattr(replacement, name, tensor)
+    if isinstance(replacement, GroupedBatchNorm) and group_size:
+        replacement.group_size = group_size
+    return replacement.train(layer.training)

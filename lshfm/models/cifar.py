@@ -5,8 +5,9 @@ from collections import OrderedDict
 from torch import nn
 from torchvision.models.resnet import BasicBlock
 
+from lshfm.checks import pick
+from lshfm.errors import parameter
 from lshfm.models.backbones import init_convolutions
-from lshfm.models.checks import pick
 from lshfm.models.classifier import Classifier
 
 NARROW = (16, 16, 32, 64)
@@ -52,5 +53,5 @@ def cifar_classifier(arch: str, num_classes: int, pool: str = "GAP", projection:
 
     Raises InputError for an unknown `arch` or `pool`, and for a `projection` that is no width.
     """
-    depth, widths = pick("model.arch", arch, CIFAR)
+    depth, widths = pick(parameter("arch"), arch, CIFAR)
     return Classifier(arch, _backbone(depth, widths), widths[-1], num_classes, pool=pool, projection=projection)

@@ -7,7 +7,8 @@ and `projection`, a module from there to the feature, or None.
 
 from torch import Tensor, nn
 
-from lshfm.models.checks import positive
+from lshfm.checks import positive
+from lshfm.errors import parameter
 from lshfm.models.pooling import pooling
 
 
@@ -40,7 +41,7 @@ class Classifier(nn.Module):
         super().__init__()
         self.arch = arch
         self.raw_features = raw_features
-        self.num_features = raw_features if projection is None else positive("model.projection", projection)
+        self.num_features = raw_features if projection is None else positive(parameter("projection"), projection)
         self.backbone = backbone
         self.pool = pooling(pool)
         self.projection = None if projection is None else nn.Linear(raw_features, self.num_features)

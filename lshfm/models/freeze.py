@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from lshfm.checks import pick
 from lshfm.errors import InputError
-from lshfm.models.checks import pick
 
 
 def _batch_norms(model: nn.Module) -> Iterator[_BatchNorm]:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import torch
 
-from lshfm.errors import InputError, nearest
+from lshfm.checks import weights_file
+from lshfm.errors import InputError, parameter
 from lshfm.files.read import sha256
 
 URL = "https://download.pytorch.org/models/"
@@ -26,9 +27,10 @@ FILES: dict[str, tuple[str, ...]] = {
 
 def _files(arch: str) -> tuple[str, ...]:
     if arch not in FILES:
+        weights = parameter("weights")
         raise InputError(
             f"there are no ImageNet weights of torchvision for {arch}: "
-            "give model.weights=PATH, or model.weights=none to start from random weights"
+            f"give {weights}=PATH, or {weights}=none to start from random weights"
         )
     return FILES[arch]
 
@@ -52,7 +54,7 @@ def find_imagenet(arch: str, hub_dir: Path | None = None) -> Path | None:
             if not sha256(path).startswith(_hash_prefix(name)):
                 raise InputError(
                     f"{path} is damaged (its SHA-256 does not start as its name says): "
-                    "delete it, then model.weights=imagenet downloads it again"
+                    f"delete it, then {parameter('weights')}=imagenet downloads it again"
                 )
             return path
     return None
@@ -73,24 +75,26 @@ def imagenet(arch: str, hub_dir: Path | None = None) -> Path:
         progress = sys.stderr.isatty()
         torch.hub.download_url_to_file(URL + name, str(path), _hash_prefix(name), progress)
     except (OSError, RuntimeError, http.client.HTTPException) as error:
+        weights = parameter("weights")
         raise InputError(
             f"cannot download {URL}{name}: {error}\n"
-            f"fetch it by other means into {path.parent}, or give model.weights=PATH or model.weights=none"
+            f"fetch it by other means into {path.parent}, or give {weights}=PATH or {weights}=none"
         ) from error
     return path
 
 
 def _no_cached_weights(arch: str) -> InputError:
+    weights = parameter("weights")
     return InputError(
         f"no ImageNet weights for {arch} in {_checkpoints(None)}, and nothing is downloaded unasked. Choose\n"
-        f"  model.weights=imagenet   download {URL}{_files(arch)[0]}\n"
-        "  model.weights=PATH       start from a file of your own\n"
-        "  model.weights=none       start from random weights"
+        f"  {weights}=imagenet   download {URL}{_files(arch)[0]}\n"
+        f"  {weights}=PATH       start from a file of your own\n"
+        f"  {weights}=none       start from random weights"
     )
 
 
 def resolve(weights: str, arch: str) -> Path | None:
-    """The file that `model.weights` means: none, imagenet, auto (ImageNet weights from the cache) or a path.
+    """The file that `weights` means: none, imagenet, auto (ImageNet weights from the cache) or a path.
 
     Only "imagenet" may download. Raises InputError if "auto" finds nothing, with the three choices, if a path
     names no file, and as `imagenet` does.
@@ -104,9 +108,4 @@ def resolve(weights: str, arch: str) -> Path | None:
         if found is None:
             raise _no_cached_weights(arch)
         return found
-    path = Path(weights).expanduser()
-    if not path.is_file():
-        hint = nearest(weights, ("imagenet", "none", "auto"))
-        what = "is not a file" if path.exists() else f"no such file{hint}"
-        raise InputError(f"model.weights={weights}: {what}; give a file, imagenet or none")
-    return path
+    return weights_file(parameter("weights"), weights)

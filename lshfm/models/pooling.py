@@ -5,7 +5,8 @@ Reductions rather than adaptive pooling: the same numbers, and their CUDA gradie
 
 from torch import Tensor, nn
 
-from lshfm.models.checks import pick
+from lshfm.checks import pick
+from lshfm.errors import parameter
 
 
 class GAP(nn.Module):
@@ -34,4 +35,4 @@ POOLING: dict[str, type[nn.Module]] = {"GAP": GAP, "GMP": GMP, "GWP": GWP}
 
 def pooling(name: str) -> nn.Module:
     """The pooling called `name`; InputError with the choices if there is none."""
-    return pick("model.pool", name, POOLING)()
+    return pick(parameter("pool"), name, POOLING)()

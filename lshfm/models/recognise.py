@@ -1,4 +1,4 @@
-"""Which of the project's networks a state dict belongs to."""
+"""Recognises which of the project's networks a state dict belongs to, by its tensors' names and shapes."""
 
 from collections.abc import Mapping
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from lshfm.errors import InputError
+from lshfm.errors import InputError, parameter
 
 LARGEST_TRIED = 1024
 # What networks raise when a map shrinks to nothing or does not divide into their patches.
@@ -63,6 +63,6 @@ def check_size(model: nn.Module, size: int) -> None:
         smallest = next((s for s in range(1, LARGEST_TRIED + 1) if _failure(model, s) is None), None)
     name = getattr(model, "arch", type(model).__name__)
     if smallest is None:
-        raise InputError(f"{name} takes no size up to {LARGEST_TRIED}; with dataset.size={size}: {failure}")
+        raise InputError(f"{name} takes no size up to {LARGEST_TRIED}; with {parameter('size')}={size}: {failure}")
     fault = "is too small for" if size < smallest else "does not fit"
-    raise InputError(f"dataset.size={size} {fault} {name}: the smallest size that works is {smallest}")
+    raise InputError(f"{parameter('size')}={size} {fault} {name}: the smallest size that works is {smallest}")

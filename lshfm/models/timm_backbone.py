@@ -5,8 +5,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lshfm.errors import InputError, nearest
-from lshfm.models.checks import pick, positive
+from lshfm.checks import pick, positive
+from lshfm.errors import InputError, nearest, parameter
 
 POOL_TYPES = {"GAP": "avg", "GMP": "max", "GWP": "avgmax"}
 
@@ -31,17 +31,17 @@ class TimmClassifier(nn.Module):
         one_head = getattr(network, "aux_head", None) is None
         if not (one_head and isinstance(self.network.get_classifier(), nn.Linear)):
             raise InputError(
-                f"model.arch={arch} does not end in one linear layer (several heads, a distillation head "
+                f"{parameter('arch')}={arch} does not end in one linear layer (several heads, a distillation head "
                 "or a convolution), so its feature is not defined: choose another network"
             )
         self.raw_features: int = self.classifier.in_features
-        self.num_features = self.raw_features if projection is None else positive("model.projection", projection)
+        self.num_features = self.raw_features if projection is None else positive(parameter("projection"), projection)
         self.projection = None if projection is None else nn.Linear(self.raw_features, self.num_features)
         if self.projection is not None:
             self._renew_classifier()
 
     def _renew_classifier(self) -> None:
-        """In timm's own place, so that the weights keep their name."""
+        """Replace the last layer where timm has it, so that its weights keep their names."""
         name = next(name for name, module in self.network.named_modules() if module is self.classifier)
         self.network.set_submodule(name, nn.Linear(self.num_features, self.classifier.out_features))
 
@@ -66,11 +66,11 @@ class TimmClassifier(nn.Module):
         return feature, self.classifier(feature)
 
 
-def _import_timm() -> ModuleType:
+def _import_timm(arch: str) -> ModuleType:
     try:
         import timm
     except ImportError as error:
-        raise InputError(f"model=timm needs timm ({error}): pip install 'lshfm[timm]'") from error
+        raise InputError(f"{parameter('arch')}={arch} needs timm ({error}): pip install 'lshfm[timm]'") from error
     return timm
 
 
@@ -82,9 +82,9 @@ def _pools_as(network: nn.Module, pool_type: str) -> bool:
 
 def _create(arch: str, **settings: Any) -> nn.Module:
     try:
-        network: nn.Module = _import_timm().create_model(arch, **settings)
+        network: nn.Module = _import_timm(arch).create_model(arch, **settings)
     except (OSError, RuntimeError, TypeError, ValueError, AssertionError) as error:
-        raise InputError(f"timm cannot build model.arch={arch} with {settings}: {error}") from error
+        raise InputError(f"timm cannot build {parameter('arch')}={arch} with {settings}: {error}") from error
     return network
 
 
@@ -100,14 +100,15 @@ def timm_classifier(
     one linear layer, for a `pool` the network cannot have, for a `projection` that is no width, and if the
     weights cannot be fetched.
     """
-    timm = _import_timm()
+    timm = _import_timm(arch)
     if not (isinstance(arch, str) and timm.is_model(arch)):
-        raise InputError(f"model.arch={arch} is no network of timm{nearest(arch, timm.list_models())}")
+        raise InputError(f"{parameter('arch')}={arch} is no network of timm{nearest(arch, timm.list_models())}")
     settings: dict[str, Any] = {"num_classes": positive("num_classes", num_classes), "pretrained": pretrained}
     if pool is None:
         return TimmClassifier(arch, _create(arch, **settings), projection)
-    pool_type = pick("model.pool", pool, POOL_TYPES)
+    pool_type = pick(parameter("pool"), pool, POOL_TYPES)
     network = _create(arch, **settings, global_pool=pool_type)
     if not _pools_as(network, pool_type):
-        raise InputError(f"model.arch={arch} has no convolutional pooling: leave out model.pool={pool}")
+        own, given = f"{parameter('arch')}={arch}", f"{parameter('pool')}={pool}"
+        raise InputError(f"{own} has no convolutional pooling: leave out {given}")
     return TimmClassifier(arch, network, projection)

@@ -1,4 +1,4 @@
-"""Weights from a file into a network: all of the backbone or an error, heads where they fit, each part said.
+"""Loads weights from a file into a network: all of the backbone or an error; of the heads what fits, as the log says.
 
 Four kinds of files: torchvision's state dicts, this project's checkpoints, checkpoints of the published code,
 and any other state dict, bare or under "state_dict".
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lshfm.errors import InputError
+from lshfm.errors import InputError, option, parameter
 from lshfm.files.read import read_checkpoint, sha256
 from lshfm.models.backbones import TORCHVISION
 from lshfm.models.classifier import Classifier
@@ -35,7 +35,7 @@ FOREIGN_HEADS = (
 
 @dataclass
 class Loaded:
-    """What a file gave a network: how many tensors, the file's heads left out, the heads that start anew."""
+    """What a network took from a file: `taken` tensors, not the `dropped` heads; its `missing` heads start anew."""
 
     kind: str
     path: Path
@@ -73,8 +73,9 @@ def _open(path: Path) -> Source:
     if "state_dict" not in file:
         return Source("torchvision", _tensors(file, path))
     state = _tensors(file["state_dict"], path)
-    if "arch" in file and "global_step" in file:
-        return Source("published", state, arch=str(file["arch"]))
+    arch = str(file.get("arch"))
+    if "arch" in file and ("global_step" in file or _published_arch(arch)[0] in TORCHVISION):
+        return Source("published", state, arch=arch)
     return Source("plain", state)
 
 
@@ -95,7 +96,7 @@ def _own_names(model: nn.Module, state: State) -> State:
 
 
 def _own_name(name: str) -> str:
-    return next(pattern.sub(own, name) for pattern, own in FOREIGN_HEADS if pattern.fullmatch(name))
+    return next(pattern.sub(replacement, name) for pattern, replacement in FOREIGN_HEADS if pattern.fullmatch(name))
 
 
 def _heads(model: nn.Module) -> list[str]:
@@ -117,8 +118,8 @@ def _beside(state: Mapping[str, Tensor], heads: Sequence[str]) -> State:
     return {name: tensor for name, tensor in state.items() if not name.startswith(prefixes)}
 
 
-def _mismatches(own: State, state: State) -> Iterator[str]:
-    for name, tensor in own.items():
+def _mismatches(expected: State, state: State) -> Iterator[str]:
+    for name, tensor in expected.items():
         if name not in state:
             # Files of before torch 0.4.1 lack this count; nothing depends on it.
             if not name.endswith("num_batches_tracked"):
@@ -127,16 +128,16 @@ def _mismatches(own: State, state: State) -> Iterator[str]:
             yield f"{name}: {tuple(state[name].shape)} in the file, {tuple(tensor.shape)} in the network"
         elif state[name].is_floating_point() != tensor.is_floating_point():
             yield f"{name}: {state[name].dtype} in the file, {tensor.dtype} in the network"
-    yield from (f"{name}: not in the network" for name in state if name not in own)
+    yield from (f"{name}: not in the network" for name in state if name not in expected)
 
 
-def _check_body(model: nn.Module, own: State, body: State, path: Path) -> None:
-    faults = list(_mismatches(own, body))
+def _check_body(model: nn.Module, expected: State, body: State, path: Path) -> None:
+    faults = list(_mismatches(expected, body))
     if not faults:
         return
     name = getattr(model, "arch", type(model).__name__)
-    held = recognise({name.removeprefix("backbone."): tensor.shape for name, tensor in body.items()})
-    known = f" but of {held}" if held not in (None, name) else ""
+    recognised = recognise({name.removeprefix("backbone."): tensor.shape for name, tensor in body.items()})
+    known = f" but of {recognised}" if recognised not in (None, name) else ""
     lines = [f"{path}: these are not weights of {name}{known}", *faults[:5]]
     if len(faults) > 5:
         lines.append(f"and {len(faults) - 5} more")
@@ -170,7 +171,7 @@ def _check_published_arch(model: nn.Module, arch: str, path: Path) -> None:
     if isinstance(model, Classifier) and (name, pool) != (model.arch, type(model.pool).__name__):
         raise InputError(
             f"{path}: holds {name} with pooling {pool}, the network is {model.arch} with "
-            f"{type(model.pool).__name__}: choose model={name} model.pool={pool}"
+            f"{type(model.pool).__name__}: choose {option('arch')}={name} {parameter('pool')}={pool}"
         )
 
 
@@ -181,31 +182,31 @@ def _check_finite(state: State, path: Path) -> None:
 
 
 def _size(head: str, state: State) -> str:
-    """A head of the file in words."""
+    """A head of the file for a message: its name with its width or its number of classes."""
     width = list(state.values())[-1].shape
     return f"{head} ({width[0] if width else 0} {'wide' if head == 'projection' else 'classes'})"
 
 
-def _take_heads(model: nn.Module, own: State, state: State, same_classes: bool, loaded: Loaded) -> State:
-    """The heads that fit. Each learnt behind the one before it: where one does not fit, the next do not."""
+def _take_heads(model: nn.Module, expected: State, state: State, same_classes: bool, loaded: Loaded) -> State:
+    """The file's heads that fit. A head learnt on the outputs of the one before: where one misfits, so do the next."""
     taken: State = {}
     fits = True
     for head in _heads(model):
-        mine, given = _below(own, head), _below(state, head)
+        in_network, in_file = _below(expected, head), _below(state, head)
         is_classifier = head != "projection"
-        fits = fits and not any(_mismatches(mine, given)) and (same_classes or not is_classifier)
+        fits = fits and not any(_mismatches(in_network, in_file)) and (same_classes or not is_classifier)
         label = "classifier" if is_classifier else head
-        if given and fits:
-            taken |= given
-        elif given:
-            loaded.dropped.append(_size(label, given))
-        if mine and not (given and fits):
+        if in_file and fits:
+            taken |= in_file
+        elif in_file:
+            loaded.dropped.append(_size(label, in_file))
+        if in_network and not (in_file and fits):
             loaded.missing.append(label)
     return taken
 
 
 def load_weights(model: nn.Module, path: Path, classes: Sequence[str] | None = None) -> Loaded:
-    """Fill `model` from the file, and say what was taken, dropped and missing; an error leaves it as it was.
+    """Fill `model` from the file, and return what was taken, dropped and missing; an error leaves it as it was.
 
     All but the network's attributes `projection` and `classifier` must agree by name and shape. These two are
     taken where they fit, the classifier only behind the same projection and, when `classes` are given and the
@@ -218,14 +219,14 @@ def load_weights(model: nn.Module, path: Path, classes: Sequence[str] | None = N
     source = _open(path)
     if source.arch is not None:
         _check_published_arch(model, source.arch, path)
-    state, own, heads = _own_names(model, source.state), model.state_dict(), _heads(model)
+    state, expected, heads = _own_names(model, source.state), model.state_dict(), _heads(model)
     taken = _beside(state, heads)
-    _check_body(model, _beside(own, heads), taken, path)
+    _check_body(model, _beside(expected, heads), taken, path)
     foreign = isinstance(model, Classifier) and state.keys() != source.state.keys()
     kind = "plain" if source.kind == "torchvision" and not foreign else source.kind
     loaded = Loaded(kind, path, sha256(path))
     same_classes = classes is None or not source.classes or tuple(classes) == source.classes
-    taken |= _take_heads(model, own, state, same_classes, loaded)
+    taken |= _take_heads(model, expected, state, same_classes, loaded)
     _check_finite(taken, path)
     model.load_state_dict(taken, strict=False)
     loaded.taken = len(taken)

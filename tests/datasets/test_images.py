@@ -160,7 +160,7 @@ def test_missing_files_are_found_by_their_size(tmp_path: Path) -> None:
         refuse_missing(split)
     assert "6 of 7 images of split 'val' are missing or empty" in str(error.value)
     assert "gone3.png and 1 more" in str(error.value)
-    assert "dataset.skip_broken=true" in str(error.value)
+    assert "with skip_broken=true" in str(error.value)
     refuse_missing(make_split([good]))
 
 

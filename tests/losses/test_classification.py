@@ -8,17 +8,22 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from lshfm.errors import InputError
-from lshfm.losses.classification import ASL, BCE, Summed
+from lshfm.losses.classification import ASL, BCE, Summed, targets
 
 GAMMAS = st.sampled_from([0.0, 0.25, 0.5, 1.0, 2.0, 4.0])
 CLIPS = st.sampled_from([0.0, 1e-40, 1e-8, 0.05, 0.3, 0.9])
 LOGITS = st.floats(-1e4, 1e4, width=32)
 
 
+def labels_of(target):
+    """Labels whose targets these are."""
+    return (2 * torch.as_tensor(target) - 1).to(torch.int8)
+
+
 def value_and_slope(loss, logit, target, dtype=torch.float32):
     """Loss of a single entry and its derivative."""
     logits = torch.tensor([[logit]], dtype=dtype, requires_grad=True)
-    value = loss(logits, torch.tensor([[target]], dtype=dtype))
+    value = loss(logits, labels_of([[target]]))
     (slope,) = torch.autograd.grad(value, logits)
     return value.item(), slope.item()
 
@@ -27,10 +32,20 @@ def logit_of(p):
     return math.log(p / (1 - p))
 
 
+def test_a_difficult_label_counts_as_positive():
+    found = targets(torch.tensor([[1, 0, -1]], dtype=torch.int8))
+    assert (found.dtype, found.tolist()) == (torch.float32, [[1, 1, 0]])
+
+
+@pytest.mark.parametrize("loss", [BCE(), ASL()])
+def test_targets_are_no_labels(loss):
+    with pytest.raises(AssertionError, match="every one would count as positive"):
+        loss(torch.zeros(1, 2), torch.tensor([[0.0, 1.0]]))
+
+
 def test_bce_by_hand():
     logits = torch.tensor([[0.0, logit_of(0.8)], [logit_of(0.1), logit_of(0.25)]], requires_grad=True)
-    targets = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-    value = BCE()(logits, targets)
+    value = BCE()(logits, labels_of([[1, 0], [0, 1]]))
     value.backward()
     assert value.item() == pytest.approx(-math.log(0.5 * 0.2 * 0.9 * 0.25) / 4, abs=1e-6)
     slopes = torch.tensor([[-0.5, 0.8], [0.1, -0.75]]) / 4  # (p - y) / (B * C)
@@ -61,10 +76,10 @@ def test_asl_of_one_entry_by_hand(p, target, options, value, slope):
 
 def test_asl_mean_and_sum_by_hand():
     logits = torch.tensor([[0.0, logit_of(0.25)], [logit_of(0.8), logit_of(0.04)]])
-    targets = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+    labels = labels_of([[1, 0], [1, 0]])
     total = math.log(2) - 0.2**4 * math.log(0.8) - math.log(0.8) + 0
-    assert ASL(reduction="sum")(logits, targets).item() == pytest.approx(total, abs=1e-6)
-    assert ASL()(logits, targets).item() == pytest.approx(total / 4, abs=1e-6)
+    assert ASL(reduction="sum")(logits, labels).item() == pytest.approx(total, abs=1e-6)
+    assert ASL()(logits, labels).item() == pytest.approx(total / 4, abs=1e-6)
 
 
 def test_published_defaults():
@@ -87,19 +102,19 @@ def test_losses_have_no_state():
 def test_gradient_by_finite_differences(gamma_neg, gamma_pos, clip):
     # Both sides of every clip and of the switch at p_m = 0.5, and no logit on a kink.
     logits = torch.linspace(-6.1, 6.3, 14, dtype=torch.double).reshape(7, 2).requires_grad_()
-    targets = torch.tensor([[0.0, 1.0], [0.0, 0.0]], dtype=torch.double).repeat(4, 1)[:7]
+    labels = labels_of([[0, 1], [0, 0]]).repeat(4, 1)[:7]
     loss = ASL(gamma_neg, gamma_pos, clip, reduction="sum")
-    assert torch.autograd.gradcheck(lambda z: loss(z, targets), (logits,))
-    assert torch.autograd.gradcheck(lambda z: loss(z, 1 - targets), (logits,))
+    assert torch.autograd.gradcheck(lambda z: loss(z, labels), (logits,))
+    assert torch.autograd.gradcheck(lambda z: loss(z, -labels), (logits,))
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 def test_asl_without_focusing_and_clip_is_bce(reduction):
     logits = torch.cat([torch.linspace(-30, 30, 61), torch.tensor([-1e4, -200.0, 200.0, 1e4, 0.0])])[None]
-    for targets in (torch.zeros_like(logits), torch.ones_like(logits)):
+    for labels in (-torch.ones_like(logits, dtype=torch.int8), torch.ones_like(logits, dtype=torch.int8)):
         found, expected = logits.clone().requires_grad_(), logits.clone().requires_grad_()
-        value = ASL(0, 0, 0, reduction)(found, targets)
-        reference = BCE()(expected, targets) * (1 if reduction == "mean" else logits.numel())
+        value = ASL(0, 0, 0, reduction)(found, labels)
+        reference = BCE()(expected, labels) * (1 if reduction == "mean" else logits.numel())
         value.backward()
         reference.backward()
         torch.testing.assert_close(value, reference)
@@ -144,9 +159,9 @@ def test_focusing_and_clip_only_take_away(logit, target, gamma, clip):
 
 def test_shapes_must_agree():
     with pytest.raises(AssertionError, match="broadcasting"):
-        ASL()(torch.zeros(4, 3), torch.zeros(4, 1))
+        ASL()(torch.zeros(4, 3), labels_of(torch.zeros(4, 1)))
     with pytest.raises(ValueError, match="Target size"):
-        BCE()(torch.zeros(4, 3), torch.zeros(4, 1))
+        BCE()(torch.zeros(4, 3), labels_of(torch.zeros(4, 1)))
 
 
 BAD_NUMBERS = [-1, -1e-9, math.nan, math.inf, 10**400, True, "4", None, [4.0]]
@@ -173,8 +188,8 @@ def test_unknown_reductions_are_refused(reduction):
 
 @pytest.mark.parametrize("parts", [1, 2, 4])
 def test_a_sum_over_a_batch_in_parts_is_the_sum_over_the_batch(parts: int) -> None:
-    logits, targets = torch.randn(8, 3, dtype=torch.float64), (torch.rand(8, 3) > 0.5).double()
+    logits, labels = torch.randn(8, 3, dtype=torch.float64), torch.randint(-1, 2, (8, 3), dtype=torch.int8)
     pieces = [
-        Summed(ASL(reduction="sum"), parts)(*p) for p in zip(logits.chunk(parts), targets.chunk(parts), strict=True)
+        Summed(ASL(reduction="sum"), parts)(*p) for p in zip(logits.chunk(parts), labels.chunk(parts), strict=True)
     ]
-    assert torch.stack(pieces).mean().item() == pytest.approx(ASL(reduction="sum")(logits, targets).item())
+    assert torch.stack(pieces).mean().item() == pytest.approx(ASL(reduction="sum")(logits, labels).item())

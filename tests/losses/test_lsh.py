@@ -134,7 +134,7 @@ def test_shapes_must_agree():
 
 @pytest.mark.parametrize("form", ["BCE", "l3", "", None, True, ["bce"]])
 def test_unknown_forms_are_refused(form):
-    with pytest.raises(InputError, match=r"loss\.form=.* choices: bce, l1, l2"):
+    with pytest.raises(InputError, match=r"^form=.* choices: bce, l1, l2"):
         LSH(functions(), form)
     if form == "BCE":
         with pytest.raises(InputError, match="did you mean 'bce'"):
@@ -155,7 +155,7 @@ def test_weights_are_normal_repeatable_and_leave_the_global_generator_alone():
 
 @pytest.mark.parametrize("value", [0, -1, True, 2.0, "8", None])
 def test_sizes_that_are_no_whole_number_above_zero_are_refused(value):
-    with pytest.raises(InputError, match=r"loss\.hash_num=.* whole number above 0"):
+    with pytest.raises(InputError, match=r"^hash_num=.* whole number above 0"):
         draw_weights(value, 3, 0.1, 0)
     with pytest.raises(InputError, match=r"feature's width=.* whole number above 0"):
         draw_weights(8, value, 0.1, 0)
@@ -163,7 +163,7 @@ def test_sizes_that_are_no_whole_number_above_zero_are_refused(value):
 
 @pytest.mark.parametrize("std", [0, 0.0, -0.1, math.nan, math.inf, 1e-50, 10**400, True, "1"], ids=lambda v: str(v)[:6])
 def test_deviations_that_are_no_number_above_zero_are_refused(std):
-    with pytest.raises(InputError, match=r"loss\.std=.* above 0"):
+    with pytest.raises(InputError, match=r"^std=.* above 0"):
         draw_weights(8, 3, std, 0)
 
 
@@ -175,7 +175,7 @@ def test_the_teachers_deviation_is_unbiased():
 
 @pytest.mark.parametrize("weight", [torch.zeros(3, 4), torch.ones(1, 1), torch.full((2, 2), math.nan)])
 def test_a_classifier_that_does_not_vary_gives_no_deviation(weight):
-    with pytest.raises(InputError, match=r"do not vary.* loss\.std=NUMBER"):
+    with pytest.raises(InputError, match=r"do not vary.* give std=NUMBER"):
         teacher_std(weight)
 
 
@@ -259,7 +259,7 @@ def test_bias_is_single_precision_inside_autocast_and_in_deterministic_mode():
 
 @pytest.mark.parametrize("rule", ["medain", "Median", None, True, ["mean"]])
 def test_unknown_rules_are_refused(rule):
-    with pytest.raises(InputError, match=r"loss\.bias=.* choices: median, mean, zero"):
+    with pytest.raises(InputError, match=r"^rule=.* choices: median, mean, zero"):
         hash_bias(torch.zeros(2, 3), torch.zeros(4, 3), rule)
 
 

@@ -75,7 +75,7 @@ def test_linear_layers_start_as_told() -> None:
 
 @pytest.mark.parametrize("projection", [0, -1, True, 2.5, "512"])
 def test_projection_must_be_a_width(projection: object) -> None:
-    with pytest.raises(InputError, match=r"model\.projection=.* must be a whole number above 0"):
+    with pytest.raises(InputError, match=r"^projection=.* must be a whole number above 0"):
         tiny(projection=projection)
 
 

@@ -28,5 +28,5 @@ def test_gradients_are_deterministic(name: str) -> None:
 
 
 def test_unknown_pooling_names_the_choices() -> None:
-    with pytest.raises(InputError, match=r"model\.pool=gap is unknown \(did you mean 'GAP'.*; choices: GAP, GMP, GWP"):
+    with pytest.raises(InputError, match=r"^pool=gap is unknown \(did you mean 'GAP'.*; choices: GAP, GMP, GWP"):
         pooling("gap")

@@ -14,7 +14,7 @@ def test_vgg_needs_32_pixels() -> None:
     model = torchvision_classifier("vgg16_bn", 3)
     check_size(model, 32)
     check_size(model, 448)
-    with pytest.raises(InputError, match=r"dataset.size=31 is too small for vgg16_bn: .* smallest .* is 32"):
+    with pytest.raises(InputError, match=r"^size=31 is too small for vgg16_bn: .* smallest .* is 32"):
         check_size(model, 31)
 
 
@@ -46,7 +46,7 @@ def test_values_may_be_read() -> None:
 
 
 def test_one_size_only() -> None:
-    with pytest.raises(InputError, match=r"dataset.size=48 does not fit Choosy: .* is 24"):
+    with pytest.raises(InputError, match=r"^size=48 does not fit Choosy: .* is 24"):
         check_size(Choosy(), 48)
 
 
@@ -61,5 +61,5 @@ class Broken(nn.Module):
 
 def test_no_size_works(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lshfm.models.sizes.LARGEST_TRIED", 40)
-    with pytest.raises(InputError, match=r"Broken takes no size up to 40; with dataset.size=32: .*mat1 and mat2"):
+    with pytest.raises(InputError, match=r"Broken takes no size up to 40; with size=32: .*mat1 and mat2"):
         check_size(Broken(), 32)

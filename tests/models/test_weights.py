@@ -14,7 +14,7 @@ from lshfm.errors import InputError
 from lshfm.models.backbones import torchvision_classifier
 from lshfm.models.cifar import cifar_classifier
 from lshfm.models.classifier import Classifier
-from lshfm.models.weights import load_weights
+from lshfm.models.weights import load_weights, published_network
 
 State = dict[str, Tensor]
 
@@ -115,12 +115,21 @@ class TestPublished:
         assert (loaded.dropped, loaded.missing) == ([], [])
         assert agree(model, source)
 
+    def test_the_file_tells_its_network_by_its_entry_arch_alone(self, tmp_path: Path) -> None:
+        file = published(torchvision_classifier("resnet18", 20, projection=96), "resnet18_GMP", "fc")
+        del file["global_step"]
+        path = save(tmp_path / "w.ckpt", file)
+        assert published_network(path) == ("resnet18", {"pool": "GMP", "projection": 96})
+        assert published_network(save(tmp_path / "o.ckpt", file | {"arch": "theirs"})) is None  # another tool's file
+        with pytest.raises(InputError, match="holds a network called 'theirs', which is none of resnet18"):
+            published_network(save(tmp_path / "p.ckpt", file | {"arch": "theirs", "global_step": 1}))
+
     @pytest.mark.parametrize(
         ("written", "said"),
         [
             ("resnet34", "holds resnet34 with pooling GAP"),
             ("resnet18_GMP", "holds resnet18 with pooling GMP"),
-            ("vgg19bn", "choose model=vgg19_bn model.pool=GAP"),
+            ("vgg19bn", "choose arch=vgg19_bn pool=GAP"),
             ("", "the network is resnet18 with GAP"),
         ],
     )

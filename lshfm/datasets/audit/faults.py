@@ -1,4 +1,4 @@
-"""What an audit finds in one split."""
+"""Faults of a data set, and the audit of one split that collects them."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -21,7 +21,7 @@ WRONG_SIZE = "size other than annotated"
 
 @dataclass(frozen=True)
 class Fault:
-    """Something that is wrong: its kind, the file or entry it is in, and a clause on it."""
+    """Something wrong with a data set: its kind, the file or entry it is in (`where`), and a clause on it (`what`)."""
 
     kind: str
     where: str
@@ -39,7 +39,7 @@ class Box:
     bottom: float
 
     def fault(self, width: int, height: int) -> Fault | None:
-        """What is wrong with it in an image of this size; a pixel's rounding is not."""
+        """What is wrong with it in an image of this size, if anything; one pixel outside is taken for rounding."""
         shown = f"{self.left:g},{self.top:g} to {self.right:g},{self.bottom:g}"
         if not (self.left < self.right and self.top < self.bottom):
             return Fault(OUTSIDE, self.where, f"is empty or not a number: {shown}")
@@ -71,5 +71,5 @@ class Audit:
 
 
 def repeated(names: Iterable[str]) -> Iterator[str]:
-    """The names that come again, once each."""
+    """The names that occur several times, once each."""
     return (name for name, times in Counter(names).items() if times > 1)

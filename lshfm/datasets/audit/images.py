@@ -1,4 +1,4 @@
-"""Decoding all pictures of an audit: what is broken, what lies outside, what is there twice."""
+"""Decodes all pictures of an audit to find broken ones, boxes outside of their image, and equal files."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -16,7 +16,7 @@ _CHUNK = 16
 
 
 class Seen(NamedTuple):
-    """What one picture turned out to be."""
+    """What decoding one picture gave: its size and digest, or its fault."""
 
     size: tuple[int, int] | None  # (width, height); None where it is broken or not a file
     digest: str  # of its file, "" where there is none
@@ -29,8 +29,8 @@ def inspect(audit: Audit, workers: int, report: Report) -> list[Seen]:
     total = len(audit.images)
     chunks = [range(start, min(start + _CHUNK, total)) for start in range(0, total, _CHUNK)]
     seen: list[Seen] = []
-    with closing(decode(audit.images, _look, chunks, workers if workers > 1 and len(chunks) > workers else 0)) as found:
-        for part in found:
+    with closing(decode(audit.images, _look, chunks, workers if workers > 1 and len(chunks) > workers else 0)) as parts:
+        for part in parts:
             seen += part
             report(len(seen), total)
     for index, picture in enumerate(seen):
@@ -71,8 +71,8 @@ def _faults(audit: Audit, index: int, picture: Seen) -> list[Fault]:
         return [Fault(picture.kind, where, picture.why)]
     if picture.size is None:
         return []
-    found = [fault for box in audit.boxes[index] if (fault := box.fault(*picture.size))]
+    faults = [fault for box in audit.boxes[index] if (fault := box.fault(*picture.size))]
     annotated = audit.sizes[index]
     if annotated not in (None, picture.size):
-        found.append(Fault(WRONG_SIZE, where, f"is {picture.size}, annotated as {annotated}"))
-    return found
+        faults.append(Fault(WRONG_SIZE, where, f"is {picture.size}, annotated as {annotated}"))
+    return faults

@@ -1,4 +1,4 @@
-"""Reading the annotations of each kind of data set as far as they can be read."""
+"""Audits the annotations of each kind of data set (VOC, COCO, manifest, others) as far as they can be read."""
 
 import re
 from collections.abc import Iterable
@@ -23,22 +23,22 @@ from lshfm.datasets.audit.faults import (
 )
 from lshfm.datasets.checks import require_plain
 from lshfm.datasets.images import FileImages
-from lshfm.errors import InputError, nearest
+from lshfm.errors import InputError, nearest, parameter
 
 
 @singledispatch
 def audit(source: Any, name: str) -> Audit:
-    """All that is wrong with the annotations of a data set's split. Raises InputError where there is no such split.
+    """The audit of a split's annotations, with their faults. Raises InputError where there is no such split.
 
-    A data set that is not known here is read as training reads it, up to its first fault.
+    A reader without a function of its own below is used as in training, up to its first fault.
     """
     split = source.split(name)
-    found = Audit(split.images, [[] for _ in split.ids], [None for _ in split.ids])
-    found.expect(split.classes)
+    result = Audit(split.images, [[] for _ in split.ids], [None for _ in split.ids])
+    result.expect(split.classes)
     for row in split.labels:
         classes = split.classes
-        found.count(_where(classes, row > 0), _where(classes, row == 0))
-    return found
+        result.count(_where(classes, row > 0), _where(classes, row == 0))
+    return result
 
 
 def _where(classes: Iterable[str], marks: Iterable[bool]) -> list[str]:
@@ -52,24 +52,24 @@ def _voc(source: voc.VOC, name: str) -> Audit:
     ids = [line.strip() for line in voc.read_list(main, name).splitlines() if line.strip()]
     strange = {id: fault for id in ids if (fault := _strange_id(f"{main / name}.txt", id))}
     unique = [id for id in dict.fromkeys(ids) if id not in strange]
-    found = Audit(FileImages(tuple(pictures / f"{id}.jpg" for id in unique)), [], [])
-    found.expect(voc.CLASSES)
-    found.faults += strange.values()
-    found.faults += [Fault(DUPLICATE, f"{main / name}.txt", f"lists {id} several times") for id in repeated(ids)]
+    result = Audit(FileImages(tuple(pictures / f"{id}.jpg" for id in unique)), [], [])
+    result.expect(voc.CLASSES)
+    result.faults += strange.values()
+    result.faults += [Fault(DUPLICATE, f"{main / name}.txt", f"lists {id} several times") for id in repeated(ids)]
     for id in unique:
         path = annotations / f"{id}.xml"
         boxes: list[Box] = []
-        size = _read_voc(path, boxes, found) if path.is_file() else None
+        size = _read_voc(path, boxes, result) if path.is_file() else None
         if not path.is_file():
-            found.faults.append(Fault(MISSING_ANNOTATION, str(pictures / f"{id}.jpg"), f"there is no {path}"))
-        found.boxes.append(boxes)
-        found.sizes.append(size)
+            result.faults.append(Fault(MISSING_ANNOTATION, str(pictures / f"{id}.jpg"), f"there is no {path}"))
+        result.boxes.append(boxes)
+        result.sizes.append(size)
     known = {path.stem for path in pictures.iterdir()} if pictures.is_dir() else set()
     for path in main.glob("*.txt"):  # what any split lists and lacks is that split's missing image
         known.update(path.read_text(encoding="utf-8", errors="replace").split())
     alone = sorted(path for path in annotations.glob("*.xml") if path.stem not in known)
-    found.faults += [Fault(UNLISTED, str(path), "has no picture in JPEGImages") for path in alone]
-    return found
+    result.faults += [Fault(UNLISTED, str(path), "has no picture in JPEGImages") for path in alone]
+    return result
 
 
 def _strange_id(where: str, id: str) -> Fault | None:
@@ -80,36 +80,36 @@ def _strange_id(where: str, id: str) -> Fault | None:
     return None
 
 
-def _read_voc(path: Path, boxes: list[Box], found: Audit) -> tuple[int, int] | None:
-    """The annotated size; fills in boxes, faults and counts."""
+def _read_voc(path: Path, boxes: list[Box], result: Audit) -> tuple[int, int] | None:
+    """The annotated (width, height), None if unknown; adds to boxes, and to the audit's faults and counts."""
     try:
         root = voc.parse(path)
     except InputError as error:
-        found.faults.append(Fault(BROKEN_ANNOTATION, str(path), str(error)))
+        result.faults.append(Fault(BROKEN_ANNOTATION, str(path), str(error)))
         return None
     labels: dict[bool, list[str]] = {True: [], False: []}
     for number, element in enumerate(root.iterfind("object"), start=1):
         label, where = element.findtext("name", "").strip(), f"{path}, object {number}"
         difficult = element.findtext("difficult", "0").strip()
         if difficult not in ("0", "1"):
-            found.faults.append(Fault(BROKEN_ANNOTATION, where, f"<difficult> is {difficult!r}, expected 0 or 1"))
+            result.faults.append(Fault(BROKEN_ANNOTATION, where, f"<difficult> is {difficult!r}, expected 0 or 1"))
         if label in voc.CLASSES:
             labels[difficult == "1"].append(label)
         else:
-            found.faults.append(Fault(UNKNOWN_CLASS, where, f"{label!r}{nearest(label, voc.CLASSES)}"))
-        _read_box(element, where, boxes, found)
+            result.faults.append(Fault(UNKNOWN_CLASS, where, f"{label!r}{nearest(label, voc.CLASSES)}"))
+        _read_box(element, where, boxes, result)
     if not labels[True] + labels[False]:
-        found.faults.append(Fault(UNLABELLED, str(path), "names no object of a known class"))
-    found.count(labels[False], labels[True])
+        result.faults.append(Fault(UNLABELLED, str(path), "names no object of a known class"))
+    result.count(labels[False], labels[True])
     sides = [root.findtext(f"size/{side}", "").strip() for side in ("width", "height")]
     return (int(sides[0]), int(sides[1])) if all(re.fullmatch(r"\d{1,9}", side) for side in sides) else None
 
 
-def _read_box(element: Element, where: str, boxes: list[Box], found: Audit) -> None:
+def _read_box(element: Element, where: str, boxes: list[Box], result: Audit) -> None:
     try:
         edges = [float(element.findtext(f"bndbox/{edge}", "")) for edge in ("xmin", "ymin", "xmax", "ymax")]
     except ValueError:
-        found.faults.append(Fault(BROKEN_ANNOTATION, where, "has no <bndbox> of four numbers"))
+        result.faults.append(Fault(BROKEN_ANNOTATION, where, "has no <bndbox> of four numbers"))
         return
     left, top, right, bottom = edges  # counted from 1, the last pixel included
     boxes.append(Box(where, left - 1, top - 1, right, bottom))
@@ -141,16 +141,16 @@ def _coco(source: coco.COCO, name: str) -> Audit:
         Fault(BROKEN_ANNOTATION, f"{path}: image {entry['id']}", coco.leads_out(entry["file_name"]) or "")
         for entry in images if entry not in safe
     ]  # fmt: skip
-    found = Audit(FileImages(tuple(folder / entry["file_name"] for entry in safe)), [], [], faults=faults)
-    found.expect(classes.values())
+    result = Audit(FileImages(tuple(folder / entry["file_name"] for entry in safe)), [], [], faults=faults)
+    result.expect(classes.values())
     names = [entry["file_name"] for entry in good["images"]]
-    found.faults += [Fault(DUPLICATE, str(path), f"lists {file} several times") for file in repeated(names)]
+    result.faults += [Fault(DUPLICATE, str(path), f"lists {file} several times") for file in repeated(names)]
     for entry in safe:
-        found.count(classes[o["category_id"]] for _, o in objects[entry["id"]])
-        found.boxes.append([box for where, o in objects[entry["id"]] if (box := _coco_box(where, o, found))])
+        result.count(classes[o["category_id"]] for _, o in objects[entry["id"]])
+        result.boxes.append([box for where, o in objects[entry["id"]] if (box := _coco_box(where, o, result))])
         size = (entry.get("width"), entry.get("height"))
-        found.sizes.append(size if all(type(side) is int for side in size) else None)
-    return found
+        result.sizes.append(size if all(type(side) is int for side in size) else None)
+    return result
 
 
 def _entries(data: dict[str, Any], key: str) -> list[Any]:
@@ -169,17 +169,17 @@ def _malformed(path: Path, key: str, entries: list[Any]) -> Iterable[Fault]:
         yield Fault(BROKEN_ANNOTATION, str(path), f"has no list {key!r} with entries")
 
 
-def _coco_box(where: str, entry: dict[str, Any], found: Audit) -> Box | None:
+def _coco_box(where: str, entry: dict[str, Any], result: Audit) -> Box | None:
     box = entry.get("bbox")
     if box is None:
         return None
     if not isinstance(box, list) or len(box) != 4 or not all(type(edge) in (int, float) for edge in box):
-        found.faults.append(Fault(OUTSIDE, where, f"bbox is no list of four numbers: {box!r:.80}"))
+        result.faults.append(Fault(OUTSIDE, where, f"bbox is no list of four numbers: {box!r:.80}"))
         return None
     try:
         left, top, width, height = map(float, box)
     except OverflowError:
-        found.faults.append(Fault(OUTSIDE, where, f"bbox holds a number beyond all images: {box!r:.80}"))
+        result.faults.append(Fault(OUTSIDE, where, f"bbox holds a number beyond all images: {box!r:.80}"))
         return None
     return Box(where, left, top, left + width, top + height)
 
@@ -202,16 +202,17 @@ def _manifest(source: manifest.Manifest, name: str) -> Audit:
     for key in ("id", "path"):
         values = repeated(getattr(entry, key) for entry in entries)
         faults += [Fault(DUPLICATE, str(path), f"{key} {value!r} is there several times") for value in values]
-    found = Audit(FileImages(tuple(source.root / entry.path for entry in entries)), [], [], faults=faults)
-    found.expect(classes or ())
+    result = Audit(FileImages(tuple(source.root / entry.path for entry in entries)), [], [], faults=faults)
+    result.expect(classes or ())
     for entry in entries:
         unknown = [label for label in entry.labels + entry.difficult if classes and label not in classes]
-        found.faults += [
+        result.faults += [
             Fault(UNKNOWN_CLASS, entry.at, f"{label!r}{nearest(label, classes or ())}") for label in unknown
         ]
         if not entry.labels + entry.difficult and source.unlabelled == "error":
-            found.faults.append(Fault(UNLABELLED, entry.at, "dataset.unlabelled=negative takes it as showing none"))
-        found.count(entry.labels, entry.difficult)
-        found.boxes.append([])
-        found.sizes.append(None)
-    return found
+            advice = f"{parameter('unlabelled')}=negative takes it as showing none"
+            result.faults.append(Fault(UNLABELLED, entry.at, advice))
+        result.count(entry.labels, entry.difficult)
+        result.boxes.append([])
+        result.sizes.append(None)
+    return result

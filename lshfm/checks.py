@@ -1,0 +1,60 @@
+"""Checks of values that a user gave, shared by several rooms, with the wording of their errors."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeGuard, TypeVar
+
+from lshfm.errors import InputError, nearest
+
+T = TypeVar("T")
+
+
+def is_number(value: object) -> TypeGuard[int | float]:
+    """Whether `value` is an int or a float; a bool is neither here."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def is_whole(value: object) -> TypeGuard[int]:
+    """Whether `value` is an int; a bool is none here."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def positive(what: str, value: object) -> int:
+    """`value` as a whole number above 0; InputError otherwise."""
+    if is_whole(value) and value > 0:
+        return value
+    raise InputError(f"{what}={value!r} must be a whole number above 0")
+
+
+def pick(what: str, name: object, table: Mapping[str, T]) -> T:
+    """The entry of `table` called `name`; InputError with the choices if there is none."""
+    require_known(what, name, table)
+    return table[str(name)]
+
+
+def require_known(what: str, name: object, choices: Iterable[str]) -> None:
+    """InputError with the choices unless `name` is one of them."""
+    if not isinstance(name, str) or name not in choices:
+        raise InputError(f"{what}={name} is unknown{nearest(name, choices)}; choices: {', '.join(choices)}")
+
+
+def weights_file(what: str, weights: str) -> Path:
+    """The file that starting weights name as a path. InputError if there is none."""
+    path = Path(weights).expanduser()
+    if not path.is_file():
+        hint = nearest(weights, ("imagenet", "none", "auto"))
+        is_what = "is not a file" if path.exists() else f"no such file{hint}"
+        raise InputError(f"{what}={weights}: {is_what}; give a file, imagenet or none")
+    return path
+
+
+def device_numbers(gpus: Any) -> list[int]:
+    """The CUDA devices that `gpus=` names; none for the CPU. Raises InputError for what is no such list."""
+    whole = isinstance(gpus, int) and not isinstance(gpus, bool)
+    if whole and gpus > 0:
+        return list(range(gpus))
+    if whole and gpus == 0:
+        raise InputError("gpus=0 could mean two things: gpus=[0] is the first GPU, gpus=[] is the CPU")
+    if isinstance(gpus, list) and all(type(g) is int and g >= 0 for g in gpus) and len(set(gpus)) == len(gpus):
+        return gpus
+    raise InputError(f"gpus={gpus}: must be a list of device numbers as [0,1], a number n > 0, or [] for the CPU")
