@@ -7,7 +7,10 @@ from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
 
-from lshfm.errors import InputError, RunFailed
+from rich.console import Console
+from rich.text import Text
+
+from lshfm.errors import InputError, LshfmError, RunFailed
 
 
 class Terminated(BaseException):
@@ -24,12 +27,15 @@ def _terminate(_signal: int, _frame: FrameType | None) -> None:
 
 
 def code_of(work: Callable[[], int]) -> int:
-    """Do `work` and return its exit code, or that of its error (1 failed, 2 input, 130/143 signals), once shown."""
+    """Do `work` and return its exit code, or that of the error or signal that ended it, after showing the error.
+
+    Codes: 1 failed, 2 input, 130 and 143 after SIGINT and SIGTERM. Raises what no user can be told in one message.
+    """
     try:
         return work()
-    except (InputError, RunFailed) as error:
+    except LshfmError as error:
         complain(error)
-        return 2 if isinstance(error, InputError) else 1
+        return error.code
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -41,28 +47,33 @@ def code_of(work: Callable[[], int]) -> int:
     except Terminated:
         return 128 + signal.SIGTERM
     except Exception as error:
-        if getattr(error, "shown", False):  # by another rank
+        if getattr(error, "shown", False):  # another rank has shown it
             return 1
         raise
 
 
 def complain(error: Exception) -> None:
-    """Show an error, unless that was done already."""
+    """Print an error's message to stderr, unless that was done already."""
     if getattr(error, "shown", False):
         return
-    text = str(error)
-    if isinstance(error, OSError):
-        text = f"{error.strerror or error}: {error.filename or 'no file named'}"
-    print(f"lshfm: error: {text}", file=sys.stderr, flush=True)
+    said = Text.assemble(("lshfm: error:", "bold red"), f" {message_of(error)}")
+    Console(stderr=True, soft_wrap=True).print(said)
     error.shown = True  # type: ignore[attr-defined]
 
 
+def message_of(error: Exception) -> str:
+    """What a user is told of an error."""
+    if isinstance(error, OSError):
+        return f"{error.strerror or error}: {error.filename or 'no file named'}"
+    return str(error)
+
+
 def raise_for(code: int) -> NoReturn:
-    """Raise here what ended another process with this code, having been shown there."""
+    """Raise the error or signal that ended another process with this exit code; that process has shown the message."""
     if code == 128 + signal.SIGINT:
         raise KeyboardInterrupt
     if code == 128 + signal.SIGTERM:
         raise Terminated
-    error = InputError("shown by a rank") if code == 2 else RunFailed("shown by a rank")
+    error = (InputError if code == InputError.code else RunFailed)("shown by a rank")
     error.shown = True
     raise error

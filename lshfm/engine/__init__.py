@@ -1,1 +1,1 @@
-"""The one training loop and what surrounds it: schedule, state, run folder, evaluation."""
+"""The training loop, the same for all methods and tasks, and its parts: step, state, schedule, journal, evaluation."""

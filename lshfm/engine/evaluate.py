@@ -1,4 +1,4 @@
-"""Outputs of a whole split, each sample once, whichever ranks computed them."""
+"""Collects a network's outputs on a whole split from all ranks, each sample once."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from lshfm.ranks.group import gather
 
 @dataclass(frozen=True)
 class Predictions:
-    """A split's outputs in the order of its samples."""
+    """A network's outputs on a split, in the order of the samples."""
 
-    index: np.ndarray  # (n,) int64, increasing, without repeats
+    index: np.ndarray  # (n,) int64, numbers of the samples, increasing, without repeats
     logits: np.ndarray  # (n, C) float32
-    labels: np.ndarray  # (n, ...) as the batches carry them
-    features: np.ndarray | None = None  # (n, D) float32, where they were asked for
+    labels: np.ndarray  # (n, ...) as the batches hold them
+    features: np.ndarray | None = None  # (n, D) float32; None unless `predict` was asked for them
 
 
 @torch.no_grad()
@@ -31,10 +31,11 @@ def predict(
     features: bool = False,
     report: Callable[[int], None] | None = None,
 ) -> Predictions | None:
-    """Run `model` in eval mode over this rank's `batches`; those of all ranks are returned at rank 0, None elsewhere.
+    """Outputs of `model` in eval mode on the batches of all ranks, returned at rank 0; None at the others.
 
-    A sample that comes twice counts once. features: keep the features as well. report: told the number of batches
-    done here.
+    model: images -> (feature, logits). batches: this rank's, with `index`, `images` and `labels`; of a sample that
+    comes twice the first output counts. precision: of the network's arithmetic, fp32 or bf16. features: whether to
+    keep them. report: called after each of this rank's batches with their number so far.
     """
     model.eval()
     collected: list[tuple[torch.Tensor, ...]] = []
@@ -44,8 +45,8 @@ def predict(
         collected.append((batch.index, logits.float(), batch.labels, *([feature.float()] if features else [])))
         if report:
             report(done)
-    own = [torch.cat(parts).cpu().numpy() for parts in zip(*collected, strict=True)]
-    gathered = gather(own)
+    local_columns = [torch.cat(parts).cpu().numpy() for parts in zip(*collected, strict=True)]
+    gathered = gather(local_columns)
     if gathered is None:
         return None
     ranks = [columns for columns in gathered if columns]  # there may be fewer batches than ranks

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM while a run trains: the step at hand is finished and saved first."""
+"""Delays SIGINT and SIGTERM while a run trains, so that the step at hand is finished and saved first."""
 
 import os
 import signal
@@ -13,14 +13,14 @@ from typing import Any, NoReturn, Self
 from lshfm.ranks.group import PeerLost
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-SECONDS_APART = 1.0  # what comes sooner is the same wish: a launcher passes on what its ranks have seen themselves
+SECONDS_APART = 1.0  # a sooner one is a copy of the first, which ranks receive both themselves and from a launcher
 
 
 class Interrupts:
-    """While the block runs, a signal is noted in `asked`; a second one, or one within `at_once`, is raised.
+    """While the block runs, a first signal is only noted, by its number in `asked`, for the loop to act on.
 
-    One that is still waiting when the block ends is raised then, also where it has ended another rank before.
-    Raised is what the handlers raise that were there before.
+    A second one, or one within `at_once`, is raised, as the handler from before the block raises it: KeyboardInterrupt
+    or Terminated. One that still waits when the block ends is raised then, in place of a PeerLost too.
     """
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class Interrupts:
             self._waits = True
 
     def stop(self, number: int) -> NoReturn:
-        """Raise what the signal raises."""
+        """Raise the exception that stands for the signal: KeyboardInterrupt or Terminated."""
         self._before.get(number, signal.default_int_handler)(number, None)
         raise KeyboardInterrupt
 

@@ -1,29 +1,31 @@
-"""What a run says while it trains: console, metrics.jsonl, and the check that losses are finite."""
+"""Reports a run while it trains: progress bar, log, recorded lines; and checks that losses are finite."""
 
-import json
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from datetime import timedelta
+from time import monotonic
 from typing import Any
 
 import torch
 
-from lshfm.console import Bar, logger, shown
+from lshfm.console import Bar, Columns, logger, shown, speed, speed_figure
+from lshfm.engine.lines import EpochLine, Line, Lines, StepLine, Waiting
 from lshfm.engine.state import Evaluation, State
 from lshfm.errors import RunFailed
-from lshfm.files.write import append_line, write_text
 from lshfm.ranks.group import PeerLost, all_gather, is_main, mean, num_ranks, rank
+
+SECONDS_WORTH_A_LINE = 60.0  # of the time to go
 
 
 class Journal:
-    """Collects losses on the device and brings them over once a log line: no transfer in a step.
+    """Collects losses on the device and copies them to the host once a log line, so that no step waits for a copy.
 
-    Losses are means over all ranks, `batch_size` is that of all; rank 0 writes. steps: of an epoch. every: steps
-    between lines. name_samples: what to call samples in a message, by their numbers.
+    Losses are means over all ranks, `batch_size` is that of all; rank 0 writes to `lines`. steps: of an epoch. every:
+    steps between lines. name_samples: maps sample numbers to names for a message.
     """
 
     def __init__(
         self,
-        path: Path,
+        lines: Lines,
         *,
         epochs: int,
         steps: int,
@@ -31,49 +33,56 @@ class Journal:
         every: int,
         name_samples: Callable[[Sequence[int]], list[str]],
     ) -> None:
-        self.path, self.epochs, self.steps = path, epochs, steps
+        self.lines, self.epochs, self.steps = lines, epochs, steps
         self.batch_size, self.every, self.name_samples = batch_size, every, name_samples
         self._pending: list[tuple[int, int, torch.Tensor, dict[str, torch.Tensor], float]] = []
-        self._rows: list[list[float]] = []  # losses since the last line that were brought over
+        self._rows: list[list[float]] = []  # losses since the last line that are on the host already
         self._names: list[str] = []
         self._steps_timed = 0  # since the last line
         self._means: dict[str, float] = {}
-        self._speed = ""
+        self._rate: float | None = None  # images a second of all ranks
+        self._waiting: tuple[float, int] | None = None  # percent of the time, for which rank
         self._score = ""
+        self._columns = Columns()
+        self._epochs_before = 0.0  # that this process has not done
+        self._began = self._epoch_began = monotonic()
         self._bar = Bar("", epochs * steps)  # of the whole run, so that the time to go is the run's
 
     def resume(self, state: State, saved: dict[str, Any]) -> None:
-        """Forget what was written of steps that will be done again; `saved` is what state_dict gave at `state`."""
+        """Go on at `state`: drop the lines of later steps, which will be done again. saved: state_dict's at `state`."""
         self._bar = Bar("", self.epochs * self.steps, done=state.epoch * self.steps + state.step)
+        self._epochs_before = state.epoch + state.step / self.steps
+        self._began = self._epoch_began = monotonic()
         self._names, self._rows = list(saved["names"]), [list(row) for row in saved["rows"]]
-        if self.path.exists() and is_main():
-            lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines()
-            last = state.epoch, state.step - bool(self._rows)  # losses that no line showed then may be in one by now
-            kept = [line for line in lines if _position(line) <= last]
-            write_text(self.path, "".join(f"{line}\n" for line in kept))
+        if is_main():  # the saved rows may have been written in a later line since
+            self.lines.forget_after(state.epoch, state.step - bool(self._rows))
 
     def state_dict(self) -> dict[str, Any]:
-        """The losses that no line shows yet, once settled."""
+        """Names and values of the losses that no line shows yet, as plain lists; after `settle`."""
         assert not self._pending
         return {"names": self._names, "rows": self._rows}
 
     def step(self, state: State, index: torch.Tensor, losses: dict[str, torch.Tensor], lr: float) -> None:
-        """Take note of the step that `state` has just done; every so many steps write a line."""
-        if not self._steps_timed:
-            self._bar.__enter__()
+        """The losses of the step that `state` has just done; every so many steps a line is written."""
         self._steps_timed += 1
         self._pending.append((state.epoch, state.step, index, losses, lr))
         if state.step % self.every == 0:
             self.flush(state)
-        text = f"epoch {state.epoch + 1}/{self.epochs}  {self._line(lr)}{self._score}"
+        elif not self._means:  # the first losses are shown at once
+            self.settle()
+            self._means = self._mean_losses()
+        text = _joined(
+            f"epoch {state.epoch + 1}/{self.epochs}", self._losses(), f"lr {lr:.3g}", self._speed(), self._score
+        )
         self._bar.update(state.epoch * self.steps + state.step, text)
+        self._bar.__enter__()
         if state.step == self.steps:
             self._bar.__exit__()  # evaluation has a bar of its own
 
     def settle(self) -> None:
-        """Bring the pending losses over and check them, at all ranks together.
+        """Copy the pending losses to the host and check them, at all ranks together.
 
-        Raises RunFailed if some are not finite, naming epoch, step and samples where that began.
+        Raises RunFailed if some are not finite, naming the first such step, its epoch and its samples.
         """
         if not self._pending:
             return
@@ -84,60 +93,94 @@ class Journal:
         self._pending = []
 
     def flush(self, state: State) -> None:
-        """Settle, and write a line on the steps since the last one."""
+        """Settle the losses, and write a line on the steps since the last one."""
         lr = self._pending[-1][4] if self._pending else state.optimizer.param_groups[0]["lr"]
         self.settle()
         if not self._rows:
             return
-        means = torch.tensor(self._rows, dtype=torch.float64).mean(0).tolist()
-        self._means = dict(zip(self._names, means, strict=True))
-        entry = {"epoch": state.epoch + 1, "step": state.step, "lr": lr, **self._means}
-        self._write(entry | self._measure_speed(state))
+        self._means = self._mean_losses()
+        self._write(StepLine(state.epoch + 1, state.step, lr, self._means, *self._measure_speed(state)))
         self._rows, self._steps_timed = [], 0
 
-    def _measure_speed(self, state: State) -> dict[str, Any]:
-        """Images a second of all ranks, and how long the first one to be done with a step waits for the last one."""
+    def _mean_losses(self) -> dict[str, float]:
+        """Of the steps since the last line."""
+        means = torch.tensor(self._rows, dtype=torch.float64).mean(0).tolist()
+        return dict(zip(self._names, means, strict=True))
+
+    def _measure_speed(self, state: State) -> tuple[float | None, Waiting | None]:
+        """Images a second of all ranks, and how long the fastest rank waited for the slowest since the last line."""
         if not self._steps_timed:
-            return {}  # they were done before the run was stopped
-        state.clock.lap()  # what a GPU had still to do when its losses were asked for
+            return None, None  # all steps of this line were done before the run was stopped
+        state.clock.lap()  # include the work that a GPU still had queued when its losses were copied
         times = all_gather(state.clock.take())
-        seconds, busy = times[0][0], [own for _, own in times]
+        seconds, busy = times[0][0], [busy_seconds for _, busy_seconds in times]
         rate = self._steps_timed * self.batch_size / max(seconds, 1e-9)
-        self._speed = f"{rate:.0f} images/s"
-        measured: dict[str, Any] = {"images_per_second": round(rate, 2)}
-        if num_ranks() > 1:
-            slowest, wait = busy.index(max(busy)), max(busy) - min(busy)
-            self._speed += f", {100 * wait / max(seconds, 1e-9):.0f} % waiting for rank {slowest}"
-            measured["waiting"] = {"seconds": round(wait, 3), "for_rank": slowest}
-        return measured
+        self._rate = rate
+        if num_ranks() == 1:
+            return round(rate, 2), None
+        slowest, wait = busy.index(max(busy)), max(busy) - min(busy)
+        self._waiting = 100 * wait / max(seconds, 1e-9), slowest
+        return round(rate, 2), Waiting(round(wait, 3), slowest)
 
     def epoch(self, state: State, evaluation: Evaluation) -> None:
-        """Say how an epoch ended."""
-        best = state.best
-        self._score = f"  {evaluation.name} {shown(evaluation.score)}"
-        best_so_far = f" (best {shown(best['score'])}, epoch {best['epoch']})" if best else ""
-        beside = "".join(f"  {name} {shown(value)}" for name, value in evaluation.beside.items())
-        logger.info("epoch %d/%d  %s%s%s%s", state.epoch, self.epochs, self._line(), self._score, best_so_far, beside)
-        self._score += best_so_far.partition(",")[0] + ")" * bool(best_so_far)
-        self._write({"epoch": state.epoch, "metric": evaluation.name, "score": evaluation.score} | evaluation.beside)
+        """The evaluation after an epoch: a line of the log and of the record."""
+        score, best, epoch = shown(evaluation.score), state.best, f"{state.epoch}/{self.epochs}"
+        at_best = shown(best["score"]) if best else "-"
+        self._score = f"{evaluation.name} {score}" + (f" (best {at_best})" if best else "")
+        line = f"{evaluation.name} {score}" + (f" (best {at_best}, epoch {best['epoch']})" if best else "")
+        beside = {name: shown(value) for name, value in evaluation.beside.items() if name not in evaluation.unchanging}
+        others = (f"{name} {value}" for name, value in beside.items())
+        plain = _joined(f"epoch {epoch}", self._losses(), self._speed(), line, *others)
+        losses = {name: f"{value:.4f}" for name, value in self._means.items()}
+        trained = {"epoch": epoch, **losses, "lr": f"{state.optimizer.param_groups[0]['lr']:.3g}"}
+        self._columns.log(trained | {evaluation.name: score, "best": at_best} | beside | self._cost(state), plain)
+        self._say_time_to_go(state)
+        seconds = round(state.seconds + state.evaluation_seconds, 3)
+        record = EpochLine(state.epoch, evaluation.name, evaluation.score, evaluation.beside, evaluation.loss, seconds)
+        self._write(record)
+
+    def _cost(self, state: State) -> dict[str, str]:
+        """What the epoch took, evaluation included: columns of its row on a terminal."""
+        now, device = monotonic(), next(state.model.parameters()).device
+        seconds, self._epoch_began = now - self._epoch_began, now
+        cells = {"images/s": "-" if self._rate is None else speed_figure(self._rate)}
+        if self._waiting:
+            cells["waiting"] = f"{self._waiting[0]:.0f} %"
+        cells["seconds"] = f"{seconds:.1f}"
+        if device.type == "cuda":
+            cells["GPU GiB"] = f"{torch.cuda.max_memory_allocated(device) / 2**30:.1f}"
+        return cells
+
+    def _say_time_to_go(self, state: State) -> None:
+        """After the first epoch of this process, where it is worth a line."""
+        done, others = state.epoch - self._epochs_before, self.epochs - state.epoch
+        if 0 < done <= 1 and (left := (monotonic() - self._began) / done * others) >= SECONDS_WORTH_A_LINE:
+            logger.info("about %s to go until the end of epoch %d", timedelta(seconds=round(left)), self.epochs)
 
     def close(self) -> None:
         """Take the bar off the screen."""
         self._bar.__exit__()
 
-    def _line(self, lr: float | None = None) -> str:
-        losses = "  ".join(f"{name} {value:.4f}" for name, value in self._means.items())
-        rate = "" if lr is None else f"  lr {lr:.3g}"
-        return f"{losses}{rate}  {self._speed}"
+    def _losses(self) -> str:
+        return "  ".join(f"{name} {value:.4f}" for name, value in self._means.items())
 
-    def _write(self, entry: dict[str, Any]) -> None:
+    def _speed(self) -> str:
+        if self._rate is None:
+            return ""
+        waiting = ", {:.0f} % waiting for rank {}".format(*self._waiting) if self._waiting else ""
+        return speed(self._rate) + waiting
+
+    def _write(self, line: Line) -> None:
         if is_main():
-            append_line(self.path, json.dumps(entry, allow_nan=False))
+            self.lines.write(line)
 
     def _refuse_non_finite(self, bad: torch.Tensor, losses: torch.Tensor) -> None:
-        """bad, losses: (steps, names), of this rank."""
+        """Raise RunFailed at the rank with the first loss that is not finite, PeerLost at the others.
+
+        bad, losses: (steps, names), of this rank.
+        """
         rows = bad.any(1).nonzero().flatten().tolist()
-        firsts = [(found[0], r) for r, found in enumerate(all_gather(rows[:1])) if found]
+        firsts = [(first[0], r) for r, first in enumerate(all_gather(rows[:1])) if first]
         if not firsts:
             return
         row, culprit = min(firsts)  # a step later, averaged gradients have spoilt all ranks
@@ -153,10 +196,5 @@ class Journal:
         )
 
 
-def _position(line: str) -> tuple[float, float]:
-    """Epochs done and steps of the next one when a line was written; infinite for half a line of a killed run."""
-    try:
-        entry = json.loads(line)
-        return (float(entry["epoch"]) - 1, float(entry["step"])) if "step" in entry else (float(entry["epoch"]), 0.0)
-    except (ValueError, KeyError, TypeError):
-        return float("inf"), 0.0
+def _joined(*parts: str) -> str:
+    return "  ".join(filter(None, parts))

@@ -6,14 +6,7 @@ from typing import Any, Protocol
 import torch
 
 from lshfm.engine.state import Evaluation, State
-
-
-class Batch(Protocol):
-    """What the loop itself needs of a batch; the objective knows the rest."""
-
-    @property
-    def index(self) -> torch.Tensor: ...  # (B,) sample numbers
-    def split(self, parts: int) -> "list[Any]": ...
+from lshfm.engine.step import Step
 
 
 class Batches(Protocol):
@@ -24,7 +17,7 @@ class Batches(Protocol):
 
 
 class Journal(Protocol):
-    """Where numbers go: the console and the run folder."""
+    """Takes losses and evaluations to the console and the run folder."""
 
     def step(self, state: State, index: torch.Tensor, losses: dict[str, torch.Tensor], lr: float) -> None: ...
     def flush(self, state: State) -> None: ...
@@ -33,33 +26,26 @@ class Journal(Protocol):
 
 def fit(
     state: State,
+    step: Step,
     batches: Batches,
     schedule: Callable[[float], float],
     journal: Journal,
     *,
     epochs: int,
-    accumulate: int,
     pause: Callable[[State], None],
     evaluate: Callable[[torch.nn.Module], Evaluation],
     save: Callable[[State, Evaluation, bool], None],
 ) -> None:
     """Train from where `state` is to `epochs`, evaluating and saving after every epoch; all ranks together.
 
-    accumulate: parts that a batch goes through the network in; their losses are averaged. pause: called after every
-    step; it may save, and end the training by raising.
+    step: trains `state` on a batch. pause: called after every step; it may save, and end the training by raising.
+    evaluate: the evaluation of a network after an epoch. save: told the evaluation, and whether it is the best so far.
     """
     for epoch in range(state.epoch, epochs):
         state.begin_epoch()
         for batch in batches.epoch(epoch, state.step):
             lr = schedule(epoch + state.step / len(batches))
-            losses: dict[str, torch.Tensor] = {}
-            parts = batch.split(accumulate)
-            for part in parts:
-                with state.gradients(last=part is parts[-1]):
-                    named = {name: loss / accumulate for name, loss in state.objective(part).items()}
-                    torch.stack(list(named.values())).sum().backward()  # type: ignore[no-untyped-call]
-                losses = {name: loss.detach() + losses.get(name, 0.0) for name, loss in named.items()}
-            state.update(lr)
+            losses = step(batch, lr)
             journal.step(state, batch.index, losses, lr)
             pause(state)
         journal.flush(state)  # a loss that is not finite ends the run here, before anything is saved

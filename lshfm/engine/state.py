@@ -1,23 +1,25 @@
-"""All that training changes, so that it can be saved and taken up again."""
+"""The state of a training run: all that training changes, so that it can be saved and resumed."""
 
-from contextlib import AbstractContextManager, nullcontext
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from lshfm.ranks.group import gather, rank, share_buffers
-from lshfm.ranks.replicas import Clock, alone, replicate
+from lshfm.ranks.replicas import Clock, alone
 
 
 class Objective(Protocol):
-    """What the loop trains: a batch to named losses, around one network (architecture: contract 2)."""
+    """What the loop trains: maps a batch to named losses, which are computed with one network."""
 
-    model: nn.Module  # to evaluate and to keep
-    trained: nn.Module  # what a step runs of it: the one module whose gradients the ranks average
+    model: nn.Module  # the network to evaluate and to keep
+    trained: nn.Module  # the module that a step runs, whose gradients the ranks average: DDP wraps it
 
     def __call__(self, batch: Any) -> dict[str, torch.Tensor]: ...
     def train(self, mode: bool = True) -> Any: ...
@@ -32,20 +34,16 @@ class Evaluation:
     score: float | None  # None where it is undefined
     report: dict[str, Any]
     beside: dict[str, float | None] = field(default_factory=dict)  # shown with the score after every epoch
-
-
-def make_optimizer(objective: Objective, name: str, *, momentum: float, weight_decay: float) -> torch.optim.Optimizer:
-    """SGD with momentum, or AdamW, over what learns; weight decay on all of it, as published."""
-    parameters = [p for p in objective.parameters() if p.requires_grad]
-    if name == "sgd":
-        return torch.optim.SGD(parameters, lr=0.0, momentum=momentum, weight_decay=weight_decay)
-    return torch.optim.AdamW(parameters, lr=0.0, betas=(momentum, 0.999), weight_decay=weight_decay)
+    loss: float | None = None  # the label loss, mean over the images; None without labels to learn
+    unchanging: tuple[str, ...] = ()  # names of `beside` that are the same after all, and shown before the first alone
 
 
 class State:
     """Network, optimiser, moving average, epochs and steps done, results so far, random numbers.
 
-    constants: what the objective's losses were set up with (plain values and tensors); saved, and the same on resuming.
+    Its parts fit together as `assemble` makes them. ema: moving average of the objective's model. clock: the one that
+    the replica of `objective.trained` reports to. constants: what the objective's losses were set up with (plain
+    values and tensors); saved, and the same on resuming.
     """
 
     def __init__(
@@ -53,18 +51,17 @@ class State:
         objective: Objective,
         optimizer: torch.optim.Optimizer,
         *,
-        ema: float = 0.0,
+        ema: AveragedModel | None,
+        clock: Clock,
         constants: dict[str, Any] | None = None,
     ) -> None:
-        self.objective, self.optimizer = objective, optimizer
-        average = get_ema_multi_avg_fn(ema)  # type: ignore[no-untyped-call]
-        self.ema = AveragedModel(objective.model, multi_avg_fn=average, use_buffers=True) if ema else None
-        self.clock = Clock()
-        objective.trained = replicate(objective.trained, self.clock)
+        self.objective, self.optimizer, self.ema, self.clock = objective, optimizer, ema, clock
         self.constants = constants or {}
         self.epoch = 0
         self.step = 0  # of the epoch at hand
-        self.seconds = 0.0
+        self.seconds = 0.0  # of training
+        self.evaluation_seconds = 0.0
+        self._counted_until = time.monotonic()
         self.history: list[dict[str, Any]] = []
         self.report: dict[str, Any] = {}  # of the last evaluation
         self._random: list[dict[str, Any]] | None = None  # of every rank, at rank 0
@@ -80,13 +77,34 @@ class State:
         scored = [entry for entry in self.history if entry["score"] is not None]
         return max(scored, key=lambda entry: entry["score"], default=None)
 
+    def start_clock(self) -> None:
+        """Count seconds from here on."""
+        self._counted_until = time.monotonic()
+
+    def count_seconds(self) -> None:
+        """Count the time since the last count as training."""
+        self.seconds += self._passed()
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Count the time of the block as evaluation, and what came before it as training."""
+        self.count_seconds()
+        try:
+            yield
+        finally:
+            self.evaluation_seconds += self._passed()
+
+    def _passed(self) -> float:
+        before, self._counted_until = self._counted_until, time.monotonic()
+        return self._counted_until - before
+
     def begin_epoch(self) -> None:
-        """Back to training, after whatever was done since the last epoch."""
+        """Switch the objective to training mode and restart the clock."""
         self.objective.train()
         self.clock.restart()
 
     def gradients(self, *, last: bool) -> AbstractContextManager[None]:
-        """Around forward and backward of a part of a batch; with the last one the ranks average their gradients."""
+        """A context for forward and backward of a part of a batch; ranks average their gradients at the last part."""
         return nullcontext() if last else alone(self.objective.trained)
 
     def update(self, lr: float) -> None:
@@ -101,7 +119,7 @@ class State:
         self.clock.lap()
 
     def synchronise(self) -> None:
-        """Make ready, at all ranks together, for evaluating and saving: BatchNorm's running statistics are rank 0's."""
+        """Before evaluating or saving, at all ranks: copy rank 0's BatchNorm statistics, gather the random states."""
         share_buffers(self.objective.model)
         if self.ema:
             share_buffers(self.ema)
@@ -112,7 +130,8 @@ class State:
         """Record an epoch's evaluation; True if it is the best so far."""
         self.epoch, self.step = self.epoch + 1, 0
         entry = {"epoch": self.epoch, "metric": evaluation.name, "score": evaluation.score}
-        self.history.append(entry | evaluation.beside)
+        loss = {} if evaluation.loss is None else {"validation_loss": evaluation.loss}
+        self.history.append(entry | loss | evaluation.beside)
         self.report = evaluation.report
         return self.best is self.history[-1]
 
@@ -125,6 +144,7 @@ class State:
             "epoch": self.epoch,
             "step": self.step,
             "seconds": self.seconds,
+            "evaluation_seconds": self.evaluation_seconds,
             "history": self.history,
             "report": self.report,
             "constants": self.constants,
@@ -132,7 +152,7 @@ class State:
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Take up what state_dict gave. Raises ValueError if the losses were set up otherwise."""
+        """Restore what `state_dict` gave. Raises ValueError if the losses were set up with other constants."""
         if not _equal(saved.get("constants", {}), self.constants):
             raise ValueError("its losses were set up otherwise (hash functions)")
         self.objective.model.load_state_dict(saved["model"])
@@ -141,8 +161,9 @@ class State:
         if self.ema:
             self.ema.load_state_dict(saved["ema"])
         self.epoch, self.step, self.seconds = saved["epoch"], saved["step"], saved["seconds"]
+        self.evaluation_seconds = saved.get("evaluation_seconds", 0.0)  # older ones are counted as training
         self.history, self.report = saved["history"], saved["report"]
-        if rank() < len(saved["random"]):  # else there were fewer ranks, and this one goes on with its own numbers
+        if rank() < len(saved["random"]):  # else the run was saved by fewer ranks, and this one keeps its random state
             random = saved["random"][rank()]
             torch.set_rng_state(random["cpu"])
             if random["cuda"] is not None and torch.cuda.is_available():

@@ -1,1 +1,1 @@
-"""What a training step optimises: an objective maps a batch to named losses."""
+"""Objectives: what a training step optimises. An objective maps a batch to named losses."""

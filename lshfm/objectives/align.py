@@ -6,15 +6,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lshfm.errors import InputError
-from lshfm.objectives.supervised import ImageBatch, Learner
+from lshfm.errors import InputError, parameter
+from lshfm.objectives.learner import ImageBatch, Learner
 from lshfm.objectives.teacher import Teacher
 from lshfm.objectives.terms import Terms
 from lshfm.ranks.device import autocast
 
 
 class Projected(nn.Module):
-    """A network's feature, of which only the projection learns."""
+    """Maps images to a network's feature, with gradients for its projection alone."""
 
     network: Any  # an nn.Module with raw_feature and projection
 
@@ -59,7 +59,7 @@ class Align(Learner):
         """Named losses of a batch, fp32 scalars; its labels are not read."""
         with autocast(batch.images.device, self.precision):
             feature_s = self.trained(batch.images)
-        feature_t, _ = self.teacher(batch.images)
+        feature_t, _ = self.teacher(batch)
         losses: dict[str, Tensor] = self.terms(feature_s, feature_t)
         return losses
 
@@ -69,7 +69,7 @@ def _projection(model: nn.Module, width: int) -> nn.Module:
     if not isinstance(projection, nn.Module):
         raise InputError(
             f"stage 1 trains the student's projection alone, but {name} has none, so there is nothing to align: "
-            f"student.projection={width} gives it one of the teacher's width; or run stage 2 alone"
+            f"{parameter('projection')}={width} gives it one of the teacher's width; or run stage 2 alone"
         )
     if not callable(getattr(model, "raw_feature", None)):
         raise InputError(

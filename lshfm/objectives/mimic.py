@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from lshfm.objectives.supervised import LabelledBatch, Learner, targets
+from lshfm.objectives.learner import LabelledBatch, Learner
 from lshfm.objectives.teacher import Teacher
 from lshfm.objectives.terms import Terms, add_up
 from lshfm.ranks.device import autocast
@@ -38,8 +38,8 @@ class Mimic(Learner):
         """Named losses of a batch, fp32 scalars; those of equal names are summed."""
         with autocast(batch.images.device, self.precision):
             feature_s, logits_s = self.trained(batch.images)
-        feature_t, logits_t = self.teacher(batch.images)
-        label = self.gamma * self.label_loss(logits_s.float(), targets(batch.labels))
+        feature_t, logits_t = self.teacher(batch)
+        label = self.gamma * self.label_loss(logits_s.float(), batch.labels)
         features = self.feature_terms(feature_s, feature_t)
         logits = self.logit_terms(logits_s, logits_t)
         return add_up([(self.label_name, label), *features.items(), *logits.items()])

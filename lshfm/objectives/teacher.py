@@ -1,4 +1,4 @@
-"""The network that is mimicked: frozen, and shown the student's very pixels."""
+"""The teacher: a frozen network that sees the same augmented pixels as the student, normalised its own way."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, Self
@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from lshfm.errors import InputError
+from lshfm.objectives.learner import ImageBatch
 from lshfm.ranks.device import autocast
 
 
@@ -44,6 +45,8 @@ def _per_channel(numbers: tuple[float, ...]) -> Tensor:
 class Teacher(nn.Module):
     """A frozen network: its parameters never learn, it never leaves eval mode, and it keeps no gradients.
 
+    Objectives call it with the whole batch and read nothing of it but outputs and `num_features`, so that a
+    recording of outputs by (index, epoch) could stand in its place.
     normalisation: where the teacher was trained with another mean and std than the student's images have; None
     passes the pixels on untouched.
     """
@@ -62,19 +65,39 @@ class Teacher(nn.Module):
         self.eval()
 
     @property
+    def on_images(self) -> nn.Module:
+        """The teacher as any network: images (B, 3, S, S) -> (feature, logits)."""
+        return _OnImages(self)
+
+    @property
     def num_features(self) -> int:
         """The feature's width, D."""
         return int(self.network.num_features)  # type: ignore[arg-type]
 
     def train(self, mode: bool = True) -> Self:  # noqa: ARG002
-        """Nothing: whoever switches an objective to training reaches its teacher too."""
+        """Stay in eval mode: an objective's train() reaches its teacher too."""
         return super().train(False)
 
+    def forward(self, batch: ImageBatch) -> tuple[Tensor, Tensor]:
+        """Feature (B, num_features) and logits (B, C) of a batch, both fp32."""
+        return self.embed(batch.images)
+
     @torch.no_grad()
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def embed(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 3, S, S), normalised as the student's -> feature (B, num_features), logits (B, C), both fp32."""
         if self.scale is not None and self.shift is not None:
             images = images * self.scale + self.shift
         with autocast(images.device, self.precision):
             feature, logits = self.network(images)
         return feature.float(), logits.float()
+
+
+class _OnImages(nn.Module):
+    """A teacher as a network: called with images instead of a batch."""
+
+    def __init__(self, teacher: Teacher) -> None:
+        super().__init__()
+        self.teacher = teacher
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return self.teacher.embed(images)

@@ -1,4 +1,4 @@
-"""What ranks ask and do together. Everything here also answers where there is no group of ranks, but one process."""
+"""Collective operations of the ranks (gather, broadcast, work at rank 0); a process without a group is rank 0 of 1."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -11,18 +11,18 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch._C._distributed_c10d import Store
 
-from lshfm.errors import InputError, RunFailed
+from lshfm.errors import LshfmError, RunFailed
 
 T = TypeVar("T")
 
 # A rank may wait long while another decodes a data set. One that has died is noticed by its closed connection.
 PATIENCE = timedelta(hours=12)
 
-_places: list["Place"] = []  # of the group that this process is in
+_places: list["Place"] = []  # this process's place in the group that it is in; empty outside a group
 
 
 class PeerLost(RunFailed):
-    """Another rank has ended, and its message says why; there is nothing to say here."""
+    """Another rank has ended, and its message says why: this rank shows none."""
 
     shown = True
 
@@ -37,7 +37,7 @@ class Place:
 
 
 def place() -> Place:
-    """Of this process; rank 0 of 1 outside a group."""
+    """This process's place among the ranks; rank 0 of 1 outside a group."""
     return _places[-1] if _places else Place()
 
 
@@ -58,10 +58,10 @@ def is_main() -> bool:
 
 @contextmanager
 def process_group(here: Place, store: Store, backend: str) -> Iterator[None]:
-    """The ranks work together while the block runs.
+    """The ranks form a group while the block runs. here: this process's place among them.
 
-    Of an error that ends the block only the first rank's to fail is to be shown; PeerLost is raised where the error
-    is just another rank's end. The group is taken down only if all went well: it could wait for the others.
+    If the block fails at several ranks, the error of the first one alone is left to be shown. An error that comes of
+    another rank's end becomes PeerLost. The group is destroyed only after success, as that may wait for other ranks.
     """
     dist.init_process_group(backend, store=store, rank=here.rank, world_size=here.num, timeout=PATIENCE)
     _places.append(here)
@@ -84,11 +84,11 @@ def process_group(here: Place, store: Store, backend: str) -> Iterator[None]:
 
 
 def _hush(error: Exception, store: Store) -> None:
-    """Mark the error as shown unless it is the first of all ranks'."""
+    """Mark the error as shown unless this rank is the first to fail."""
     of_all = getattr(error, "of_all", False)
     try:
         first = store.add("failures", 1) == 1
-    except RuntimeError:  # the store went down with another rank, which has shown what is an error of all
+    except RuntimeError:  # the store ended with another rank, which has shown the error that all ranks raise
         first = not of_all
     if not first:
         error.shown = True  # type: ignore[attr-defined]
@@ -96,12 +96,17 @@ def _hush(error: Exception, store: Store) -> None:
         error.args = (f"rank {rank()}: {error}",)
 
 
+def is_peer_lost(error: BaseException) -> bool:
+    """Whether an error is just another rank's end."""
+    return isinstance(error, PeerLost) or (isinstance(error, RuntimeError) and _is_lost_connection(error))
+
+
 def _is_lost_connection(error: RuntimeError) -> bool:
     return isinstance(error, dist.DistError) or re.search(r"\bgloo\b|NCCL", str(error)) is not None
 
 
 def on_main(work: Callable[[], T]) -> T:
-    """Do `work` at rank 0 alone; its result, or its error if that is one to show, is every rank's."""
+    """Do `work` at rank 0 alone. Every rank returns its result, or raises its LshfmError or OSError."""
     if num_ranks() == 1:
         return work()
     outcome: list[Any] = [_attempt(work) if is_main() else None]
@@ -110,9 +115,9 @@ def on_main(work: Callable[[], T]) -> T:
 
 
 def first_on_each_machine(work: Callable[[], T]) -> T:
-    """Do `work` at every rank, where one of each machine goes before its others, who find done what it did.
+    """Do `work` at every rank: first at one rank of each machine, then at the others, which find its files made.
 
-    An error of a first one, if it is one to show, is every rank's.
+    An LshfmError or OSError of a machine's first rank is raised at every rank.
     """
     if num_ranks() == 1:
         return work()
@@ -126,7 +131,7 @@ def first_on_each_machine(work: Callable[[], T]) -> T:
 def _attempt(work: Callable[[], T]) -> tuple[T | None, Exception | None]:
     try:
         return work(), None
-    except (InputError, RunFailed, OSError) as error:
+    except (LshfmError, OSError) as error:
         error.of_all = True  # type: ignore[union-attr]
         return None, error
 
@@ -165,7 +170,7 @@ def require_same(what: str, value: Any) -> None:
             f"{what}: rank {other} has something else than rank 0. All machines must see the same data, the same "
             "output_dir and checkpoint_dir, and have the same versions installed"
         )
-        error.of_all = True  # type: ignore[attr-defined]
+        error.of_all = True
         raise error
 
 
@@ -193,13 +198,13 @@ def share_buffers(module: nn.Module) -> None:
 
 
 class Consensus:
-    """The largest wish of all ranks, a whole number, known one call later and without waiting for anyone."""
+    """The largest number that any rank wishes, known one call later, so that no rank waits for another."""
 
     def __init__(self) -> None:
         self._asked: tuple[Tensor, Any] | None = None
 
     def __call__(self, wish: int) -> int:
-        """Make a wish; returns the largest one of the call before, of this call where there is one rank."""
+        """Give this rank's wish; returns the largest of the call before, or with a single rank this wish itself."""
         if num_ranks() == 1:
             return wish
         agreed = 0

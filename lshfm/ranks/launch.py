@@ -1,4 +1,19 @@
-"""Ranks: those that torchrun or srun started are joined, others are started here, one a device."""
+"""Starts one rank a device, or joins the ranks that torchrun or srun started, and ends them.
+
+How signals travel where a command starts its ranks itself:
+
+- The parent is the command's process; torch's launcher runs within it. Each rank is a child in a session of its own,
+  which a terminal's Ctrl-C does not reach.
+- On SIGINT, SIGTERM, SIGHUP or SIGQUIT, but for those it ignores (nohup), the parent sends SIGTERM to every rank.
+- A rank that trains finishes its step; all ranks save together and end with code 143 (engine.interrupts). At other
+  times SIGTERM ends a rank at once.
+- The parent waits up to SECONDS_TO_SAVE, kills what is left, and ends as its own signal ends a process (SIGINT: 130).
+  A second signal sends a second SIGTERM, which ends ranks without saving; a third one kills them.
+- When a rank fails, the launcher sends SIGTERM to the others, and SIGKILL to those still there 30 s later.
+- When the parent is killed, every rank notices within a second and sends SIGTERM to itself.
+
+Ranks that torchrun or srun started get their signals from it, and handle them as a single process does.
+"""
 
 import contextlib
 import io
@@ -31,13 +46,14 @@ from torch.distributed.rendezvous import rendezvous
 
 from lshfm import console, outcome
 from lshfm.errors import InputError, RunFailed
-from lshfm.ranks import device, worker
+from lshfm.ranks.device import share_cores
 from lshfm.ranks.group import PATIENCE, PeerLost, Place, process_group
 
-SECONDS_TO_SAVE = 600  # after a signal; a rank that hangs after another's failure is killed after 30
+SECONDS_TO_SAVE = 600  # that ranks have after a signal
 MEETING = timedelta(minutes=15)  # that ranks started from outside may take to find each other
 HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)  # all reach the ranks as SIGTERM
-LINGER = 10.0  # seconds that a rank which lost another leaves that one to be noticed as the first to fail
+WORKER = Path(__file__).with_name("worker.py")  # the program of a rank
+LINGER = 10.0  # seconds that a rank which lost another one waits, so that the launcher sees that one fail first
 
 _jobs = count()  # of this process: the jobs of a sweep in one group of ranks share a store
 
@@ -62,8 +78,8 @@ def surrounding(environment: Mapping[str, str] = os.environ) -> Place | None:
 
 def _counts(text: str) -> list[int]:
     """SLURM's tasks a node, `2(x3),1`, as [2, 2, 2, 1]."""
-    found = re.findall(r"(\d+)(?:\(x(\d+)\))?", text)
-    return [int(tasks) for tasks, times in found for _ in range(int(times or 1))]
+    groups = re.findall(r"(\d+)(?:\(x(\d+)\))?", text)
+    return [int(tasks) for tasks, times in groups for _ in range(int(times or 1))]
 
 
 def _address(environment: Mapping[str, str]) -> tuple[str, int]:
@@ -81,37 +97,37 @@ def _store() -> Store:
 
     Raises InputError if the environment does not say where it is, and RunFailed if it is not there.
     """
-    here = surrounding()
-    assert here
+    place = surrounding()
+    assert place
     try:
         if "RANK" in os.environ:
             store: Store = next(rendezvous("env://", timeout=MEETING))[0]
             return store
         host, port = _address(os.environ)
-        return TCPStore(host, port, here.num, here.rank == 0, timeout=MEETING)
+        return TCPStore(host, port, place.num, place.rank == 0, timeout=MEETING)
     except ValueError as error:
         raise InputError(f"RANK is set, as torchrun does, but not all that it sets: {error}") from error
     except torch.distributed.DistError as error:
-        raise RunFailed(f"rank {here.rank} of {here.num} does not find the others: {error}") from error
+        raise RunFailed(f"rank {place.rank} of {place.num} does not find the others: {error}") from error
 
 
 @contextmanager
-def joined(here: Place, where: torch.device) -> Iterator[None]:
+def joined(here: Place, device: torch.device) -> Iterator[None]:
     """The ranks around this process are a group while the block runs; all but rank 0 are silent."""
-    if where.type == "cuda":
-        torch.cuda.set_device(where)
-    device.share_cores(here.local_num)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    share_cores(here.local_num)
     store = PrefixStore(f"lshfm-{next(_jobs)}", _store())
     store.set_timeout(PATIENCE)
-    backend = "gloo" if where.type == "cpu" else "cpu:gloo,cuda:nccl"
+    backend = "gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl"
     with process_group(here, store, backend), contextlib.nullcontext() if here.rank == 0 else console.silence():
         yield
 
 
 def start(num: int, work: Callable[..., None], *arguments: Any) -> None:
-    """Run `work(*arguments)`, a module's function and plain values, in so many processes that find each other.
+    """Run `work(*arguments)` in `num` ranks, each a new process. work: a module's function. arguments: plain values.
 
-    Raises what ended the first rank to fail, after its message was shown there, once all have ended.
+    Raises the error or signal of the first rank to fail, whose message that rank has shown, once all have ended.
     """
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(SECONDS_TO_SAVE))
     handlers = {number: signal.getsignal(number) for number in HANDLED}
@@ -133,7 +149,7 @@ def start(num: int, work: Callable[..., None], *arguments: Any) -> None:
         try:
             _set_handlers(dict.fromkeys(heeded, stop))
             # A command, not a function: torch would have functions wait for each other, for ever if one is killed then.
-            elastic_launch(config, sys.executable)("-P", worker.__file__, folder)
+            elastic_launch(config, sys.executable)("-P", str(WORKER), folder)
         except ChildFailedError as error:
             _, failure = error.get_first_failure()
             _raise(failure.local_rank, failure.exitcode)
@@ -167,7 +183,7 @@ def _kill_ranks(folder: Path) -> None:
 
 
 def do_as_rank(folder: Path, parent: int, work: Callable[..., None], arguments: tuple[Any, ...]) -> NoReturn:
-    """What a started rank does, and its end; if the parent is killed, it ends as by SIGTERM, what it has done saved."""
+    """Do a started rank's work and end its process; if the parent is killed, save and end as on SIGTERM."""
     threading.Thread(target=_stop_without, args=[parent, folder], daemon=True).start()
     console.set_up()
 
@@ -184,7 +200,7 @@ def _stop_without(parent: int, folder: Path) -> None:
         time.sleep(0.5)
     shutil.rmtree(folder, ignore_errors=True)  # else the parent does it
     os.kill(os.getpid(), signal.SIGTERM)
-    # What waits within torch, as for a parent that is gone, hears no signal.
+    # A thread that waits within torch, say for the parent, does not handle the signal.
     time.sleep(SECONDS_TO_SAVE if torch.distributed.is_initialized() else LINGER)
     os._exit(1)
 
@@ -207,14 +223,14 @@ def outcome_of(task: Callable[[], int]) -> int:
 
 
 def leave_group(here: Place, code: int) -> NoReturn:
-    """End a rank that was started from outside, the one that holds the store after those that may still ask it."""
+    """End a rank that torchrun or srun started; srun's rank 0, which holds the store, waits until others are done."""
     if here.rank == 0 and "RANK" not in os.environ:
         time.sleep(LINGER)
     leave(code)
 
 
 def leave_if_joined(code: int) -> None:
-    """End a rank that joined others at once: a thread that lets go of a tensor while Python ends would abort it."""
+    """End this process at once if it joined other ranks: a thread that frees a tensor while Python ends would abort."""
     if _store.cache_info().currsize:
         leave(code)
 

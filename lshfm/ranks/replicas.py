@@ -12,33 +12,33 @@ from torch._C._distributed_c10d import GradBucket
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.nn.parallel import DistributedDataParallel
 
-# BatchNorm's statistics are shared before they are used, not at every step; the word for it changed in torch 2.14.
+# DDP copies no buffers: group.share_buffers does, before they are used. torch 2.14 renamed the argument.
 _NEW = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
 LEAVE_BUFFERS: dict[str, Any] = {"forward_sync_buffers" if _NEW else "broadcast_buffers": False}
 
 
 class Clock:
-    """Seconds of training: all of them, and those in which this rank computed by itself."""
+    """Counts seconds of training: `total`, and of these `busy`, in which this rank did not wait for others."""
 
     def __init__(self) -> None:
         self.total = self.busy = 0.0
         self.restart()
 
     def restart(self) -> None:
-        """What has passed until now was no training."""
+        """Count from now: the time since the last step was no training."""
         self._since = time.perf_counter()
 
     def arrive(self) -> None:
-        """This rank's gradients of a step are there, and now the others' are waited for."""
+        """This rank's gradients of a step are computed; from here on it waits for the others'."""
         self.busy += time.perf_counter() - self._since
 
     def lap(self) -> None:
-        """A step is done."""
+        """A step is done: count its time."""
         now = time.perf_counter()
         self.total, self._since = self.total + now - self._since, now
 
     def take(self) -> tuple[float, float]:
-        """Seconds in all and by itself since this was last asked."""
+        """(total, busy) since the last call; both start again at 0."""
         taken = self.total, self.busy
         self.total = self.busy = 0.0
         return taken
@@ -66,5 +66,5 @@ def replicate(module: nn.Module, clock: Clock) -> nn.Module:
 
 
 def alone(module: nn.Module) -> AbstractContextManager[None]:
-    """Where gradients of a replica are only added up, as more of the same batch are to come."""
+    """Within it a replica only accumulates gradients, without averaging them: more parts of the batch follow."""
     return module.no_sync() if isinstance(module, DistributedDataParallel) else nullcontext()

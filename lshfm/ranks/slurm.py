@@ -1,4 +1,4 @@
-"""A job in a process that submitit has started under SLURM: how it ends, and what it does before it is requeued."""
+"""Runs a job in a process that submitit started under SLURM: its exit code, and saving before it is requeued."""
 
 import signal
 import time
@@ -29,19 +29,19 @@ def run(work: Callable[[], None]) -> None:
 
 
 def _save_before_requeue() -> None:
-    """SIGUSR2, with which submitit requeues a job at once, first ends it as SIGTERM does, the step at hand saved."""
+    """On SIGUSR2, where submitit would requeue the job at once, first finish the step and save, as on SIGTERM."""
     requeue = signal.getsignal(signal.SIGUSR2)
     if not callable(requeue):
         return
-    asked: list[int] = []
+    requeue_asked: list[int] = []
 
     def ask(number: int, _frame: FrameType | None) -> None:
-        asked.append(number)
+        requeue_asked.append(number)
         signal.raise_signal(signal.SIGTERM)
 
     def end(_number: int, frame: FrameType | None) -> NoReturn:
-        if asked:
-            asked.clear()  # SLURM sends SIGTERM to what it requeues
+        if requeue_asked:
+            requeue_asked.clear()  # SLURM sends SIGTERM to what it requeues
             _requeue(lambda: requeue(signal.SIGUSR2, frame))
         raise outcome.Terminated
 

@@ -1,72 +1,68 @@
-"""A command's work in every rank: those around this process, or one started for each device."""
+"""Runs a command's work in every rank: in ranks that torchrun or srun started, else in one for each device."""
 
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
-from lshfm.config.compose import conf_folder, config_folders
 from lshfm.console import logger
-from lshfm.ranks import device, launch
+from lshfm.ranks import launch
+from lshfm.ranks.device import choose, describe_hardware, name_of
 from lshfm.ranks.group import all_gather, num_ranks, on_main, rank
 
 Work = Callable[[Any, torch.device], None]
 
 
-def in_ranks(work: Work, jobs: Any, values: Mapping[str, Any]) -> None:
-    """Do `work(jobs, device)` in every rank that the settings `values` ask for, at once here if that is one.
+def in_ranks(work: Work, task: Any, *, gpus: Any, ranks: int | None) -> None:
+    """Do `work(task, device)` in every rank that is asked for; in this process if that is one.
 
-    work: a module's function. jobs: plain values; rank 0's hold for all. Raises what ended the first rank to fail.
+    work: a module's function. task: can be pickled; every rank gets rank 0's. gpus, ranks: as in device.choose.
+    Raises the error or signal of the first rank to fail.
     """
-    here = launch.surrounding()
-    devices = device.choose(values["gpus"], values["ranks"], here)
-    if here:
-        own, where = here, devices[here.local_rank]
+    surrounding = launch.surrounding()
+    devices = choose(gpus, ranks, surrounding)
+    if surrounding:
+        place, device = surrounding, devices[surrounding.local_rank]
 
-        def task() -> int:
-            with launch.joined(own, where):
-                work(on_main(lambda: jobs), where)
+        def joined() -> int:
+            with launch.joined(place, device):
+                work(on_main(lambda: task), device)
             return 0
 
-        if code := launch.outcome_of(task):
-            launch.leave_group(here, code)
+        if code := launch.outcome_of(joined):
+            launch.leave_group(surrounding, code)
     elif len(devices) == 1:
-        work(jobs, devices[0])
+        work(task, devices[0])
     else:
-        launch.start(len(devices), _started, work, jobs, devices, config_folders())
+        launch.start(len(devices), _started, work, task, devices)
 
 
-def _started(work: Work, jobs: Any, devices: Sequence[torch.device], folders: Sequence[Path]) -> None:
-    here = launch.surrounding()
-    assert here
-    where = devices[here.local_rank]
-    with launch.joined(here, where), conf_folder(folders):
-        work(jobs, where)
+def _started(work: Work, task: Any, devices: Sequence[torch.device]) -> None:
+    place = launch.surrounding()
+    assert place
+    device = devices[place.local_rank]
+    with launch.joined(place, device):
+        work(task, device)
 
 
-def describe(where: torch.device, values: Mapping[str, Any]) -> dict[str, Any]:
+def describe(device: torch.device, precision: str) -> dict[str, Any]:
     """The hardware of all ranks and how it computes, for the record."""
-    own = device.describe(where, values["precision"])
-    return own | ({"ranks": num_ranks()} if num_ranks() > 1 else {})
+    hardware = describe_hardware(device, precision)
+    return hardware | ({"ranks": num_ranks()} if num_ranks() > 1 else {})
 
 
-def log_ranks(where: torch.device, values: Mapping[str, Any]) -> None:
+def log_ranks(
+    device: torch.device, *, batch_size: int, accumulate: int, bn_group_size: int | None, sync_bn: bool
+) -> None:
     """Say which ranks compute on which devices, and how much of a batch each of them gets."""
-    places = all_gather(f"rank {rank()}: {device.name(where)}")
+    places = all_gather(f"rank {rank()}: {name_of(device)}")
     if len(places) == 1:
         return
     logger.info("%s", "; ".join(places))
-    parts = f", in {values['accumulate']} parts" if values["accumulate"] > 1 else ""
+    parts = f", in {accumulate} parts" if accumulate > 1 else ""
+    groups = f"groups of {bn_group_size}" if bn_group_size else "each rank's own images"
+    statistics = "the images of all ranks" if sync_bn else groups
     logger.info(
         "batches of %d images, %d a rank%s; BatchNorm over %s",
-        values["batch_size"], values["batch_size"] // len(places), parts, _statistics(values),
+        batch_size, batch_size // len(places), parts, statistics,
     )  # fmt: skip
-
-
-def _statistics(values: Mapping[str, Any]) -> str:
-    if values["sync_bn"]:
-        return "the images of all ranks"
-    if values["bn_group_size"]:
-        return f"groups of {values['bn_group_size']}"
-    return "each rank's own images"

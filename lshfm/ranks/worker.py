@@ -1,4 +1,4 @@
-"""A process of one rank, as engine.launch starts it: python rank.py FOLDER, where its work lies pickled."""
+"""The program of a rank that ranks.launch starts: python worker.py FOLDER, with its work pickled in FOLDER/work."""
 
 import os
 import pickle

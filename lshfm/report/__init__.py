@@ -1,1 +1,1 @@
-"""Tables for people, made from what runs recorded."""
+"""Reports: tables for the console, made from what runs and checks recorded."""

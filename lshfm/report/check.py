@@ -6,9 +6,10 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.table import Table
 
+from lshfm.console import speed
 from lshfm.errors import printable
 
-SHOWN = 5  # faults of a kind
+SHOWN = 5  # faults of each kind that are listed
 
 
 def tables(found: Mapping[str, Any]) -> RenderableType:
@@ -16,9 +17,9 @@ def tables(found: Mapping[str, Any]) -> RenderableType:
     splits = {name: split["faults"] for name, split in found["splits"].items()}
     listed = [line for name, faults in splits.items() for line in _faults(name, faults)]
     listed += _faults("equal files", found["equal_files"])
-    speed = f"{found['images']} images in {found['seconds']:.1f} s, {found['images_per_second']:.0f} images/s"
     summary = f"{found['num_faults']} faults" if found["num_faults"] else "no faults"
-    return Group(_classes(found), *listed, f"{found['dataset']}: {summary}; {speed}")
+    read = f"{found['images']} images in {found['seconds']:.1f} s, {speed(found['images_per_second'])}"
+    return Group(_classes(found), *listed, f"{found['dataset']}: {summary}; {read}")
 
 
 def _classes(found: Mapping[str, Any]) -> Table:

@@ -8,22 +8,22 @@ from rich.table import Table
 
 from lshfm.console import shown
 
-WIDTH = 80  # columns the tables need; a narrower terminal wraps them, no number is cut
-
 _DEFINITIONS = {
     "voc2010": "area under the monotone precision",
     "voc2007": "11 points",
     "uninterpolated": "mean precision at the positives",
 }
+_LETTERS = """in percent; CP, CR: precision and recall, means over the classes; CF1: their
+harmonic mean; OP, OR, OF1: the same over all labels together"""
 
 
 def tables(report: Mapping[str, Any]) -> RenderableType:
     """What metrics.multilabel.measure returned, all of it."""
-    return Group(_classes(report), _means(report), _thresholds(report), _counts(report))
+    return Group(_classes(report), _means(report), _by_class(report), _thresholds(report), _counts(report))
 
 
 def _classes(report: Mapping[str, Any]) -> Table:
-    table = Table(title="average precision", title_justify="left")
+    table = Table(title="average precision in percent, by the definitions below", title_justify="left")
     table.add_column("class")
     for name in _DEFINITIONS:
         table.add_column(name, justify="right")
@@ -42,12 +42,24 @@ def _means(report: Mapping[str, Any]) -> Table:
     return table
 
 
+def _by_class(report: Mapping[str, Any]) -> Table:
+    table = Table(title="a class at p >= 0.5", title_justify="left")
+    table.add_column("class")
+    for name in ("precision", "recall", "F1", "support"):
+        table.add_column(name, justify="right")
+    for row in report["threshold_0.5_by_class"]:
+        table.add_row(row["class"], *(shown(row[name]) for name in ("precision", "recall", "f1")), str(row["support"]))
+    return table
+
+
 def _thresholds(report: Mapping[str, Any]) -> Table:
     table = Table(title="at p >= 0.5", title_justify="left")
     names = ("CP", "CR", "CF1", "OP", "OR", "OF1")
     table.add_column("labels predicted")
     for name in names:
         table.add_column(name, justify="right")
+    table.caption = _LETTERS
+    table.caption_justify = "left"
     for title, key in (("all that pass", "threshold_0.5"), ("the three highest that pass", "top_3")):
         table.add_row(title, *(shown(report[key][name]) for name in names))
     return table

@@ -33,7 +33,7 @@ class Network(nn.Module):
 
 
 def batches(*indices: list[int]) -> Iterator[Batch]:
-    return (Batch(torch.tensor(index), IMAGES[index], LABELS[index]) for index in indices)
+    return (Batch(torch.tensor(index), IMAGES[index], LABELS[index], 0) for index in indices)
 
 
 def expected() -> np.ndarray:
@@ -87,7 +87,7 @@ def _predicted(size: int) -> Predictions | None:
     network = cifar_classifier("resnet8", 2)
     images = torch.nn.functional.interpolate(IMAGES, scale_factor=8.0)
     own = Share(rank(), num_ranks()).among(np.array_split(np.arange(N), range(size, N, size)))
-    return predict(network, (Batch(torch.from_numpy(i), images[i], LABELS[i]) for i in own), features=True)
+    return predict(network, (Batch(torch.from_numpy(i), images[i], LABELS[i], 0) for i in own), features=True)
 
 
 @pytest.mark.parametrize("size", [2, 4])  # four batches, and two, of which the last is smaller

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from lshfm.engine.state import State, make_optimizer
+from lshfm.engine.assemble import assemble
+from lshfm.engine.state import State
 from lshfm.losses.classification import BCE
 from lshfm.objectives.supervised import Supervised
 from lshfm.ranks.group import all_gather, rank
@@ -89,7 +90,7 @@ class Dropping(nn.Module):
 def dropping(seed: int) -> State:
     torch.manual_seed(seed)
     objective = Supervised(Dropping(), BCE(), "bce")
-    state = State(objective, make_optimizer(objective, "adamw", momentum=0.9, weight_decay=0.01))
+    state = assemble(objective, optimizer="adamw", momentum=0.9, weight_decay=0.01)
     torch.manual_seed(10 * seed + rank())
     return state
 

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from lshfm.datasets.loader import Batch
+from lshfm.engine.assemble import assemble
 from lshfm.engine.loop import fit
 from lshfm.engine.schedule import learning_rate
-from lshfm.engine.state import Evaluation, State, make_optimizer
+from lshfm.engine.state import Evaluation, State
+from lshfm.engine.step import EagerStep
 from lshfm.losses.classification import ASL, BCE
 from lshfm.losses.features import L2
 from lshfm.losses.logits import SigmoidKL
@@ -20,8 +22,9 @@ from lshfm.losses.lsh import LSH, HashFunctions, draw_weights
 from lshfm.models.batch_norm import set_statistics
 from lshfm.models.cifar import cifar_classifier
 from lshfm.objectives.align import Align
+from lshfm.objectives.learner import Learner
 from lshfm.objectives.mimic import Mimic
-from lshfm.objectives.supervised import Learner, Supervised
+from lshfm.objectives.supervised import Supervised
 from lshfm.objectives.teacher import Teacher
 from lshfm.objectives.terms import Term, Terms
 from lshfm.ranks import group
@@ -45,7 +48,7 @@ class Data:
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         order = torch.randperm(BATCH * STEPS, generator=torch.Generator().manual_seed(epoch)).split(BATCH)
-        whole = (Batch(index, self.images[index], self.labels[index]) for index in order[start:])
+        whole = (Batch(index, self.images[index], self.labels[index], epoch) for index in order[start:])
         return (batch.split(num_ranks())[rank()] for batch in whole)
 
 
@@ -103,13 +106,13 @@ OBJECTIVES: dict[str, Callable[..., Learner]] = {"supervised": supervised, "alig
 def make(kind: str, freeze: tuple[str, ...] = (), *, ema: float = 0.0, seed: int = 0, **statistics: Any) -> State:
     torch.manual_seed(seed)
     objective = OBJECTIVES[kind](freeze, **statistics)
-    return State(objective, make_optimizer(objective, "sgd", momentum=0.9, weight_decay=0.01), ema=ema)
+    return assemble(objective, optimizer="sgd", momentum=0.9, weight_decay=0.01, ema=ema)
 
 
 def run(state: State, notes: Notes, *, accumulate: int = 1, pause: Any = None, save: Any = None) -> None:
     """Train from where `state` is to the end."""
     fit(
-        state, Data(), learning_rate(0.05), notes, epochs=EPOCHS, accumulate=accumulate,
+        state, EagerStep(state, accumulate=accumulate), Data(), learning_rate(0.05), notes, epochs=EPOCHS,
         pause=pause or (lambda _: None), save=save or (lambda *_: None),
         evaluate=lambda _: Evaluation("none", None, {}),
     )  # fmt: skip

@@ -4,6 +4,7 @@ import io
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,10 +12,13 @@ import torch
 from torch import nn
 
 from lshfm.datasets.loader import Batch
+from lshfm.engine.assemble import assemble, make_optimizer
 from lshfm.engine.journal import Journal
 from lshfm.engine.loop import fit
 from lshfm.engine.schedule import learning_rate
-from lshfm.engine.state import Evaluation, State, make_optimizer
+from lshfm.engine.state import Evaluation, State
+from lshfm.engine.step import EagerStep
+from lshfm.runs.record import Metrics
 
 N, BATCH, EPOCHS = 12, 4, 4
 SCHEDULE = learning_rate(0.2, cosine_epochs=5, warmup=1)
@@ -58,7 +62,7 @@ class Data:
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         order = torch.randperm(N, generator=torch.Generator().manual_seed(epoch)).split(BATCH)
-        return (Batch(index, self.images[index], self.labels[index]) for index in order[start:])
+        return (Batch(index, self.images[index], self.labels[index], epoch) for index in order[start:])
 
 
 class Notes:
@@ -84,7 +88,7 @@ class Notes:
 def make(*, seed: int = 0, optimizer: str = "sgd", ema: float = 0.0, **network: Any) -> State:
     torch.manual_seed(seed)
     objective = Objective(Network(**network))
-    return State(objective, make_optimizer(objective, optimizer, momentum=0.9, weight_decay=0.01), ema=ema)
+    return assemble(objective, optimizer=optimizer, momentum=0.9, weight_decay=0.01, ema=ema)
 
 
 def run(
@@ -105,7 +109,7 @@ def run(
         return Evaluation("size", float(sum(p.detach().abs().sum() for p in network.parameters())), {"x": 1})
 
     fit(
-        state, Data(), SCHEDULE, journal or notes, epochs=epochs, accumulate=accumulate,
+        state, EagerStep(state, accumulate=accumulate), Data(), SCHEDULE, journal or notes, epochs=epochs,
         pause=pause or (lambda _: None), evaluate=evaluate or size, save=save or (lambda *_: None),
     )  # fmt: skip
     return notes
@@ -193,7 +197,7 @@ def test_an_epoch_is_flushed_synchronised_evaluated_and_saved_in_that_order(monk
     def pause(state: State) -> None:
         notes.calls.append("pause")
 
-    fit(state, Data(), SCHEDULE, notes, epochs=2, accumulate=1, pause=pause, evaluate=evaluate, save=save)
+    fit(state, EagerStep(state), Data(), SCHEDULE, notes, epochs=2, pause=pause, evaluate=evaluate, save=save)
     an_epoch = [*["step", "pause"] * 3, "flush", "synchronise", "evaluate", "epoch", "save"]
     assert notes.calls == an_epoch * 2
     assert saved == [(1, {"a": 0}, True), (2, {"a": 1}, False)]
@@ -255,8 +259,8 @@ def test_a_run_stopped_within_an_epoch_is_the_undisturbed_one_to_the_bit(
     saved = io.BytesIO()
 
     def journal(name: str) -> Journal:
-        path = tmp_path / f"{name}.jsonl"
-        return Journal(path, epochs=EPOCHS, steps=3, batch_size=BATCH, every=every, name_samples=lambda _: [])
+        lines = Metrics(tmp_path / f"{name}.jsonl")
+        return Journal(lines, epochs=EPOCHS, steps=3, batch_size=BATCH, every=every, name_samples=lambda _: [])
 
     def pause(state: State) -> None:
         if (state.epoch, state.step) == stop:
@@ -268,7 +272,8 @@ def test_a_run_stopped_within_an_epoch_is_the_undisturbed_one_to_the_bit(
 
     def lines(name: str) -> list[dict[str, Any]]:
         written = (tmp_path / f"{name}.jsonl").read_text().splitlines()
-        return [{k: v for k, v in json.loads(line).items() if k != "images_per_second"} for line in written]
+        measured = {"time", "seconds", "images_per_second"}
+        return [{k: v for k, v in json.loads(line).items() if k not in measured} for line in written]
 
     undisturbed, stopped, resumed = make(seed=1, **kinds), make(seed=1, **kinds), make(seed=2, **kinds)
     torch.manual_seed(5)
@@ -324,6 +329,34 @@ def test_the_average_is_what_is_evaluated_and_kept() -> None:
     assert state.model is not state.objective.model
     assert type(state.model) is Network
     assert make().ema is None
+
+
+def test_seconds_of_training_and_of_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
+    state, now = make(), [100.0]
+    monkeypatch.setattr("lshfm.engine.state.time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def pass_seconds(seconds: float) -> None:
+        now[0] += seconds
+
+    @state.evaluating()
+    def stopped_evaluation() -> None:
+        pass_seconds(0.25)
+        raise Stopped
+
+    state.start_clock()
+    pass_seconds(3)  # training
+    with state.evaluating():
+        pass_seconds(0.5)
+    pass_seconds(2)  # saving
+    state.count_seconds()
+    assert (state.seconds, state.evaluation_seconds) == (5, 0.5)
+    pass_seconds(1)
+    with pytest.raises(Stopped):
+        stopped_evaluation()
+    state.count_seconds()
+    assert (state.seconds, state.evaluation_seconds) == (6, 0.75)
+    saved = state.state_dict()
+    assert (saved["seconds"], saved["evaluation_seconds"]) == (6, 0.75)
 
 
 def test_the_best_is_the_earliest_of_equals() -> None:

@@ -16,10 +16,10 @@ from lshfm.objectives.teacher import Teacher
 from lshfm.objectives.terms import Term, Terms
 
 ONE_PIXEL = Batch(
-    torch.arange(1), torch.tensor([1.0, 2.0, 3.0]).view(1, 3, 1, 1), torch.tensor([[0, -1]], dtype=torch.int8)
+    torch.arange(1), torch.tensor([1.0, 2.0, 3.0]).view(1, 3, 1, 1), torch.tensor([[0, -1]], dtype=torch.int8), 0
 )
 LABELS = torch.tensor([[1, 0, -1], [-1, -1, 0]], dtype=torch.int8)
-BATCH = Batch(torch.arange(2), torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)), LABELS)
+BATCH = Batch(torch.arange(2), torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)), LABELS, 0)
 NONE = Terms([])
 
 
@@ -156,6 +156,6 @@ def test_bf16_is_for_the_networks_and_not_for_the_losses() -> None:
     mimic.model.classifier.register_forward_hook(lambda _m, _i, output: inside.append(output.dtype))
     mimic.label_loss.register_forward_pre_hook(lambda _m, inputs: inside.extend(i.dtype for i in inputs))
     losses = mimic(BATCH)
-    assert inside == [torch.bfloat16, torch.float32, torch.float32]
+    assert inside == [torch.bfloat16, torch.float32, torch.int8]
     assert {name: loss.dtype for name, loss in losses.items()} == dict.fromkeys(["bce", "l2", "kd"], torch.float32)
     assert all(loss.isfinite() for loss in losses.values())

@@ -27,7 +27,7 @@ class Fixed(nn.Module):
 
 def batch(size: int = 8) -> Batch:
     generator = torch.Generator().manual_seed(0)
-    return Batch(torch.arange(2), torch.randn(2, 3, size, size, generator=generator), LABELS)
+    return Batch(torch.arange(2), torch.randn(2, 3, size, size, generator=generator), LABELS, 0)
 
 
 def network(*freeze: str, precision: str = "fp32") -> Supervised:
@@ -55,7 +55,7 @@ def test_bf16_is_for_the_network_and_not_for_the_loss() -> None:
     objective.model.classifier.register_forward_hook(lambda _m, _i, output: seen.append(output.dtype))
     objective.loss.register_forward_pre_hook(lambda _m, inputs: seen.extend(i.dtype for i in inputs))
     loss = objective(batch())["bce"]
-    assert seen == [torch.bfloat16, torch.float32, torch.float32]
+    assert seen == [torch.bfloat16, torch.float32, torch.int8]
     assert loss.dtype == torch.float32
     loss.backward()
     assert all(p.grad.dtype == torch.float32 for p in objective.model.parameters())

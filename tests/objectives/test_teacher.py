@@ -1,5 +1,7 @@
 """The frozen network and the pixels it sees."""
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from lshfm.datasets.augment import normalise
+from lshfm.datasets.loader import Batch
 from lshfm.errors import InputError
 from lshfm.models.cifar import cifar_classifier
 from lshfm.objectives.teacher import Normalisation, Teacher, renormalisation
@@ -25,14 +28,14 @@ class Echo(nn.Module):
         return images, images
 
 
-def resnet(**settings: str) -> Teacher:
+def resnet(**settings: Any) -> Teacher:
     torch.manual_seed(0)
     return Teacher(cifar_classifier("resnet8", 3, projection=5), **settings)
 
 
 @pytest.mark.parametrize(("student", "teacher"), [(IMAGENET, HALVES), (HALVES, IMAGENET), (CLIP, IMAGENET)])
 def test_every_pixel_value_arrives_as_with_the_teachers_own_mean_and_std(student: tuple, teacher: tuple) -> None:
-    seen, _ = Teacher(Echo(), normalisation=renormalisation(*student, *teacher))(normalise(PIXELS, *student))
+    seen, _ = Teacher(Echo(), normalisation=renormalisation(*student, *teacher)).embed(normalise(PIXELS, *student))
     torch.testing.assert_close(seen, normalise(PIXELS, *teacher), atol=1e-6, rtol=0)
     assert not torch.allclose(seen, normalise(PIXELS, *student), atol=1e-3)
 
@@ -56,7 +59,7 @@ def test_there_and_back_again(mean_s: list[float], std_s: list[float], mean_t: l
 
 def test_equal_normalisations_leave_the_pixels_alone() -> None:
     assert renormalisation(*IMAGENET, *map(list, IMAGENET)) is None
-    seen, _ = Teacher(Echo())(IMAGES)
+    seen, _ = Teacher(Echo()).embed(IMAGES)
     assert torch.equal(seen, IMAGES)
     assert seen.data_ptr() == IMAGES.data_ptr()
 
@@ -76,28 +79,40 @@ def test_nothing_switches_it_to_training() -> None:
     assert teacher.train() is teacher
     assert not any(module.training for module in teacher.modules())
     buffers = {name: buffer.clone() for name, buffer in teacher.named_buffers()}
-    teacher(IMAGES)
+    teacher.embed(IMAGES)
     assert all(torch.equal(buffer, buffers[name]) for name, buffer in teacher.named_buffers())
+
+
+def test_a_batch_is_its_images() -> None:
+    teacher, batch = resnet(), Batch(torch.arange(2), IMAGES, torch.empty(0), epoch=3)
+    assert all(map(torch.equal, teacher(batch), teacher.embed(IMAGES)))
+
+
+def test_on_images_it_is_called_as_a_network() -> None:
+    teacher = resnet(normalisation=Normalisation((2.0,) * 3, (1.0,) * 3))
+    network = teacher.on_images.train()
+    assert not any(module.training for module in teacher.modules())
+    assert all(map(torch.equal, network(IMAGES), teacher.embed(IMAGES)))
 
 
 def test_no_gradients_reach_or_pass_it() -> None:
     teacher = resnet()
     assert not any(parameter.requires_grad for parameter in teacher.parameters())
-    assert [output.requires_grad for output in teacher(IMAGES.clone().requires_grad_())] == [False, False]
+    assert [output.requires_grad for output in teacher.embed(IMAGES.clone().requires_grad_())] == [False, False]
 
 
 def test_the_network_itself_answers_in_eval_mode() -> None:
     teacher = resnet()
     with torch.no_grad():
         expected = teacher.network.eval()(IMAGES)
-    assert all(torch.equal(mine, theirs) for mine, theirs in zip(teacher(IMAGES), expected, strict=True))
+    assert all(torch.equal(mine, theirs) for mine, theirs in zip(teacher.embed(IMAGES), expected, strict=True))
     assert teacher.num_features == 5
 
 
 def test_bf16_is_for_the_network_and_not_for_what_it_gives() -> None:
     teacher, inside = resnet(precision="bf16"), []
     teacher.network.classifier.register_forward_hook(lambda _m, _i, output: inside.append(output.dtype))
-    assert [output.dtype for output in teacher(IMAGES)] == [torch.float32, torch.float32]
+    assert [output.dtype for output in teacher.embed(IMAGES)] == [torch.float32, torch.float32]
     assert inside == [torch.bfloat16]
 
 

@@ -178,9 +178,11 @@ def test_precision(precision: str, dtype: torch.dtype) -> None:
     assert (a @ a).dtype == torch.float32
 
 
-def test_the_record_names_hardware_and_versions() -> None:
-    described = device.describe(torch.device("cpu"), "bf16")
-    assert described["device"] == f"CPU, {torch.get_num_threads()} threads"
+@pytest.mark.parametrize(("threads", "named"), [(1, "CPU, 1 thread"), (2, "CPU, 2 threads")])
+def test_the_record_names_hardware_and_versions(monkeypatch: pytest.MonkeyPatch, threads: int, named: str) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    described = device.describe_hardware(torch.device("cpu"), "bf16")
+    assert described["device"] == named
     assert described["arithmetic"] == "bf16"
     assert described["torch"] == torch.__version__
     assert {type(value) for value in described.values()} == {str}  # no class of torch's in a checkpoint

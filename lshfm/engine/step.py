@@ -1,0 +1,52 @@
+"""A training step: forward, backward and update on one batch; its losses are those before the update."""
+
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from lshfm.engine.state import State
+
+
+class Batch(Protocol):
+    """What loop and step read of a batch; the objective knows the rest."""
+
+    @property
+    def index(self) -> Tensor: ...  # (B,) sample numbers
+    def split(self, parts: int) -> "list[Any]": ...
+
+
+class Step(Protocol):
+    """One step of training at a learning rate, counted in the state; the named losses, detached scalars.
+
+    The losses stay valid after the next step: the journal keeps them on the device until it writes a line.
+
+    A step that replays a CUDA graph can stand here. Its replay overwrites the losses, so it returns clones; it
+    reads the learning rate from a tensor (an optimiser with `capturable`), not from a number that was captured; it
+    keeps gradients allocated, where `State.update` sets them to None; and it does in Python what a replay does not
+    repeat: counting the step, and the ranks' clock, whose hook on the gradients a replay skips.
+    """
+
+    def __call__(self, batch: Any, lr: float) -> dict[str, Tensor]: ...
+
+
+class EagerStep:
+    """Forward, backward and update, operation by operation.
+
+    accumulate: parts that a batch goes through the network in, one after the other; their losses are averaged.
+    """
+
+    def __init__(self, state: State, *, accumulate: int = 1) -> None:
+        self.state, self.accumulate = state, accumulate
+
+    def __call__(self, batch: Batch, lr: float) -> dict[str, Tensor]:
+        """Losses are those of this rank's batch; the gradients are averaged over all ranks."""
+        losses: dict[str, Tensor] = {}
+        parts = batch.split(self.accumulate)
+        for part in parts:
+            with self.state.gradients(last=part is parts[-1]):
+                named = {name: loss / self.accumulate for name, loss in self.state.objective(part).items()}
+                torch.stack(list(named.values())).sum().backward()  # type: ignore[no-untyped-call]
+            losses = {name: loss.detach() + losses.get(name, 0.0) for name, loss in named.items()}
+        self.state.update(lr)
+        return losses
