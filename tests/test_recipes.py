@@ -10,9 +10,12 @@ from typing import Any
 import pytest
 
 from lshfm.config import CONF_DIR
+from lshfm.config.catalogue import options
 from lshfm.config.compose import Job, compose, conf_folder
-from lshfm.config.launch import options, recipe_command
-from lshfm.config.recipes import Experiment, recipes
+from lshfm.config.groups import LabelLoss
+from lshfm.config.keys import plain
+from lshfm.config.recipes import Experiment, recipe_command, recipes
+from lshfm.config.schema import COMMANDS, Mimic, Train
 from lshfm.config.words import for_stage, rewrite
 from lshfm.runs.naming import train_name
 
@@ -68,13 +71,13 @@ def rows(reference: Path) -> list[dict[str, str]]:
 
 
 @cache
-def job_of(command: str) -> Job:
+def job_of(command: str) -> Job[Any]:
     """What a listed command leads to, typed as a user types it."""
     _, name, *words = command.split()
-    overrides = rewrite([*words, "dataset.root=/x"])
+    overrides = rewrite(name, [*words, "dataset.root=/x"])
     stage = re.search(r"stage=(\d)", command)
     with conf_folder():
-        return compose(name, for_stage(stage[1], overrides) if stage else overrides)
+        return compose(COMMANDS[name], for_stage(stage[1], overrides) if stage else overrides)
 
 
 def command_of(row: Mapping[str, str]) -> str:
@@ -98,65 +101,64 @@ def published(row: Mapping[str, str]) -> dict[str, Any]:
     return terms
 
 
-def as_row(job: Job) -> dict[str, Any]:
+def as_row(settings: Train | Mimic) -> dict[str, Any]:
     """A composed experiment in the columns of the published table."""
-    values, loss = job.values, job.values["loss"]
+    temperature = settings.loss.temperature if isinstance(settings, Mimic) else None
     names = ("epochs", "lr", "weight_decay", "batch_size", "eval_batch_size")
     return {
-        "dataset": job.choices["dataset"],
-        "loss": job.choices["loss"],
-        "cosine_epochs": values["schedule"]["cosine_epochs"],
-        "size": values["dataset"]["size"],
-        "gpus": values["recipe"]["hardware"].removesuffix(" GPUs"),
-        **{name: values[name] for name in names},
+        "dataset": settings.dataset.option,
+        "loss": settings.loss.option,
+        "cosine_epochs": settings.schedule.cosine_epochs,
+        "size": settings.dataset.size,
+        "gpus": settings.recipe["hardware"].removesuffix(" GPUs"),
+        **{name: getattr(settings, name) for name in names},
         **dict.fromkeys(("teacher", "teacher_pool", "teacher_mAP", "hash_form", "hash_num", "bias", "beta"), ""),
-        "temperature": loss.get("temperature", ""),
-        **(of_mimic(job) if "student" in values else of_train(job)),
+        "temperature": temperature.temperature if temperature else "",
+        **(of_mimic(settings) if isinstance(settings, Mimic) else of_train(settings)),
     }
 
 
-def of_train(job: Job) -> dict[str, Any]:
-    model, bce = job.values["model"], {"_target_": "lshfm.losses.classification.BCE", "name": "bce", "kind": "label"}
+def of_train(settings: Train) -> dict[str, Any]:
+    model, bce = settings.model, LabelLoss("bce", {"_target_": "lshfm.losses.classification.BCE"}, name="bce")
     return {
         "command": "train",
-        "student": model["arch"],
-        "student_pool": model["pool"],
-        "projection": model["projection"] or "none",
-        "student_init": model["weights"],
-        "gamma": 1.0 if job.values["loss"] == bce else "?",
+        "student": model.own["arch"],
+        "student_pool": model.pool,
+        "projection": model.own["projection"] or "none",
+        "student_init": model.weights,
+        "gamma": 1.0 if settings.loss == bce else "?",
     }
 
 
-def of_mimic(job: Job) -> dict[str, Any]:
-    values, loss, stage = job.values, job.values["loss"], job.values["stage"]["name"]
-    student, teacher = values["student"], values["teacher"]
+def of_mimic(settings: Mimic) -> dict[str, Any]:
+    loss, stage, student, teacher = settings.loss, settings.stage.name, settings.student, settings.teacher
     hashing = {}
-    if "hash_num" in loss:
-        hashing = {"hash_form": loss["form"].upper(), "bias": loss["bias"], "hash_num": str(loss["hash_num"] or "32*D")}
+    if said := loss.hashing:
+        hashing = {"hash_form": said.form.upper(), "bias": said.bias, "hash_num": str(said.hash_num or "32*D")}
     return {
         "command": f"mimic stage {stage}",
-        "student": student["arch"],
-        "student_pool": student["pool"],
-        "projection": {True: "forced", False: "none"}[student["projection"]],
-        "student_init": start(job),
-        "teacher": teacher["arch"],
-        "teacher_pool": teacher["pool"],
-        "teacher_mAP": values["recipe"]["teacher_mAP"],
-        "gamma": loss["gamma"] if stage == "2" else "",  # stage 1 sees no labels
-        "beta": loss["beta"],
+        "student": student.own["arch"],
+        "student_pool": student.pool,
+        "projection": {True: "forced", False: "none"}[student.projection],
+        "student_init": start(settings),
+        "teacher": teacher.own["arch"],
+        "teacher_pool": teacher.pool,
+        "teacher_mAP": settings.recipe["teacher_mAP"],
+        "gamma": loss.gamma if stage == "2" else "",  # stage 1 sees no labels
+        "beta": loss.beta,
         **hashing,
     }
 
 
-def start(job: Job) -> str:
+def start(settings: Mimic) -> str:
     """What the student starts from, and what the recipe says of it beside."""
-    student, stage = job.values["student"], job.values["stage"]["name"]
-    entry = job.values["published"][stage][job.choices["loss"]]
-    assert student["weights"] == "imagenet"
-    if stage == "1" or student["init"]:
-        assert student["init"] == (None if stage == "1" else "imagenet")
+    student, stage = settings.student, str(settings.stage.name)
+    entry = settings.published[stage][settings.loss.option]
+    assert student.weights == "imagenet"
+    if stage == "1" or student.init:
+        assert student.init == (None if stage == "1" else "imagenet")
         return f"file: {entry['unreleased']}" if "unreleased" in entry else "imagenet"
-    assert student["projection"] is True
+    assert student.projection is True
     return f"stage 1 with {entry['stage1_loss']}"
 
 
@@ -171,15 +173,16 @@ def shown_start(row: Mapping[str, Any]) -> str:
     "command", [pytest.param(c, marks=pytest.mark.slow) if "=coco_" in c else c for c in PUBLISHED]
 )
 def test_every_hyper_parameter_is_the_published_one(rows: list[dict[str, str]], command: str) -> None:
-    job, own = job_of(command), [published(row) for row in rows if command_of(row) == command]
+    settings, own = job_of(command).settings, [published(row) for row in rows if command_of(row) == command]
     assert own
     for row in own:
-        assert as_row(job) == row
+        assert as_row(settings) == row
         assert EXPERIMENTS[command].start == shown_start(row)
-    values, dataset = job.values, job.values["dataset"]
+    values = plain(settings)
+    dataset = values["dataset"]
     assert {name: values[name] for name in SHARED} == SHARED
     assert {name: dataset[name] for name in SHARED_OF_DATA} == SHARED_OF_DATA
-    assert (dataset["train_split"], dataset["eval_split"]) == SPLITS[str(job.choices["dataset"])]
+    assert (dataset["train_split"], dataset["eval_split"]) == SPLITS[settings.dataset.option]
     assert values["schedule"] == {"cosine_epochs": values["epochs"], "steps": [], "warmup": 0, "initial_lr": 0}
     assert values.get("label_loss", {}).get("name", "bce") == "bce"
 
@@ -213,15 +216,21 @@ def test_a_stage_1_without_a_row_takes_its_pairs_settings() -> None:
         "coco_resnet50_GMP_mimic stage=1 loss=lsh",
     }
     for command in without:
-        values, own = job_of(command).values, job_of(command).choices["loss"]
-        assert (values["loss"]["beta"], values["student"]["projection"], values["epochs"]) == (1, True, 60)
-        assert values["loss"].get("hash_num") == (None if own == "l2" else 2048)
+        found = job_of(command).settings
+        assert (found.loss.beta, found.student.projection, found.epochs) == (1, True, 60)
+        assert hash_num(found) == (None if found.loss.option == "l2" else 2048)
 
 
 def test_every_stage_1_that_a_stage_2_starts_from_is_listed() -> None:
     for command, e in EXPERIMENTS.items():
         if match := re.fullmatch("stage 1 with (l2|lsh|lshl2)", e.start):
             assert re.sub("stage=2 loss=.*", f"stage=1 loss={match[1]}", command) in EXPERIMENTS
+
+
+def test_recipes_name_their_command() -> None:
+    for name in options("experiment"):
+        assert recipe_command(name) == {"baseline": "train", "mimic": "mimic"}[name.rpartition("_")[2]]
+    assert recipe_command("none_such") is None
 
 
 def test_what_an_unreleased_file_is_called() -> None:
@@ -245,8 +254,13 @@ def test_a_recipe_says_of_itself_command_number_and_hardware(name: str) -> None:
 def test_runs_of_different_baselines_have_different_names() -> None:
     names = {train_name(job_of(command)) for command in EXPERIMENTS if command.startswith("lshfm train")}
     assert len(names) == 15
-    assert "coco2014_resnet101_GMP_bce_s0_epochs-30" in names
-    assert "voc2007_resnet34_bce_s0_eval_batch_size-16" in names
+    assert "coco2014_resnet101_GMP_bce_s0_epochs-30_bn_group_size-8" in names
+    assert "voc2007_resnet34_bce_s0_eval_batch_size-16_bn_group_size-4" in names
+
+
+def hash_num(settings: Mimic) -> int | None:
+    """The number of hash functions; None too for losses without any."""
+    return settings.loss.hashing.hash_num if settings.loss.hashing else None
 
 
 def losses_without_a_row(pair: str) -> list[tuple[str, str]]:
@@ -264,11 +278,10 @@ def losses_without_a_row(pair: str) -> list[tuple[str, str]]:
 def test_a_loss_without_a_row_takes_beta_1_and_the_defaults(pair: str) -> None:
     assert losses_without_a_row(pair)
     for stage, loss in losses_without_a_row(pair):
-        job = job_of(f"lshfm mimic experiment={pair} stage={stage} loss={loss}")
-        values = job.values
-        assert (values["loss"]["beta"], values["loss"]["gamma"], values["loss"].get("hash_num")) == (1, 1, None)
-        assert (values["student"]["projection"], values["student"]["init"]) == ("auto", None)
-        assert (values["epochs"], values["lr"], job.choices["loss"]) == (60, 0.01, loss)
+        found = job_of(f"lshfm mimic experiment={pair} stage={stage} loss={loss}").settings
+        assert (found.loss.beta, found.loss.gamma, hash_num(found)) == (1, 1, None)
+        assert (found.student.projection, found.student.init) == ("auto", None)
+        assert (found.epochs, found.lr, found.loss.option) == (60, 0.01, loss)
 
 
 @pytest.mark.parametrize(
@@ -282,10 +295,9 @@ def test_a_loss_without_a_row_takes_beta_1_and_the_defaults(pair: str) -> None:
     ],
 )
 def test_what_is_typed_wins_over_the_recipe(words: str, expected: tuple[Any, ...]) -> None:
-    job = job_of(f"lshfm mimic experiment=voc2007_resnet50_mimic {words}")
-    loss, student = job.values["loss"], job.values["student"]
-    found = (job.choices["loss"], loss["beta"], loss["hash_num"], student["projection"], student["init"])
-    assert (*found, job.values["epochs"]) == expected
+    found = job_of(f"lshfm mimic experiment=voc2007_resnet50_mimic {words}").settings
+    loss, student = found.loss, found.student
+    assert (loss.option, loss.beta, hash_num(found), student.projection, student.init, found.epochs) == expected
 
 
 def test_an_experiment_is_a_plain_value() -> None:

@@ -1,4 +1,7 @@
-"""The door: with cli.py the only room that knows Hydra and OmegaConf. Plain checked values go on from here."""
+"""Settings: composed by Hydra from conf/ and the command line, checked, and handed on as dataclasses of plain values.
+
+With cli.py this is the only room that knows Hydra and OmegaConf.
+"""
 
 from pathlib import Path
 

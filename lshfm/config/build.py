@@ -1,4 +1,4 @@
-"""Building a part from its plain node: `_target_` in a YAML file is the registry."""
+"""Builds an object (network, loss, data set, task) from its node in conf/, whose `_target_` names class or function."""
 
 import inspect
 from collections.abc import Mapping
@@ -6,13 +6,15 @@ from typing import Any
 
 import hydra
 
+from lshfm import errors
 from lshfm.errors import InputError
 
 
-def build(node: Mapping[str, Any], **arguments: Any) -> Any:
+def build(node: Mapping[str, Any], at: str = "", **arguments: Any) -> Any:
     """Call what `_target_` names with the node's other values and `arguments`.
 
-    Raises InputError when the target cannot be imported, does not take these arguments, or finds no room in memory.
+    at: the node's settings group, for messages: with at="dataset" the parameter root is called dataset.root.
+    Raises InputError when the target cannot be imported, does not take these arguments, or runs out of memory.
     """
     if not isinstance(node, Mapping) or "_target_" not in node:
         raise InputError(f"an option's YAML file must name what to build, as _target_: package.module.Name; got {node}")
@@ -27,9 +29,10 @@ def build(node: Mapping[str, Any], **arguments: Any) -> Any:
     except (TypeError, ValueError) as error:
         raise InputError(f"{target} does not take these settings: {error}") from error
     try:
-        return function(**keywords)
+        with errors.at(at):
+            return function(**keywords)
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "allocate memory" not in str(error):  # torch's own way to say so
+        if isinstance(error, RuntimeError) and "allocate memory" not in str(error):  # how torch words it
             raise
         settings = ", ".join(f"{name}={value}" for name, value in keywords.items())
         raise InputError(f"there is no room in memory for {target} with {settings}") from error

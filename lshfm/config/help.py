@@ -1,18 +1,23 @@
-"""lshfm COMMAND --help: groups with their options, keys with their meaning and value."""
+"""lshfm COMMAND --help: groups with their options, keys with their meaning and value; and --cfg job."""
 
+import shutil
+import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass
-from typing import Any, get_type_hints
+from dataclasses import is_dataclass
+from typing import Any
 
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
+from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue
 
 from lshfm.config import schema
-from lshfm.config.choices import kinds
-from lshfm.config.compose import compose_unchecked, flatten, hydra_ready
-from lshfm.config.launch import OPTIONS_OF, groups, options, recipe_command
-from lshfm.config.teachers import without_pooling
+from lshfm.config.catalogue import comments, group_folder, groups, in_order, options
+from lshfm.config.changes import flatten
+from lshfm.config.check import is_group, key_types, role_of
+from lshfm.config.compose import compose_unchecked, config_folders, hydra_ready, to_yaml
+from lshfm.config.groups import without_pooling
+from lshfm.config.keys import key_fields
+from lshfm.config.recipes import recipe_command
 
 EXAMPLES = {
     "train": [
@@ -38,57 +43,139 @@ EXAMPLES = {
         "lshfm check dataset=manifest dataset.root=DIR dataset.eval_split=val format=json",
     ],
 }
+TRAINS = ("train", "mimic")
 NOTES = {  # what a group takes beside its options' names
     "teacher": "add _GMP or _GWP for the pooling; or a checkpoint's PATH or name",
     "loss": "several as [l2,kl_sigmoid]",
 }
 STAGES = ("stage1", "stage2")
+SECTIONS = {  # heading -> the keys under it that belong to no group
+    "training": ("epochs", "batch_size", "accumulate", "freeze", "ema", "augment", "select", "allow_test", "seed"),
+    "optimiser and learning rate": ("optimizer", "lr", "momentum", "weight_decay", "schedule"),
+    "BatchNorm": ("bn_group_size", "sync_bn"),
+    "evaluation": ("checkpoint", "eval_batch_size"),
+    "one stage alone": STAGES,
+    "devices and arithmetic": ("gpus", "ranks", "workers", "precision", "channels_last", "deterministic"),
+    "names, files and the log": (
+        "name", "output_dir", "checkpoint_dir", "overwrite", "log_every", "checkpoint_minutes", "keep_last", "format",
+    ),
+}  # fmt: skip
+HIDDEN = {"recipe", "published"}  # a recipe's to say, and nobody's to type
+TEXTS = {  # keys that many options of a group have; what is behind a key in an option's file comes before these
+    "model": {
+        "arch": "the network's design",
+        "pool": "how the last feature map becomes a feature: GAP (mean), GMP (maximum) or GWP (learnt weights)",
+        "projection": "a linear layer before the classifier, of this width",
+        "weights": "where it starts: imagenet, auto (imagenet's, if they are there already), none or a file",
+        "path": "a checkpoint, by its file or its name",
+    },
+    "loss": {"weight": "factor of this loss, beside beta"},
+}
+MARGIN = 26  # columns before a key's text
 
 
-def command_help(command: str, overrides: Sequence[str]) -> str:
-    """The page of one command, with the values that `overrides` lead to."""
+def command_help(command: str, overrides: Sequence[str], width: int | None = None) -> str:
+    """The page of one command, with the values that `overrides` lead to; width: columns, None for unbroken lines."""
+    keys = schema.COMMANDS[command]
     with hydra_ready():
-        config, _ = compose_unchecked(command, overrides)
-        chapter = [_group(command, group) for group in groups(command)]
-    values = flatten(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
+        config, choices = compose_unchecked(command, overrides)
+        values = flatten(resolved(config))
+        chapter = [_group(command, group, width or 100) for group in groups(command)]
+        chosen = {role_of(group): option for group, option in choices.items()}
+        of_groups = {
+            name: _group_rows(command, name, hint, chosen.get(name), values)
+            for name, hint in key_types(keys).items()
+            if is_group(hint)
+        }
     lines = [f"usage: lshfm {command} [GROUP=OPTION] [KEY=VALUE] ...", "", "examples:"]
     lines += [f"  {example}" for example in EXAMPLES[command]]
     lines += ["", "groups (GROUP=OPTION; your own in DIR/GROUP/NAME.yaml with --config-dir DIR):", *chapter]
     lines += ["", "keys (KEY=VALUE; in brackets what holds now):"]
-    lines += list(_rows(schema.COMMANDS[command], values, ""))
-    known = set()
-    for group, keys in schema.GROUP_KEYS[command]:
-        lines += list(_rows(keys, values, f"{group}."))
-        known |= {f"{group}.{f.name}" for f in fields(keys)}
-    own = [f"  {name}  [{_show(value)}]" for name, value in values.items() if name not in known and _is_own(name)]
-    lines += ["", "keys of the chosen options:", *own] if own else []
+    for heading, rows in {**_sections(keys, values), **of_groups}.items():
+        lines += ["", f"{heading}:", *(_wrapped(row, width) for row in rows)] if rows else []
+    notes = ["settings=FILE takes the config.yaml of a run folder; what else is typed wins."] * (command in TRAINS)
     flags = "Hydra's flags work too: -m sweeps, --cfg job prints the settings, --config-dir DIR, --hydra-help."
-    return "\n".join([*lines, "", flags])
+    return "\n".join([*lines, "", *notes, flags])
 
 
-def _group(command: str, group: str) -> str:
+def terminal_width() -> int | None:
+    """The columns of the terminal that the output goes to; None if it goes elsewhere."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def settings_text(command: str, overrides: Sequence[str]) -> str:
+    """All settings as YAML, every value as it holds."""
+    with hydra_ready():
+        config, _ = compose_unchecked(command, overrides)
+    return to_yaml(resolved(config)).rstrip()
+
+
+def resolved(config: Any) -> dict[str, Any]:
+    """Plain values, with ??? for what is still to be given and for what follows from that."""
+    return {str(key): _value(config, key) for key in config}
+
+
+def _value(config: Any, key: Any) -> Any:
+    try:
+        value = config[key]
+    except (MissingMandatoryValue, InterpolationToMissingValueError):
+        return "???"
+    if OmegaConf.is_dict(value):
+        return resolved(value)
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_list(value) else value
+
+
+def _sections(keys: type, values: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Headings with the rows of keys of no group; what no heading names comes last."""
+    rows = {
+        each.name: list(_rows_of(each, key_types(keys)[each.name], values, ""))
+        for each in key_fields(keys)
+        if not is_group(key_types(keys)[each.name]) and each.name not in HIDDEN
+    }
+    found = {title: [row for name in names for row in rows.pop(name, [])] for title, names in SECTIONS.items()}
+    return found | {"others": [row for own in rows.values() for row in own]}
+
+
+def _group_rows(command: str, role: str, keys: type, option: Any, values: Mapping[str, Any]) -> list[str]:
+    """The keys of a group: the chosen option's own, then those of all options."""
+    if option is None and role == "dataset":  # eval: the checkpoint names it
+        aside = ("preset", "cache_dir")
+        of_all = {each.name: each.metadata["text"] for each in key_fields(keys) if each.name not in aside}
+        texts = {"root": "folder of the data set", **of_all}
+        return [_row(f"{role}.{name}", text, "the checkpoint's") for name, text in texts.items()]
+    known = [row for each in key_fields(keys) for row in _rows_of(each, key_types(keys)[each.name], values, f"{role}.")]
+    names = {row.split()[0] for row in known}
+    own = [name for name in values if name.startswith(f"{role}.") and _is_own(name) and name not in names]
+    texts = _texts(command, role, option)
+    return [*(_row(name, texts.get(name.rpartition(".")[2], ""), values[name]) for name in own), *known]
+
+
+def _texts(command: str, role: str, option: Any) -> dict[str, str]:
+    """What is said of the keys of an option: for all of its group, then in its file."""
+    group = group_folder(command, role)
+    folder = "model" if group == "teacher" else group
+    found = dict(TEXTS.get(folder, {}))
+    for name in option if isinstance(option, list) else [option]:
+        found |= comments(folder, without_pooling(str(name)) if folder == "model" else str(name), config_folders())
+    return found
+
+
+def _group(command: str, group: str, width: int) -> str:
     """A group's line: the options that the command takes."""
-    fit = ", ".join(option for option in options(group) if _fits(command, group, option))
+    known = in_order(options(group_folder(command, group)))
+    fit = ", ".join(option for option in known if _fits(command, group, option))
     several = group != "loss" or command == "mimic"
     note = f" ({NOTES[group]})" if group in NOTES and several else ""
-    return textwrap.fill(f"  {group}: {fit}{note}", 100, subsequent_indent="      ")
+    return textwrap.fill(f"  {group}: {fit}{note}", width, subsequent_indent="      ")
 
 
 def _fits(command: str, group: str, option: str) -> bool:
-    """Whether the command takes an option; one that its file says nothing of is taken to fit."""
+    """Whether help lists an option for the command: other commands' recipes and teachers' poolings are left out."""
     if group == "experiment":
         return recipe_command(option) in (command, None)
     if group == "teacher":
         return option != "checkpoint" and without_pooling(option) == option
-    wanted = schema.KINDS.get(command, {}).get(group)
-    return wanted is None or set(_kinds(group, option)) <= set(wanted)
-
-
-def _kinds(group: str, option: str) -> Iterator[str]:
-    """The kinds of loss in an option's own file, without what it takes from others."""
-    files: Any = GlobalHydra.instance().config_loader()
-    found = files.repository.load_config(f"{OPTIONS_OF.get(group, group)}/{option}").config
-    yield from kinds(found).values()
+    return True
 
 
 def _is_own(dotted: str) -> bool:
@@ -96,27 +183,41 @@ def _is_own(dotted: str) -> bool:
     group, _, rest = dotted.partition(".")
     if group not in {"dataset", "model", "teacher", "student", "loss", "label_loss"} or not rest:
         return False
-    return rest.rpartition(".")[2] not in {"_target_", "name", "kind"} and not rest.startswith("preset.")
+    internal = rest.startswith("preset.") or ".terms." in rest or dotted == "teacher.weights"
+    return rest.rpartition(".")[2] not in {"_target_", "name", "kind"} and not internal
 
 
-def _rows(keys: type, values: Mapping[str, Any], prefix: str) -> Iterator[str]:
-    hints = get_type_hints(keys)
-    for field in fields(keys):
-        dotted, text = f"{prefix}{field.name}", field.metadata["text"]
-        if dotted in STAGES:
-            yield _row(f"{dotted}.KEY", text, _below(values, dotted))
-        elif is_dataclass(hints[field.name]):
-            yield from _rows(hints[field.name], values, f"{dotted}.")
-        elif text != schema.A_GROUP and dotted in values:
-            yield _row(dotted, text, values[dotted])
+def _rows_of(field: Any, hint: Any, values: Mapping[str, Any], prefix: str) -> Iterator[str]:
+    """The row of a key, or those of the keys in it."""
+    dotted, text = f"{prefix}{field.name}", field.metadata["text"]
+    if dotted in STAGES:
+        yield _row(f"{dotted}.KEY", text, _below(values, dotted))
+    elif is_dataclass(hint) and not is_group(hint):
+        inner = prefix if field.metadata.get("is_part") else f"{dotted}."
+        for each in key_fields(hint):  # type: ignore[arg-type]
+            yield from _rows_of(each, key_types(hint)[each.name], values, inner)  # type: ignore[arg-type]
+    elif text and dotted in values:
+        yield _row(dotted, text, values[dotted])
 
 
 def _row(name: str, text: str, value: Any) -> str:
-    return f"  {name:<24}{text}  [{_show(value)}]"
+    if not text:
+        return f"  {name}  [{_show(value)}]"
+    return f"  {f'{name}  ':<24}{text}  [{_show(value)}]"
+
+
+def _wrapped(row: str, width: int | None) -> str:
+    """A row over as many lines as a terminal needs, its text in a column of its own."""
+    if width is None or len(row) <= width:
+        return row
+    indent = " " * min(MARGIN, width // 2)
+    return textwrap.fill(
+        row, width, subsequent_indent=indent, drop_whitespace=True, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def _below(values: Mapping[str, Any], node: str) -> str | None:
-    """What a node holds, in a line."""
+    """The keys and values below a node, in one line; None if there are none."""
     held = [f"{name.removeprefix(f'{node}.')}={_show(v)}" for name, v in values.items() if name.startswith(f"{node}.")]
     return ", ".join(held) or None
 

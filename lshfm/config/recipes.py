@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from lshfm.config import CONF_DIR
-from lshfm.config.teachers import without_pooling
+from lshfm.config.groups import without_pooling
 
 WEIGHTS = "ImageNet weights"
 
@@ -17,7 +17,7 @@ WEIGHTS = "ImageNet weights"
 class Experiment:
     """One command of a recipe."""
 
-    command: str  # all but where the data and the teacher's checkpoint lie
+    command: str  # without dataset.root and the teacher's checkpoint
     start: str  # what the network starts from
     expected_mAP: float | None  # in percent
     is_published: bool  # False: settings by analogy, of no published experiment
@@ -40,17 +40,38 @@ def recipes(folder: Path = CONF_DIR) -> list[Recipe]:
     return [_recipe(path) for path in sorted((folder / "experiment").glob("*.yaml"))]
 
 
+def recipe_command(name: str) -> str | None:
+    """The command that a recipe of conf/experiment belongs to; None for another name."""
+    path = CONF_DIR / "experiment" / f"{name}.yaml"
+    if not path.is_file():
+        return None
+    return str(OmegaConf.select(OmegaConf.load(path), "recipe.command"))
+
+
+def published_pairs(dataset: str, teacher: str, student: str, pool: str | None, folder: Path = CONF_DIR) -> list[str]:
+    """The recipes of a teacher and a student on a data set; each by its option, the student with its pooling."""
+    found = []
+    for path in sorted((folder / "experiment").glob("*.yaml")):
+        node: Any = OmegaConf.to_container(OmegaConf.load(path))
+        chosen = {group.rpartition("/")[2]: name for item in node["defaults"] for group, name in item.items()}
+        pair = (chosen.get("dataset"), chosen.get("teacher"), chosen.get("model@student"))
+        if pair == (dataset, teacher, student) and node["student"]["pool"] == pool:
+            found.append(path.stem)
+    return found
+
+
 def _recipe(path: Path) -> Recipe:
     node: Any = OmegaConf.to_container(OmegaConf.load(path))
     chosen = {group.removeprefix("override /"): name for item in node["defaults"] for group, name in item.items()}
-    role, says = ("student" if "teacher" in chosen else "model"), node["recipe"]
+    role, recipe_node = ("student" if "teacher" in chosen else "model"), node["recipe"]
+    loss = chosen.get("label_loss@loss") or chosen["loss"]
     return Recipe(
         dataset=chosen["dataset"],
         network=f"{chosen.get('model@student') or chosen['model']} ({node[role]['pool']})",
         teacher=_teacher(chosen["teacher"]) if "teacher" in chosen else None,
-        teacher_mAP=says.get("teacher_mAP"),
-        note=says.get("note"),
-        experiments=tuple(_experiments(f"lshfm {says['command']} experiment={path.stem}", chosen["loss"], node)),
+        teacher_mAP=recipe_node.get("teacher_mAP"),
+        note=recipe_node.get("note"),
+        experiments=tuple(_experiments(f"lshfm {recipe_node['command']} experiment={path.stem}", loss, node)),
     )
 
 

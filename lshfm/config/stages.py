@@ -1,104 +1,106 @@
-"""One mimic command as the stages it asks for: composed, and checked for what no single key can say."""
+"""Splits a mimic command into one job for each stage, and checks that its settings go together."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
-from lshfm.config.compose import Job, changes_results, compose, flatten, peek
+from lshfm.config.changes import changes_results, flatten
+from lshfm.config.compose import Job, compose, peek
+from lshfm.config.schema import Mimic
 from lshfm.config.words import for_stage
-from lshfm.console import logger
 from lshfm.errors import InputError
 
-STAGE2_LOSS = "++stage2.loss.name="  # a loss for stage 2 alone leaves stage 1 the other one
+STAGE2_LOSS = "++stage2.loss.name="  # a loss typed for stage 2 alone; stage 1 then takes loss=
 
 
-def plan(overrides: Sequence[str]) -> list[Job]:
-    """The jobs of stage 1 and of stage 2 that a command asks for, in this order."""
+def plan(overrides: Sequence[str], typed: Sequence[str] = ()) -> tuple[list[Job[Mimic]], list[str]]:
+    """The jobs of stage 1 and of stage 2 that a command asks for, in this order, and notes for the log.
+
+    typed: the command line. Raises InputError as `compose` does, and for settings that do not go together.
+    """
     if any(word.startswith("stage=[") for word in overrides):
         raise InputError("stage: takes one option, not a list; stage=both, or a sweep with -m stage=1,2")
     asked = str(peek("mimic", overrides, "stage.name"))
     if asked == "1":
-        return [_checked(compose("mimic", for_stage("1", overrides)))]
-    second = _checked(compose("mimic", for_stage("2", overrides)))
+        return [_composed(for_stage("1", overrides), typed)], []
+    second = _composed(for_stage("2", overrides), typed)
     if asked == "2":
-        return [second]
-    if second.values["student"]["projection"] is False:
-        logger.info("student.projection=false: there is nothing to align, so stage=both is stage 2 alone")
-        return [second]
-    if second.values["student"]["init"]:
+        return [second], []
+    student = second.settings.student
+    if student.projection is False:
+        return [second], ["student.projection=false: there is nothing to align, so stage=both is stage 2 alone"]
+    if student.init:
         raise InputError(
-            f"student.init={second.values['student']['init']} says where stage 2 starts, so a stage 1 before it "
-            "would not be used: add stage=2"
+            f"student.init={student.init} says where stage 2 starts, so a stage 1 before it would not be used: "
+            "add stage=2"
         )
-    losses, chosen = stage1_losses(second), list(terms(second.values["loss"]))
-    words = for_stage("1", overrides)
-    if losses != chosen and not any(word.startswith(STAGE2_LOSS) for word in overrides):
-        # Of what was typed for several losses, what stage 1's know; nothing of what was for another.
-        known = flatten(peek("mimic", [f"loss=[{','.join(losses)}]"], "loss"), "loss.")
-        words = for_stage("1", overrides, losses, known if set(losses) < set(chosen) else ())
-    return [_checked(compose("mimic", words)), replace(second, changed=second.changed | _of_stage1(overrides))]
+    first = _composed(_words_of_stage1(second.settings, overrides), typed)
+    return [first, replace(second, changed=second.changed | _of_stage1(overrides))], []
+
+
+def _words_of_stage1(second: Mimic, overrides: Sequence[str]) -> list[str]:
+    """The overrides of stage=both as its stage 1 takes them, with the losses of stage 1."""
+    losses, chosen = stage1_losses(second), list(second.loss.chosen)
+    if losses == chosen or any(word.startswith(STAGE2_LOSS) for word in overrides):
+        return for_stage("1", overrides)
+    # If stage 1 takes some of the chosen losses, it keeps the typed keys that they know; with another loss, none.
+    known = flatten(peek("mimic", [f"loss=[{','.join(losses)}]"], "loss"), "loss.")
+    return for_stage("1", overrides, losses, known if set(losses) < set(chosen) else ())
 
 
 def _of_stage1(overrides: Sequence[str]) -> dict[str, str]:
-    """What was typed for stage 1 alone, to tell apart by name the stage 2 that come after it."""
+    """Keys typed for stage 1 alone that change results: they enter the name of the stage 2 that follows it."""
     typed = [word.removeprefix("++stage1.").partition("=") for word in overrides if word.startswith("++stage1.")]
     named = {key.removesuffix(".name"): value for key, _, value in typed}
     return {f"stage1-{key}": value for key, value in named.items() if changes_results("mimic", key)}
 
 
-def terms(loss: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The nodes of the chosen losses, by option: kind, weight and terms."""
-    return {name: node for name, node in loss.items() if isinstance(node, dict) and "kind" in node}
+def stage1_losses(second: Mimic) -> list[str]:
+    """The losses of stage 1: the recipe's for it, else those of stage 2 that are on features, else l2."""
+    if "stage1_loss" in second.published_row:
+        return [second.published_row["stage1_loss"]]
+    return [name for name, loss in second.loss.chosen.items() if loss.kind == "feature"] or ["l2"]
 
 
-def published(job: Job) -> dict[str, Any]:
-    """What the recipe says of the job's stage and loss; empty without a recipe."""
-    table = job.values["published"].get(job.values["stage"]["name"]) or {}
-    return dict(table.get(job.values["loss"]["name"]) or {})
-
-
-def stage1_losses(second: Job) -> list[str]:
-    """What stage 1 learns by: the recipe's loss for it, else stage 2's own as far as they are on features, else l2."""
-    if "stage1_loss" in published(second):
-        return [published(second)["stage1_loss"]]
-    kinds = {name: node["kind"] for name, node in terms(second.values["loss"]).items()}
-    return [name for name, kind in kinds.items() if kind == "feature"] or ["l2"]
-
-
-def _checked(job: Job) -> Job:
-    values = job.values
-    if values["teacher"] is None or values["student"].get("_target_") is None:
-        raise InputError(f"not given: {'student' if values['teacher'] else 'teacher'}. Add teacher=... and student=...")
-    if "teacher.weights" in job.changed:
-        raise InputError("teacher.weights: a teacher's weights are those of its checkpoint; teacher=PATH names one")
-    projection = values["student"]["projection"]
-    if projection not in (True, False, "auto"):
-        raise InputError(f"student.projection={projection}: must be auto, true or false; its width is the teacher's")
-    for name, node in terms(values["loss"]).items():
-        weight = node.get("weight")
-        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
-            raise InputError(f"loss.{name}.weight={weight}: must be a finite number of at least 0")
-    if "backbone" in values["freeze"]:
-        raise InputError("freeze=[backbone] leaves nothing to mimic with: the student's feature would stay as it is")
-    if values["stage"]["name"] == "1":
-        _check_stage1(values)
+def _composed(words: Sequence[str], typed: Sequence[str]) -> Job[Mimic]:
+    job = compose(Mimic, words, typed=typed)
+    _check(job)
     return job
 
 
-def _check_stage1(values: Mapping[str, Any]) -> None:
-    for name, node in terms(values["loss"]).items():
-        if node["kind"] != "feature":
+def _check(job: Job[Mimic]) -> None:
+    settings, student = job.settings, job.settings.student
+    if settings.teacher.option is None or student.target is None:
+        missing = "student" if settings.teacher.option else "teacher"
+        raise InputError(f"not given: {missing}. Add teacher=... and student=...")
+    if "teacher.weights" in job.changed:
+        raise InputError("teacher.weights: a teacher's weights are those of its checkpoint; teacher=PATH names one")
+    if student.projection not in (True, False, "auto"):
+        raise InputError(
+            f"student.projection={student.projection}: must be auto, true or false; its width is the teacher's"
+        )
+    for name, loss in settings.loss.chosen.items():
+        if isinstance(loss.weight, bool) or not isinstance(loss.weight, int | float) or not 0 <= loss.weight < math.inf:
+            raise InputError(f"loss.{name}.weight={loss.weight}: must be a finite number of at least 0")
+    if "backbone" in settings.freeze:
+        raise InputError("freeze=[backbone] leaves nothing to mimic with: the student's feature would stay as it is")
+    if settings.is_stage1:
+        _check_stage1(settings)
+
+
+def _check_stage1(settings: Mimic) -> None:
+    for name, loss in settings.loss.chosen.items():
+        if loss.kind != "feature":
             raise InputError(
                 f"loss={name} compares logits, and stage 1 trains a projection of features, no classifier: "
                 "take a feature loss (l1, l2, lsh, lshl2) for stage=1"
             )
-    if values["student"]["projection"] is False:
+    if settings.student.projection is False:
         raise InputError(
             "student.projection=false: stage 1 trains the student's projection, so without one there is nothing to "
             "align: stage=2 alone, or student.projection=true"
         )
-    if values["student"]["init"]:
+    if settings.student.init:
         raise InputError(
-            f"student.init={values['student']['init']} says where stage 2 starts; stage 1 starts at student.weights"
+            f"student.init={settings.student.init} says where stage 2 starts; stage 1 starts at student.weights"
         )

@@ -46,6 +46,13 @@ def test_an_error_inside_the_target_is_not_disguised() -> None:
         build({"_target_": "fractions.Fraction", "numerator": 1, "denominator": 0})
 
 
+@pytest.mark.parametrize(("group", "name"), [("student", "student.pool"), ("", "pool")])
+def test_messages_name_keys_of_the_nodes_group(group: str, name: str) -> None:
+    node = {"_target_": "lshfm.models.cifar.cifar_classifier", "arch": "resnet8", "pool": "gap"}
+    with pytest.raises(InputError, match=f"^{name}=gap is unknown"):
+        build(node, at=group, num_classes=2)
+
+
 def test_the_node_stays_as_it_is() -> None:
     node = {"_target_": "torch.nn.Linear", "in_features": 2, "out_features": 3}
     assert isinstance(build(node, bias=False), torch.nn.Linear)

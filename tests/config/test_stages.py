@@ -7,10 +7,12 @@ import pytest
 
 from lshfm.config import stages
 from lshfm.config.compose import Job
-from lshfm.config.stages import published, stage1_losses, terms
+from lshfm.config.groups import MimicLoss, Teacher, Temperature
+from lshfm.config.schema import Mimic
+from lshfm.config.stages import stage1_losses
 from lshfm.errors import InputError
 from lshfm.runs.naming import mimic_name
-from tests.jobs import job, jobs
+from tests.jobs import changed, changed_job, job, jobs
 
 pytestmark = pytest.mark.usefixtures("hydra")
 
@@ -18,12 +20,17 @@ PAIR = ("teacher=resnet20", "student=resnet8")
 KIND = {"l1": "feature", "l2": "feature", "lsh": "feature", "lshl2": "feature", "kl": "logit", "kl_sigmoid": "logit"}
 
 
-def stage(job: Job) -> str:
-    return str(job.values["stage"]["name"])
+def stage(job: Job[Mimic]) -> str:
+    return str(job.settings.stage.name)
 
 
-def losses(job: Job) -> list[str]:
-    return list(terms(job.values["loss"]))
+def hash_num(job: Job[Mimic]) -> int | None:
+    assert job.settings.loss.hashing
+    return job.settings.loss.hashing.hash_num
+
+
+def losses(job: Job[Mimic]) -> list[str]:
+    return list(job.settings.loss.chosen)
 
 
 @pytest.mark.parametrize(("words", "expected"), [(["stage=1"], ["1"]), (["stage=2"], ["2"]), ([], ["1", "2"])])
@@ -31,13 +38,13 @@ def test_the_stages_that_are_asked_for_in_their_order(words: list[str], expected
     found = jobs(*PAIR, *words)
     assert [stage(job) for job in found] == expected
     assert [losses(job) for job in found] == [["lshl2"]] * len(expected)
-    assert {(job.choices["teacher"], job.choices["student"]) for job in found} == {("resnet20", "resnet8")}
-    assert [job.values["student"]["projection"] for job in found] == ["auto"] * len(expected)
+    assert {(job.settings.teacher.option, job.settings.student.option) for job in found} == {("resnet20", "resnet8")}
+    assert [job.settings.student.projection for job in found] == ["auto"] * len(expected)
 
 
 def test_the_data_set_chooses_teacher_and_student_where_nobody_does() -> None:
     (only,) = jobs("stage=2")
-    assert (only.choices["teacher"], only.choices["student"]) == ("resnet20", "resnet8")
+    assert (only.settings.teacher.option, only.settings.student.option) == ("resnet20", "resnet8")
 
 
 def test_a_key_of_one_stage_wins_there_over_the_general_one() -> None:
@@ -50,10 +57,10 @@ def test_a_key_of_one_stage_wins_there_over_the_general_one() -> None:
         "stage2.loss.hash_num=8",
     ]
     first, second = jobs(*PAIR, *words)
-    assert (first.values["epochs"], second.values["epochs"]) == (2, 6)
-    assert (first.values["lr"], second.values["lr"]) == (0.1, 0.5)
-    assert (first.values["loss"]["beta"], second.values["loss"]["beta"]) == (3, 2)
-    assert (first.values["loss"]["hash_num"], second.values["loss"]["hash_num"]) == (None, 8)
+    assert (first.settings.epochs, second.settings.epochs) == (2, 6)
+    assert (first.settings.lr, second.settings.lr) == (0.1, 0.5)
+    assert (first.settings.loss.beta, second.settings.loss.beta) == (3, 2)
+    assert [hash_num(each) for each in (first, second)] == [None, 8]
     assert (first.changed["epochs"], second.changed["epochs"]) == (2, 6)
     assert not any("stage" in key for key in first.changed)
     assert {key for key in second.changed if "stage" in key} == {"stage1-epochs", "stage1-loss.beta"}
@@ -72,7 +79,7 @@ def test_a_key_of_one_stage_wins_there_over_the_general_one() -> None:
 def test_losses_of_both_stages(words: list[str], expected: tuple[list[str], list[str]]) -> None:
     first, second = jobs(*PAIR, *words)
     assert (losses(first), losses(second)) == expected
-    assert first.values["loss"]["name"] == "-".join(expected[0])
+    assert first.settings.loss.name == "-".join(expected[0])
 
 
 @pytest.mark.parametrize(
@@ -85,33 +92,36 @@ def test_losses_of_both_stages(words: list[str], expected: tuple[list[str], list
     ],
 )
 def test_stage_1_learns_by_stage_2s_losses_on_features_or_by_l2(names: list[str], first: list[str]) -> None:
-    loss: dict[str, Any] = {"name": "-".join(names), "beta": 1} | {name: {"kind": KIND[name]} for name in names}
-    table = {"2": {"lshl2": {"beta": 3}, "other": {"stage1_loss": "l1"}}}
-    values = {"loss": loss, "stage": {"name": "2"}, "published": table}
-    assert stage1_losses(Job(values, {}, {})) == first
-    table["2"][loss["name"]] = {"stage1_loss": "l1"}
-    assert stage1_losses(Job(values, {}, {})) == ["l1"]
+    own = {name: {"kind": KIND[name], "terms": {}} for name in names}
+    loss = MimicLoss(names, own, name="-".join(names), beta=1, gamma=1)
+    table: dict[str, Any] = {"lshl2": {"beta": 3}, "other": {"stage1_loss": "l1"}}
+    second = changed(job("stage=2").settings, {"loss": loss, "published": {"2": table}})
+    assert stage1_losses(second) == first
+    told = changed(second, {"published": {"2": table | {loss.name: {"stage1_loss": "l1"}}}})
+    assert stage1_losses(told) == ["l1"]
 
 
 def test_losses_weigh_one_each_unless_told() -> None:
     only = job("stage=2", "loss=[l2,kl_sigmoid]", "loss.kl_sigmoid.weight=0.25", "loss.beta=2")
-    weights = {name: (node["kind"], node["weight"]) for name, node in terms(only.values["loss"]).items()}
+    weights = {name: (each.kind, each.weight) for name, each in only.settings.loss.chosen.items()}
     assert weights == {"l2": ("feature", 1.0), "kl_sigmoid": ("logit", 0.25)}
-    assert (only.values["loss"]["beta"], only.choices["loss"]) == (2, ["l2", "kl_sigmoid"])
+    assert (only.settings.loss.beta, only.settings.loss.option) == (2, ["l2", "kl_sigmoid"])
 
 
 def test_a_recipe_gives_stage_1_its_loss() -> None:
-    first, second = stages.plan(["experiment=voc2007_resnet18_mimic", "dataset.root=x", "loss=lsh"])
+    (first, second), notes = stages.plan(["experiment=voc2007_resnet18_mimic", "dataset.root=x", "loss=lsh"])
+    assert notes == []
     assert (losses(first), losses(second)) == (["lshl2"], ["lsh"])
-    assert (first.values["loss"]["beta"], second.values["loss"]["beta"]) == (1, 0.5)
-    assert published(second) == {"beta": 0.5, "hash_num": 2048, "projection": True, "stage1_loss": "lshl2"}
-    assert published(first) == {"beta": 1, "hash_num": 2048, "projection": True}
+    assert (first.settings.loss.beta, second.settings.loss.beta) == (1, 0.5)
+    assert second.settings.published_row == {"beta": 0.5, "hash_num": 2048, "projection": True, "stage1_loss": "lshl2"}
+    assert first.settings.published_row == {"beta": 1, "hash_num": 2048, "projection": True}
 
 
-def test_a_recipe_without_a_projection_is_stage_2_alone_and_says_so(said: list[str]) -> None:
-    (only,) = stages.plan(["experiment=coco_resnet101_mimic", "dataset.root=x"])
-    assert (stage(only), only.values["student"]["init"], only.choices["teacher"]) == ("2", "imagenet", "resnet101_GMP")
-    assert said == ["student.projection=false: there is nothing to align, so stage=both is stage 2 alone"]
+def test_a_recipe_without_a_projection_is_stage_2_alone_and_says_so() -> None:
+    (only,), notes = stages.plan(["experiment=coco_resnet101_mimic", "dataset.root=x"])
+    found = only.settings
+    assert (stage(only), found.student.init, found.teacher.option) == ("2", "imagenet", "resnet101_GMP")
+    assert notes == ["student.projection=false: there is nothing to align, so stage=both is stage 2 alone"]
 
 
 def test_a_start_for_stage_2_makes_no_sense_after_a_stage_1() -> None:
@@ -124,39 +134,34 @@ def test_a_start_for_stage_2_makes_no_sense_after_a_stage_1() -> None:
     [
         ("1", "student.projection", False, "nothing to align: stage=2 alone, or student.projection=true"),
         ("1", "student.init", "none", r"says where stage 2 starts; stage 1 starts at student\.weights"),
-        ("1", "loss.l2.kind", "logit", "loss=l2 compares logits"),
+        ("1", "loss.l2", {"kind": "logit", "weight": 1, "terms": {}}, "loss=l2 compares logits"),
         ("2", "student.projection", 64, r"student\.projection=64: must be auto, true or false"),
         ("2", "freeze", ["bn_stats", "backbone"], "leaves nothing to mimic with"),
-        ("2", "teacher", None, r"not given: teacher\. Add"),
+        ("2", "teacher", Teacher(), r"not given: teacher\. Add"),
         ("2", "student._target_", None, r"not given: student\. Add"),
     ],
 )
 def test_what_cannot_be_is_refused(number: str, key: str, value: Any, message: str) -> None:
     chosen = job(f"stage={number}", "loss=l2")
-    assert stages._checked(chosen) is chosen
-    *nodes, name = key.split(".")
-    values = chosen.values
-    for node in nodes:
-        values = values[node]
-    values[name] = value
+    stages._check(chosen)
     with pytest.raises(InputError, match=message):
-        stages._checked(chosen)
+        stages._check(changed_job(chosen, {key: value}))
 
 
 def test_keys_of_a_student_that_the_data_set_chooses() -> None:
     (only,) = jobs("stage=2", "student.pool=GMP", "student.weights=none", "teacher.pool=GWP")
-    assert (only.values["student"]["pool"], only.values["teacher"]["pool"]) == ("GMP", "GWP")
+    assert (only.settings.student.pool, only.settings.teacher.pool) == ("GMP", "GWP")
     first, second = jobs("stage1.student.weights=w.pth")
-    assert (first.values["student"]["weights"], second.values["student"]["weights"]) == ("w.pth", "none")
+    assert (first.settings.student.weights, second.settings.student.weights) == ("w.pth", "none")
 
 
 def test_stage_1_keeps_the_typed_keys_that_its_losses_know() -> None:
     words = ["loss=[lshl2,kl_sigmoid]", "loss.hash_num=8", "loss.beta=3", "loss.lshl2.weight=2", "loss.temperature=9"]
     first, second = jobs(*PAIR, *words)
     assert losses(first) == ["lshl2"]
-    assert (first.values["loss"]["hash_num"], first.values["loss"]["beta"]) == (8, 3)
-    assert first.values["loss"]["lshl2"]["weight"] == 2
-    assert second.values["loss"]["temperature"] == 9
+    assert (hash_num(first), first.settings.loss.beta) == (8, 3)
+    assert first.settings.loss.chosen["lshl2"].weight == 2
+    assert second.settings.loss.temperature == Temperature(9.0)
 
 
 def test_what_stage_1_alone_was_given_tells_stage_2_apart() -> None:

@@ -8,9 +8,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from lshfm.config.catalogue import register_teachers
 from lshfm.config.compose import compose, conf_folder
-from lshfm.config.teachers import register_teachers
-from lshfm.config.words import config_folders, for_stage, rewrite
+from lshfm.config.schema import Mimic
+from lshfm.config.words import folders_of, for_stage, rewrite
 from lshfm.errors import InputError
 
 register_teachers()
@@ -18,7 +19,7 @@ register_teachers()
 
 def heard(*words: str) -> list[tuple[str, Any]]:
     """The keys and values that Hydra's grammar reads from rewritten words."""
-    parsed = OverridesParser.create().parse_overrides(rewrite(words))
+    parsed = OverridesParser.create().parse_overrides(rewrite("mimic", words))
     return [(p.get_key_element().lstrip("+"), p.value()) for p in parsed]
 
 
@@ -30,7 +31,7 @@ def heard(*words: str) -> list[tuple[str, Any]]:
         ('stage="2"', ['stage="2"']),
         ("stage=both", ["stage=both"]),
         ("student=resnet8", ["model@student=resnet8"]),
-        ("label_loss=asl", ["loss@label_loss=asl"]),
+        ("label_loss=asl", ["label_loss=asl"]),
         ("loss=[l2,kl_sigmoid]", ["loss=[l2,kl_sigmoid]"]),
         ("teacher=resnet101_GMP", ["teacher=resnet101_GMP"]),
         ("teacher=resnet20", ["teacher=resnet20"]),
@@ -52,7 +53,7 @@ def heard(*words: str) -> list[tuple[str, Any]]:
     ],
 )
 def test_spellings(word: str, rewritten: list[str]) -> None:
-    assert rewrite([word]) == rewritten
+    assert rewrite("mimic", [word]) == rewritten
 
 
 @pytest.mark.parametrize(
@@ -69,15 +70,40 @@ def test_spellings(word: str, rewritten: list[str]) -> None:
     ],
 )
 def test_sweeps(word: str, rewritten: str) -> None:
-    assert rewrite(["-m", word]) == ["-m", rewritten]
+    assert rewrite("mimic", ["-m", word]) == ["-m", rewritten]
     assert OverridesParser.create().parse_override(rewritten).is_sweep_override()
 
 
+@pytest.mark.parametrize("command", ["train", "mimic"])
+def test_a_loss_is_one_on_labels_where_only_labels_teach(command: str) -> None:
+    group = {"train": "label_loss@loss", "mimic": "loss"}[command]
+    assert rewrite(command, ["loss=asl", "loss.gamma_neg=2"]) == [f"{group}=asl", "loss.gamma_neg=2"]
+    assert rewrite(command, ["-m", "loss=asl,bce"]) == ["-m", f"{group}=asl,bce"]
+    assert rewrite(command, ["+loss=asl"]) == [f"+{group}=asl"]
+
+
+@pytest.mark.parametrize(
+    ("command", "word", "message"),
+    [
+        ("train", "loss=[bce,bce]", "loss=[bce,bce]: an option is there twice"),
+        ("train", "loss=[]", "loss=[]: takes an option's name; keys are set as loss.KEY=..."),
+        ("mimic", "student={pool:GMP}", "student={pool:GMP}: takes an option's name; keys are set as student.KEY=..."),
+        ("mimic", "student=[1]", "student=[1]: a list of options holds their names"),
+        ("mimic", "loss=[l2,l2]", "loss=[l2,l2]: an option is there twice"),
+        ("mimic", "stage1.loss=[]", "loss=[]: takes an option's name; keys are set as loss.KEY=..."),
+    ],
+)
+def test_what_a_group_does_not_take_is_named_as_it_was_typed(command: str, word: str, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        rewrite(command, [word])
+    assert str(caught.value) == message
+
+
 def test_a_sweep_over_checkpoints_takes_each_path_as_it_is() -> None:
-    flag, group, paths = rewrite(["-m", "teacher=a b.ckpt,~/c=d.ckpt"])
+    flag, group, paths = rewrite("mimic", ["-m", "teacher=a b.ckpt,~/c=d.ckpt"])
     assert (flag, group, paths) == ("-m", "teacher=checkpoint", "teacher.path='a b.ckpt','~/c=d.ckpt'")
     with pytest.raises(InputError, match="a sweep is over networks or over checkpoints, not over both"):
-        rewrite(["-m", "teacher=resnet20,a.ckpt"])
+        rewrite("mimic", ["-m", "teacher=resnet20,a.ckpt"])
 
 
 TEXT = st.text("'\\\"a ,=", min_size=1) | st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1)
@@ -105,27 +131,27 @@ def test_odd_paths_of_every_text_key(path: str) -> None:
 @pytest.mark.parametrize("key", ["teacher", "teacher.pool", "student", "dataset", "stage", "experiment"])
 def test_what_both_stages_share_is_not_set_for_one(key: str) -> None:
     with pytest.raises(InputError, match=rf"^{key}: the same for both stages.*give {key}=\.\.\. alone"):
-        rewrite([f"stage1.{key}=x"])
+        rewrite("mimic", [f"stage1.{key}=x"])
 
 
 def test_flags_come_first_and_keep_their_values() -> None:
     words = ["lr=0.1", "--config-dir", "a=b", "-m", "--cfg", "job", "seed=0,1"]
-    assert rewrite(words) == ["--config-dir", "a=b", "-m", "--cfg", "job", "lr=0.1", "seed=0,1"]
-    assert rewrite([]) == []
+    assert rewrite("train", words) == ["--config-dir", "a=b", "-m", "--cfg", "job", "lr=0.1", "seed=0,1"]
+    assert rewrite("train", []) == []
 
 
 def test_what_a_checkpoint_brings_may_be_set_though_hydra_knows_no_such_key_yet() -> None:
-    assert rewrite(["checkpoint=x", "dataset.root=y"])[1] == "++dataset.root='y'"
-    assert rewrite(["dataset.root=y"]) == ["dataset.root='y'"]
+    assert rewrite("eval", ["checkpoint=x", "dataset.root=y"])[1] == "++dataset.root='y'"
+    assert rewrite("eval", ["dataset.root=y"]) == ["dataset.root='y'"]
 
 
 def test_folders_of_the_users_own() -> None:
-    assert config_folders(["--config-dir", "a", "lr=1", "-cd=b", "--config-dir=c=d"]) == [
+    assert folders_of(["--config-dir", "a", "lr=1", "-cd=b", "--config-dir=c=d"]) == [
         Path("a"),
         Path("b"),
         Path("c=d"),
     ]
-    assert config_folders(["config-dir=a", "--config-path", "x"]) == []
+    assert folders_of(["config-dir=a", "--config-path", "x"]) == []
 
 
 OVERRIDES = [
@@ -144,7 +170,7 @@ OVERRIDES = [
 def test_a_stage_sees_its_own_keys_last_and_none_of_the_others() -> None:
     general = ["dataset=shapes", "loss=lshl2", "loss.hash_num=64"]
     assert for_stage("1", OVERRIDES) == [*general, "stage='1'", "lr=0.3", "loss=l2", "loss.beta=3"]
-    assert for_stage("2", OVERRIDES) == [*general, "stage='2'", "loss@label_loss=asl", "student.init='a=b'"]
+    assert for_stage("2", OVERRIDES) == [*general, "stage='2'", "label_loss=asl", "student.init='a=b'"]
 
 
 def test_other_losses_replace_those_that_were_typed() -> None:
@@ -155,10 +181,10 @@ def test_other_losses_replace_those_that_were_typed() -> None:
 def test_words_as_typed_become_a_job_of_each_stage() -> None:
     typed = ["stage1.loss=l2", "stage1.loss.beta=3", "student=resnet14", "teacher=a b.ckpt", "stage2.epochs=2"]
     with conf_folder():
-        first, second = (compose("mimic", for_stage(stage, rewrite(typed))) for stage in "12")
-    assert [job.values["stage"]["name"] for job in (first, second)] == ["1", "2"]
-    assert [job.choices["loss"] for job in (first, second)] == ["l2", "lshl2"]
-    assert [job.values["loss"]["beta"] for job in (first, second)] == [3.0, 1.0]
-    assert [job.values["epochs"] for job in (first, second)] == [10, 2]
-    assert [job.values["teacher"]["path"] for job in (first, second)] == ["a b.ckpt"] * 2
-    assert first.values["student"]["arch"] == "resnet14"
+        first, second = (compose(Mimic, for_stage(stage, rewrite("mimic", typed))).settings for stage in "12")
+    assert [each.stage.name for each in (first, second)] == ["1", "2"]
+    assert [each.loss.option for each in (first, second)] == ["l2", "lshl2"]
+    assert [each.loss.beta for each in (first, second)] == [3.0, 1.0]
+    assert [each.epochs for each in (first, second)] == [10, 2]
+    assert [each.teacher.path for each in (first, second)] == ["a b.ckpt"] * 2
+    assert first.student.own["arch"] == "resnet14"

@@ -1,0 +1,100 @@
+"""What can be told of settings before anything heavy is imported: devices, and files that are not there."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from lshfm.checks import device_numbers, weights_file
+from lshfm.config.build import build
+from lshfm.config.catalogue import options
+from lshfm.config.compose import Job
+from lshfm.config.groups import Dataset, Teacher
+from lshfm.config.schema import Mimic, Train
+from lshfm.errors import InputError, at, nearest
+
+NO_FILES = (None, "none", "imagenet", "auto")  # starting weights that are no path
+
+
+def require_devices(gpus: Any) -> None:
+    """InputError for a value of `gpus=` that names devices on no machine."""
+    if gpus is not None:
+        device_numbers(gpus)
+
+
+def teacher_file(teacher: Teacher, folder: Path, folders: tuple[Path, ...] = ()) -> Path:
+    """The file that teacher.path names: a path, or a checkpoint's name in `folder`. Raises InputError for neither.
+
+    folders: of --config-dir, with networks of the user's own.
+    """
+    given = str(teacher.path)
+    for path in (Path(given).expanduser(), folder / f"{given}.ckpt"):
+        if path.is_file():
+            return path
+    known = [*options("model", folders), *(path.stem for path in folder.glob("*.ckpt"))]
+    raise InputError(
+        f"teacher={given}: no network, no file and no checkpoint in {folder} is called so{nearest(given, known)}"
+    )
+
+
+def require_root(dataset: Dataset) -> None:
+    """Where the data set's folder is not there its own reader says so, and what it expects there. Raises InputError."""
+    root = dataset.own.get("root")
+    if root is None or is_one_of_many() or _is_folder(str(root)):
+        return
+    with at("dataset"):
+        build(dataset.own, at="dataset").split(dataset.train_split)
+
+
+def require_checkpoint(path: Path, named: str) -> None:
+    """InputError for a file to evaluate that is not there; whatever is there is its reader's to judge.
+
+    named: what was typed for it.
+    """
+    try:
+        is_missing = not path.exists()
+    except (OSError, ValueError):
+        return
+    if is_missing and not is_one_of_many():
+        raise InputError(_missing(path, named))
+
+
+def _missing(path: Path, named: str) -> str:
+    if path == Path(named).expanduser():
+        return f"{path}: no such file"
+    near = nearest(named, (other.stem for other in path.parent.glob("*.ckpt")))
+    return f"checkpoint={named}: no such file, and no checkpoint in {path.parent} is called so{near}"
+
+
+def require_starts(job: Job[Train]) -> None:
+    """InputError for a file of starting weights that is not there."""
+    _require_weights("model.weights", job.settings.model.weights)
+
+
+def require_starts_of_mimic(job: Job[Mimic]) -> None:
+    """InputError for a teacher's file, or a file that the student starts from, that is not there."""
+    settings, student = job.settings, job.settings.student
+    folder = Path(settings.checkpoint_dir).expanduser()
+    if settings.teacher.path and not is_one_of_many():
+        teacher_file(settings.teacher, folder, job.folders)
+    if settings.is_stage1:
+        _require_weights("student.weights", student.weights)
+    elif student.init and not (folder / f"{student.init}.ckpt").is_file():
+        _require_weights("student.init", student.init)
+
+
+def _require_weights(key: str, weights: str | None) -> None:
+    if weights not in NO_FILES and not is_one_of_many():
+        weights_file(key, str(weights))
+
+
+def is_one_of_many() -> bool:
+    """Whether torchrun or srun started this process: then rank 0 looks at the files, once, for all of them."""
+    is_torchrun = "RANK" in os.environ and "WORLD_SIZE" in os.environ
+    return is_torchrun or os.environ.get("SLURM_STEP_NUM_TASKS", "1") != "1"
+
+
+def _is_folder(name: str) -> bool:
+    try:
+        return Path(name).expanduser().is_dir()
+    except (OSError, ValueError):
+        return False  # the reader says what is wrong with it

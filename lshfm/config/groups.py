@@ -1,0 +1,143 @@
+"""The groups of conf/ (dataset, model, teacher, losses, stage) as dataclasses: the keys that their options share."""
+
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+from lshfm.config.keys import Group, key, part, unlisted
+
+POOLINGS = ("GAP", "GMP", "GWP")
+
+
+def without_pooling(option: str) -> str:
+    """The option of `model` that an option of `teacher` is made from: resnet101 for resnet101_GMP."""
+    return option.rpartition("_")[0] if option.endswith(tuple(f"_{pool}" for pool in POOLINGS)) else option
+
+
+@dataclass(frozen=True)
+class Dataset(Group):
+    """A data set: the keys that all have; `own` holds the others."""
+
+    name: str = key("what the data set is called in names of runs")
+    train_split: str = key("split to train on")
+    eval_split: str = key("split to evaluate on")
+    size: int = key("images are resized to size x size pixels", low=1, high=8192)
+    task: str = key("what is learnt: an option of the group task")
+    metric: str = key("which metric leads, of those that the task has")
+    devkit: bool = key("eval also writes VOC devkit result files", changes_results=False)
+    holdout: float = key("share of the training split kept for validation", low=0, below=1)
+    skip_broken: bool = key("leave out images that are missing or damaged, and count them")
+    cache: str = key(
+        "decode once into a memory-mapped store: auto, on, off",
+        choices=("auto", "on", "off"),
+        changes_results=False,
+    )
+    cache_dir: str = key("folder of the stores", changes_results=False)
+    mean: list[float] = key("mean of the normalisation, RGB in [0, 1]", low=0, high=1)
+    std: list[float] = key("standard deviation of the normalisation", above=0, high=1)
+    preset: dict[str, Any] = key("defaults of the keys above, as published for this data set")
+
+
+@dataclass(frozen=True)
+class Network(Group):
+    """A network, of the groups model, teacher and student."""
+
+    name: str | None = unlisted()
+    weights: str | None = unlisted()
+
+    @property
+    def pool(self) -> str | None:
+        """Its pooling, one of POOLINGS; None for a network without that key."""
+        return self.own.get("pool")
+
+    @property
+    def title(self) -> str:
+        """Its name, with its pooling unless that is GAP: resnet101_GMP."""
+        name = str(self.name or without_pooling(str(self.option)))
+        return name if self.pool in (None, "GAP") else f"{name}_{self.pool}"
+
+    @property
+    def design(self) -> dict[str, Any]:
+        """The arguments it is built with; neither its weights nor its name are among them."""
+        return {name: value for name, value in self.own.items() if name != "_target_" and value is not None}
+
+    def with_weights(self, weights: str) -> Self:
+        """The same network with other starting weights."""
+        return replace(self, weights=weights)
+
+
+@dataclass(frozen=True)
+class Teacher(Network):
+    """The network to mimic, or where its checkpoint lies."""
+
+    path: str | None = unlisted()
+
+
+@dataclass(frozen=True)
+class Student(Network):
+    """The network that mimics, with keys beside its network's own."""
+
+    projection: Any = key("a linear layer to the teacher's feature width: auto (= true), true or false")
+    init: str | None = key("where stage 2 starts: a checkpoint, imagenet or none; without it at a stage 1")
+
+    @property
+    def design(self) -> dict[str, Any]:
+        """The arguments it is built with, the projection's width included."""
+        return super().design | ({} if self.projection is None else {"projection": self.projection})
+
+
+@dataclass(frozen=True)
+class LabelLoss(Group):
+    """A loss on labels."""
+
+    name: str | None = unlisted()
+
+
+@dataclass(frozen=True)
+class Hashing:
+    """Keys of a loss on hash functions."""
+
+    hash_num: int | None = key("number of hash functions; without it 32 x the feature's width", low=1)
+    std: float | None = key("deviation of their weights; without it the teacher's classifier's", above=0)
+    bias: str = key("their bias, by the features of the training set", choices=("median", "mean", "zero"))
+    bias_views: str = key("training images as the bias sees them", choices=("plain", "augmented"))
+    form: str = key("how hashes are compared: their bits (bce) or their values", choices=("bce", "l1", "l2"))
+
+
+@dataclass(frozen=True)
+class Temperature:
+    """Key of a loss on logits."""
+
+    temperature: float = key("what logits are divided by", above=0)
+
+
+@dataclass(frozen=True)
+class ChosenLoss:
+    """One of mimic's losses: a weighted sum of terms, each a node to build."""
+
+    kind: str  # feature or logit
+    weight: Any  # a number, once checked
+    terms: dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class MimicLoss(Group):
+    """The mimicking losses that were chosen, with keys beside their own."""
+
+    name: str | None = unlisted()
+    beta: float = key("weight of the mimicking losses", low=0)
+    gamma: float = key("weight of the label loss", low=0)
+    hashing: Hashing | None = part()
+    temperature: Temperature | None = part()
+
+    @property
+    def chosen(self) -> dict[str, ChosenLoss]:
+        """The losses by option."""
+        nodes = {name: node for name, node in self.own.items() if isinstance(node, dict) and "kind" in node}
+        return {name: ChosenLoss(node["kind"], node.get("weight"), node["terms"]) for name, node in nodes.items()}
+
+
+@dataclass(frozen=True)
+class Stage(Group):
+    """A stage: 1, 2 or both."""
+
+    name: str | None = unlisted()

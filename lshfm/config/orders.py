@@ -1,0 +1,68 @@
+"""A command's overrides as the arguments of its `run`: composed and checked before anything heavy is imported."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from lshfm.config.compose import compose
+from lshfm.config.early import (
+    require_checkpoint,
+    require_devices,
+    require_root,
+    require_starts,
+    require_starts_of_mimic,
+)
+from lshfm.config.evaluation import request
+from lshfm.config.notes import published_groups, unused_recipes
+from lshfm.config.schema import Check, Train
+from lshfm.config.stages import plan
+
+Words = Sequence[str]
+
+
+def order(command: str, overrides: Words, typed: Words = (), *, files: bool = True) -> tuple[Any, ...]:
+    """The arguments of the command's `run`.
+
+    typed: the command line. files: look for the checkpoints that are named, too; jobs of a sweep may leave them to each
+    other. Raises InputError.
+    """
+    return _ORDERS[command](overrides, typed, files)
+
+
+def _train(overrides: Words, typed: Words, files: bool) -> tuple[Any, ...]:
+    job = compose(Train, overrides, typed=typed)
+    require_devices(job.settings.gpus)
+    require_root(job.settings.dataset)
+    if files:
+        require_starts(job)
+    return job, published_groups(job.settings, overrides)
+
+
+def _mimic(overrides: Words, typed: Words, files: bool) -> tuple[Any, ...]:
+    jobs, notes = plan(overrides, typed)
+    require_devices(jobs[-1].settings.gpus)
+    require_root(jobs[-1].settings.dataset)
+    for job in jobs if files else ():
+        require_starts_of_mimic(job)
+    settings = jobs[-1].settings
+    return jobs, [*notes, *unused_recipes(settings, overrides), *published_groups(settings, overrides)]
+
+
+def _eval(overrides: Words, typed: Words, files: bool) -> tuple[Any, ...]:
+    asked = request(overrides, typed)
+    if files:
+        require_checkpoint(asked.checkpoint, asked.named)
+    return (asked,)
+
+
+def _check(overrides: Words, typed: Words, _files: bool) -> tuple[Any, ...]:
+    job = compose(Check, overrides, typed=typed)
+    require_root(job.settings.dataset)
+    return (job,)
+
+
+_ORDERS: dict[str, Callable[[Words, Words, bool], tuple[Any, ...]]] = {
+    "train": _train,
+    "mimic": _mimic,
+    "eval": _eval,
+    "check": _check,
+}

@@ -1,0 +1,79 @@
+"""Help: a text for every key, headings, lines as wide as the terminal; and settings as they hold."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lshfm.config.catalogue import comments, in_order
+from lshfm.config.compose import conf_folder
+from lshfm.config.help import MARGIN, SECTIONS, command_help, settings_text
+from lshfm.config.schema import COMMANDS
+
+PAGES = [
+    ("train", []),
+    ("train", ["dataset=coco", "model=timm", "label_loss@loss=asl"]),
+    ("train", ["dataset=manifest", "model=vgg16_bn"]),
+    ("mimic", ["loss=[kl,lsh]", "dataset=voc2007"]),
+    ("eval", []),
+    ("eval", ["dataset=voc2007", "model=resnet8", "teacher=resnet20"]),
+    ("check", ["dataset=coco2014"]),
+]
+
+
+@pytest.mark.parametrize(("command", "words"), PAGES, ids=[" ".join([command, *words]) for command, words in PAGES])
+def test_every_key_is_explained(command: str, words: list[str]) -> None:
+    page = command_help(command, words)
+    rows = [line for line in page.partition("\nkeys (")[2].splitlines() if line.startswith("  ")]
+    assert [row for row in rows if not re.match(r"  \S+  +\S.*  \[.*\]$", row)] == []
+    keys = [row.split()[0] for row in rows]
+    assert not {"recipe", "published", "stage1", "teacher.weights"} & set(keys)
+    assert not [key for key in keys if "preset" in key or ".terms." in key or key.endswith(("_target_", ".kind"))]
+    assert "dataset.root" in keys or "dataset.num_train" in keys
+
+
+def test_keys_stand_under_headings() -> None:
+    page = command_help("train", [])
+    found = re.findall(r"\n\n(\w[^:\n]*):\n  ", page.partition("\nkeys (")[2])
+    assert found == [*(title for title in SECTIONS if title != "one stage alone"), "dataset", "model"]
+
+
+def test_lines_are_no_wider_than_the_terminal() -> None:
+    page = command_help("mimic", [], width=60)
+    keys = page.partition("\nkeys (")[2].partition("\nsettings=FILE")[0]
+    assert max(map(len, keys.splitlines()[1:])) <= 60
+    assert (
+        " ".join(page.split()).count("CUDA devices: a list as [0,1], a number n > 0 for the first n, [] for the CPU;")
+        == 1
+    )
+    assert "\n" + " " * MARGIN in page  # in a column of their own
+
+
+def test_options_are_in_the_order_of_their_numbers() -> None:
+    networks = ["resnet8", "resnet8x4", "resnet14", "resnet101", "resnet110", "vgg16_bn"]
+    assert in_order(sorted(networks)) == networks
+    assert "model: mobilenet_v2, resnet8, resnet8x4, resnet14, resnet18," in command_help("train", [])
+
+
+def test_a_file_explains_its_own_keys(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/base.yaml").write_text("_target_: a.B\nwide: 3  # times the width\ndeep: 2  # blocks\n")
+    (tmp_path / "model/mine.yaml").write_text("defaults: [base, _self_]\ndeep: 4  # layers\nplain: '#'\n")
+    assert comments("model", "mine", [tmp_path]) == {"wide": "times the width", "deep": "layers"}
+    with conf_folder([tmp_path]):
+        page = command_help("train", ["model=mine"])
+    assert "\n  model.wide              times the width  [3]\n" in page
+    assert "\n  model.plain  [#]\n" in page
+
+
+def test_settings_are_shown_as_they_hold() -> None:
+    values = yaml.safe_load(settings_text("mimic", ["epochs=3"]))
+    assert (values["schedule"]["cosine_epochs"], values["student"]["arch"], values["teacher"]["arch"]) == (
+        3,
+        "resnet8",
+        "resnet20",
+    )
+    values = yaml.safe_load(settings_text("train", ["model=timm", "dataset=voc2007"]))
+    assert (values["model"]["name"], values["model"]["arch"], values["dataset"]["root"]) == ("???", "???", "???")
+    assert "${" not in "".join(settings_text(command, []) for command in COMMANDS)
