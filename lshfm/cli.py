@@ -8,10 +8,14 @@ from importlib import import_module
 from typing import Any
 
 from lshfm import __version__, console, outcome
-from lshfm.config.launch import launch, recipe_command
-from lshfm.config.teachers import register_teachers
-from lshfm.config.words import config_folders, rewrite
-from lshfm.errors import InputError, RunFailed, nearest
+from lshfm.config import slips
+from lshfm.config.catalogue import register_teachers
+from lshfm.config.launch import answer, launch
+from lshfm.config.orders import order
+from lshfm.config.repeat import with_settings
+from lshfm.config.slips import refuse_slips
+from lshfm.config.words import folders_of, refuse_foreign_recipes, rewrite, without_launcher
+from lshfm.errors import InputError, LshfmError, nearest
 
 COMMANDS = {
     "train": "train a classifier on labels: a teacher, or a student alone",
@@ -35,13 +39,21 @@ def main() -> int:
 
 
 def _dispatch(argv: list[str]) -> int:
+    if len(argv) > 1 and "help" in argv[:2]:
+        other = argv[1] if argv[0] == "help" else argv[0]
+        argv = [other, "--help", *argv[2:]]
     if not argv or argv[0] in {"-h", "--help", "help"}:
         print(_overview())
         return 0 if argv else 2
     if argv[0] == "--version":
         print(f"lshfm {__version__}")
         return 0
+    if argv[0] in {"completion", "--complete"}:
+        _complete(argv[0], argv[1:])
+        return 0
     command, rest = argv[0], argv[1:]
+    if command not in COMMANDS and command in slips.COMMANDS:
+        raise InputError(f"no such command: {command}; {slips.COMMANDS[command]} (lshfm --help)")
     if command not in COMMANDS:
         raise InputError(
             f"no such command: {command}{nearest(command, COMMANDS)}. There are: {', '.join(COMMANDS)} (lshfm --help)"
@@ -51,12 +63,31 @@ def _dispatch(argv: list[str]) -> int:
         return 0
     asks_for_help = bool({"-h", "--help"} & set(rest))
     rest = [word for word in rest if word not in {"-h", "--help"}]
-    if asks_for_help:  # it is no job to submit
-        rest = [word for word in rest if not word.startswith(("hydra/launcher=", "hydra.launcher."))]
-    _refuse_foreign_recipes(command, rest)
-    register_teachers(config_folders(rest))
-    _run_hydra(command, rewrite(rest), _help_of if asks_for_help else _run)
+    shown = _without_settings_flag(rest)
+    if asks_for_help or shown is not None:
+        rest = without_launcher(rest if shown is None else shown)
+    refuse_slips(command, rest)
+    rest = with_settings(command, rest)
+    refuse_foreign_recipes(command, rest)
+    register_teachers(folders_of(rest))
+    _set_argv(command, rewrite(command, rest))
+    if not asks_for_help and shown is None:
+        launch(command, partial(_run, command, ["lshfm", *argv]), _submitted, partial(order, command, files=False))
+        return 0
+    work = partial(_help_of if asks_for_help else _settings_of, command)
+    if not answer(command, work):
+        launch(command, work, _submitted)
     return 0
+
+
+def _complete(asked: str, words: list[str]) -> None:
+    """Print a shell's script, or for such a script what the last word can become."""
+    from lshfm.config.completion import candidates, script
+
+    if asked == "completion":
+        print(script(words), end="")
+    else:
+        print("\n".join(candidates(words, list(COMMANDS))))
 
 
 def _overview() -> str:
@@ -64,32 +95,22 @@ def _overview() -> str:
     return (
         f"usage: {USAGE}\n\nDistil image models by mimicking features with locality-sensitive hashing.\n\n"
         f"commands:\n{rows}\n\nlshfm COMMAND --help explains a command's groups and keys; lshfm --version.\n"
+        "lshfm completion bash|zsh|fish prints a script that makes Tab complete them.\n"
         "With nothing else, `lshfm train` trains a small network on an embedded data set."
     )
 
 
-def _refuse_foreign_recipes(command: str, argv: Sequence[str]) -> None:
-    """A recipe names its command; say so, instead of what Hydra would say of an unknown group."""
-    for word in argv:
-        if not word.lstrip("+").startswith("experiment="):
-            continue
-        for name in word.partition("=")[2].strip("'\"").split(","):
-            own = recipe_command(name)
-            if own and own != command:
-                raise InputError(f"experiment={name} is a recipe of another command: lshfm {own} experiment={name}")
-
-
-def _run_hydra(command: str, argv: Sequence[str], task: Callable[[str, list[str]], None]) -> None:
+def _set_argv(command: str, argv: Sequence[str]) -> None:
+    """What Hydra reads."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions arrive here as they are
     sys.argv = [f"lshfm {command}", *argv]
-    launch(command, partial(task, command), _submitted)
 
 
-def _run(command: str, overrides: list[str]) -> None:
-    run: Any = import_module(f"lshfm.commands.{command}").run
+def _run(command: str, typed: list[str], overrides: list[str]) -> None:
     try:
-        run(overrides)
-    except (InputError, RunFailed) as error:
+        arguments = order(command, overrides, typed)  # before torch is imported
+        import_module(f"lshfm.commands.{command}").run(*arguments)
+    except LshfmError as error:
         outcome.complain(error)  # at once: in a sweep the other jobs go on
         raise
 
@@ -99,9 +120,24 @@ def _submitted(work: Callable[[], None]) -> None:
 
 
 def _help_of(command: str, overrides: list[str]) -> None:
-    from lshfm.config.help import command_help
+    from lshfm.config.help import command_help, terminal_width
 
-    print(command_help(command, overrides))
+    print(command_help(command, overrides, terminal_width()))
+
+
+def _settings_of(command: str, overrides: list[str]) -> None:
+    from lshfm.config.help import settings_text
+
+    print(settings_text(command, overrides))
+
+
+def _without_settings_flag(words: list[str]) -> list[str] | None:
+    """The words but for --cfg job; None where they do not hold it alone, for the rest is Hydra's to print."""
+    flags = [[word, after] for word, after in zip(words, [*words[1:], ""], strict=False) if word in {"--cfg", "-c"}]
+    asks = ["--cfg", "job"] in flags or ["-c", "job"] in flags or "--cfg=job" in words
+    if not asks or {"-p", "--package"} & {word.partition("=")[0] for word in words}:
+        return None
+    return [word for word in words if word not in {"--cfg", "-c", "job", "--cfg=job", "--resolve"}]
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""One module a command: compose, validate, build the parts, run."""
+"""The commands, a module each: compose the settings, check them, build the parts, run."""

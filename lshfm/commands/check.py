@@ -1,51 +1,53 @@
-"""lshfm check: read everything of a data set and list what is wrong with it."""
+"""lshfm check: read all annotations and images of a data set and list what is wrong with them."""
 
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any
 
-from lshfm.config.compose import compose
+from lshfm.config.compose import Job
+from lshfm.config.groups import Dataset
+from lshfm.config.schema import Check
 from lshfm.console import console, logger, progress, silence
 from lshfm.datasets.audit.faults import Audit, Fault
 from lshfm.datasets.audit.images import Seen, inspect, same_content
 from lshfm.datasets.audit.sources import audit
-from lshfm.errors import RunFailed
+from lshfm.errors import RunFailed, at
 from lshfm.report.check import tables
-from lshfm.tasks import pixels
+from lshfm.tasks.pixels import build_source
 
 
-def run(overrides: Sequence[str]) -> None:
-    """Check both splits that `overrides` name. Raises RunFailed, shown, if there are faults."""
-    values = compose("check", overrides).values
-    dataset = values["dataset"]
-    as_json = values["format"] == "json"
-    workers = len(os.sched_getaffinity(0)) if values["workers"] is None else values["workers"]
+def run(job: Job[Check]) -> None:
+    """Check both splits of the job's data set. Raises RunFailed, shown, for faults."""
+    settings, dataset = job.settings, job.settings.dataset
+    as_json = settings.format == "json"
+    workers = len(os.sched_getaffinity(0)) if settings.workers is None else settings.workers
     started = time.perf_counter()
     with silence() if as_json else nullcontext():
         audits, seen = _read(dataset, workers)
         seconds = time.perf_counter() - started
-    found = _report(dataset["name"], audits, seen, seconds)
+    report = _report(dataset.name, audits, seen, seconds)
     if as_json:
-        print(json.dumps(found, indent=1, allow_nan=False))
+        print(json.dumps(report, indent=1, allow_nan=False))
     else:
-        console.print(tables(found), soft_wrap=True)
-    if found["num_faults"]:
-        error = RunFailed(f"{found['num_faults']} faults")
+        console.print(tables(report), soft_wrap=True)
+    if report["num_faults"]:
+        error = RunFailed(f"{report['num_faults']} faults")
         error.shown = True
         raise error
 
 
-def _read(dataset: dict[str, Any], workers: int) -> tuple[dict[str, Audit], dict[str, list[Seen]]]:
-    """Every split's audit, and what its pictures turned out to be."""
-    source = pixels.build_source(dataset)
+def _read(dataset: Dataset, workers: int) -> tuple[dict[str, Audit], dict[str, list[Seen]]]:
+    """Every split's audit, and what decoding each of its pictures gave."""
+    source = build_source(dataset)
     audits: dict[str, Audit] = {}
     seen: dict[str, list[Seen]] = {}
-    for name in dict.fromkeys([dataset["train_split"], dataset["eval_split"]]):
+    for name in dict.fromkeys([dataset.train_split, dataset.eval_split]):
         known = {fault for found in audits.values() for fault in found.faults}  # of what all splits share
-        audits[name] = audit(source, name)
+        with at("dataset"):
+            audits[name] = audit(source, name)
         audits[name].faults = [fault for fault in audits[name].faults if fault not in known]
         logger.info("%s: %d images listed", name, len(audits[name].images))
         with progress(f"decoding {name}") as report:
@@ -54,7 +56,7 @@ def _read(dataset: dict[str, Any], workers: int) -> tuple[dict[str, Audit], dict
 
 
 def _report(name: str, audits: Mapping[str, Audit], seen: Mapping[str, list[Seen]], seconds: float) -> dict[str, Any]:
-    """All that was found, as plain values."""
+    """All faults and counts, as plain values for JSON."""
     between = same_content({split: (found.images, seen[split]) for split, found in audits.items()})
     splits = {split: _split(found) for split, found in audits.items()}
     images = sum(len(found.images) for found in audits.values())
@@ -65,7 +67,7 @@ def _report(name: str, audits: Mapping[str, Audit], seen: Mapping[str, list[Seen
         "num_faults": sum(len(split["faults"]) for split in splits.values()) + len(between),
         "images": images,
         "seconds": round(seconds, 2),
-        "images_per_second": round(images / max(seconds, 1e-9), 1),
+        "images_per_second": round(images / max(seconds, 1e-9), 2),
     }
 
 

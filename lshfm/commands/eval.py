@@ -1,187 +1,146 @@
 """lshfm eval: every metric of a checkpoint, with its predictions."""
 
-import io
 import time
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
-from lshfm.config.compose import Job, changes_results, compose, flatten, peek
-from lshfm.console import console, logger, shown
+from lshfm import __version__
+from lshfm.config.changes import changes_results, flatten
+from lshfm.config.compose import Job, config_folders
+from lshfm.config.evaluation import DEFAULTS, Request
+from lshfm.config.keys import plain
+from lshfm.config.schema import Eval
+from lshfm.console import logger, show_tables, shown
 from lshfm.datasets.loader import Loader
 from lshfm.datasets.split import Split
-from lshfm.engine.evaluate import Predictions
-from lshfm.engine.state import Evaluation
-from lshfm.errors import InputError, printable
-from lshfm.files.write import require_writable, write_bytes, write_json, write_text
-from lshfm.metrics.multilabel import devkit_lines
-from lshfm.mimicking import measure
-from lshfm.mimicking.measure import Beside
-from lshfm.mimicking.teachers import TeacherFile, find_teacher, is_stage1, place_teacher
-from lshfm.ranks import device
+from lshfm.errors import InputError
+from lshfm.files.write import require_writable
+from lshfm.mimicking.measure import ComparedEvaluator, show
+from lshfm.mimicking.teachers import TeacherFile, find_teacher
+from lshfm.ranks.device import prepare
 from lshfm.ranks.group import on_main
 from lshfm.ranks.start import describe, in_ranks
-from lshfm.report.multilabel import WIDTH, tables
-from lshfm.runs import checkpoint
-from lshfm.runs.naming import checked_name, file_names, join, network_name, plain
-from lshfm.tasks import networks, pixels
-
-Evaluate = Callable[[nn.Module], tuple[Evaluation, Predictions | None]]
-
-
-def run(overrides: Sequence[str]) -> None:
-    """Evaluate the checkpoint that `overrides` name, on its own data set unless they name another."""
-    path = Path(str(peek("eval", overrides, "checkpoint"))).expanduser()
-    is_ours = not _foreign(path, overrides)
-    job = _compose(overrides, checkpoint.unpack(path) if is_ours else None)
-    in_ranks(eval_here, (path, is_ours, job), job.values)
+from lshfm.runs.checkpoint import Checkpoint
+from lshfm.runs.naming import checked_name, data_title, file_title, join
+from lshfm.runs.predictions import write_predictions
+from lshfm.runs.record import Results, peak_memory, revision
+from lshfm.tasks.networks import place
+from lshfm.tasks.task import Evaluate, Task, open_task
 
 
-def eval_here(what: tuple[Path, bool, Job], where: torch.device) -> None:
-    """This rank's part in evaluating the checkpoint at a path, ours or not, as a job says."""
-    path, is_ours, job = what
-    content = checkpoint.unpack(path) if is_ours else None
-    values, dataset = job.values, job.values["dataset"]
-    folder = Path(values["output_dir"]).expanduser() / "eval" / _name(path, job, content)
+def run(asked: Request) -> None:
+    """Evaluate a checkpoint, on its own data set unless another one was asked for."""
+    path, given = asked.checkpoint, asked.given
+    checkpoint = Checkpoint.open(path, config_folders())
+    missing = {"dataset", "model"} - given - checkpoint.options.keys()
+    if "model" in missing:
+        raise InputError(
+            f"{path} is no checkpoint of lshfm, so it names neither data set nor network: "
+            "add dataset=... and model=... to evaluate it"
+        )
+    if missing:
+        raise InputError(f"{path} holds {checkpoint.title} and names no data set: add dataset=... to evaluate it")
+    job = asked.job(checkpoint.options, checkpoint.saved(without=given))
+    in_ranks(eval_here, (path, job), gpus=job.settings.gpus, ranks=job.settings.ranks)
+
+
+def eval_here(what: tuple[Path, Job[Eval]], device: torch.device) -> None:
+    """This rank's part of an evaluation. what: the checkpoint's path, and the job."""
+    path, job = what
+    settings, dataset = job.settings, job.settings.dataset
+    checkpoint, task = Checkpoint.open(path, job.folders), open_task(dataset, job.folders)
+    folder = Path(settings.output_dir).expanduser() / "eval" / _name(checkpoint, settings)
     on_main(lambda: require_writable(folder, "output_dir"))
-    (split,) = pixels.read_splits(dataset, [dataset["eval_split"]])
-    if dataset["devkit"]:
-        _require_words(split.ids)
-    network = _network(path, content, job, split)
-    teacher = find_teacher(job, split) if values["teacher"] else None
-    has_classifier = content is None or not is_stage1(content)
-    if not has_classifier and not teacher:
+    (split,) = task.read(dataset, [dataset.eval_split])
+    write_files = task.file_writer(dataset, split)
+    network = _network(checkpoint, settings, task, split)
+    teacher = find_teacher(job, task, split) if settings.teacher.option else None
+    if checkpoint.is_stage1 and not teacher:
         raise InputError(f"{path} is of a stage 1: its classifier is untrained; teacher=... compares its features")
-    device.prepare(where, deterministic=values["deterministic"])
-    loader = pixels.plain_loader(*pixels.open_pixels(split, dataset, values["workers"]), split, values, where)
-    logger.info(pixels.describe_split(split, len(loader.indices), "evaluate on"))
-    evaluate = _evaluator(job, loader, split.classes, teacher, labels=has_classifier)
+    prepare(device, deterministic=settings.deterministic)
+    channels_last = settings.channels_last or False
+    loader = task.evaluation_batches(
+        split, dataset, device, workers=settings.workers, channels_last=channels_last,
+        batch_size=settings.eval_batch_size or DEFAULTS["eval_batch_size"],
+    )  # fmt: skip
+    logger.info(task.describe(split, len(loader.indices), "evaluate on"))
+    evaluate = _evaluator(task, loader, split, settings, teacher, labels=not checkpoint.is_stage1)
     started = time.perf_counter()
-    evaluation, predictions = evaluate(networks.place(network, where, values))
+    evaluation, arrays = evaluate(place(network, device, channels_last=channels_last))
     seconds = time.perf_counter() - started
-    record = {
-        "name": folder.name,
-        "command": "eval",
-        "checkpoint": str(path),
-        "metric": evaluation.name,
-        "score": evaluation.score,
-        "dataset": dataset["name"],
-        "split": split.name,
-        "data": split.fingerprint(),
-        "report": evaluation.report,
-        "seconds": round(seconds, 2),
-        "images_per_second": round(len(loader.indices) / seconds, 2),
-        "hardware": describe(where, values),
-    } | ({"teacher": teacher.record()} if teacher else {})
-    on_main(lambda: _write(folder, record, split, predictions, _competition(content) if dataset["devkit"] else None))
-    if has_classifier:
-        console.print(tables(evaluation.report), width=max(console.width, WIDTH), crop=False)
+    results = Results(
+        name=folder.name,
+        command="eval",
+        command_line=list(job.typed) or None,
+        lshfm=__version__,
+        revision=revision(),
+        teacher=teacher.record() if teacher else None,
+        starting_weights=checkpoint.starting_weights,
+        dataset=dataset.name,
+        metric=evaluation.name,
+        score=evaluation.score,
+        split=split.name,
+        data=split.fingerprint(),
+        report=evaluation.report,
+        checkpoint=str(path),
+        evaluation_seconds=round(seconds, 2),
+        images_per_second=round(len(loader.indices) / seconds, 2),
+        peak_memory=peak_memory(device),
+        hardware=describe(device, settings.precision or "fp32"),
+    )
+
+    def write() -> None:
+        write_predictions(folder / "predictions.npz", arrays, split.classes)
+        if write_files:
+            write_files(folder, arrays, checkpoint.saw_only_its_data)
+        results.write(folder / "results.json")
+
+    on_main(write)
+    if not checkpoint.is_stage1:
+        show_tables(task.tables(evaluation.report))
     if teacher:
-        measure.show(teacher.name, network_name(job, "model"), evaluation.report)
-        measure.warn_if_better(teacher.name, evaluation.report)
+        show(task, teacher.name, settings.model.title, evaluation.report)
     score = shown(evaluation.score)
     logger.info("%s of %s on %s: %s; written to %s", evaluation.name, path.name, split.name, score, folder)
 
 
 def _evaluator(
-    job: Job, loader: Loader, classes: Sequence[str], teacher: TeacherFile | None, *, labels: bool
+    task: Task, loader: Loader, split: Split, settings: Eval, teacher: TeacherFile | None, *, labels: bool
 ) -> Evaluate:
-    """The evaluator of a network alone, or beside its teacher, who is evaluated at once."""
-    values, metric = job.values, job.values["dataset"]["metric"]
+    """An evaluator of the network alone, or beside its teacher, which is evaluated first."""
+    metric, precision = settings.dataset.metric, settings.precision or "fp32"
     if teacher is None:
-        return networks.make_evaluator(loader, classes, metric, values["precision"])
-    placed = place_teacher(teacher, loader.device, values)
-    beside = Beside(loader, classes, metric, placed, teacher.name, labels=labels)
-    beside.prepare()
-    return beside.compare
+        return task.evaluator(loader, split, metric, precision)
+    placed = teacher.placed(loader.device, precision=precision, channels_last=settings.channels_last or False)
+    compared = ComparedEvaluator(task, loader, split, metric, placed, teacher.name, labels=labels)
+    compared.prepare()
+    return compared
 
 
-def _typed(overrides: Sequence[str]) -> set[str]:
-    return {override.partition("=")[0].lstrip("+") for override in overrides}
-
-
-def _foreign(path: Path, overrides: Sequence[str]) -> bool:
-    """Whether the file is none of ours and the user names data set and network instead."""
-    return {"dataset", "model"} <= _typed(overrides) and not checkpoint.is_ours(path)
-
-
-def _compose(overrides: Sequence[str], content: Mapping[str, Any] | None) -> Job:
-    """Settings of the checkpoint where the user gave none."""
-    typed = _typed(overrides)
-    words = [word.removeprefix("++") if word.startswith(("++dataset.", "++model.")) else word for word in overrides]
-    saved: dict[str, Any] = {"eval_batch_size": 64, "precision": "fp32", "channels_last": False}
-    if content is not None:
-        saved |= checkpoint.settings(content, without=typed)
-        chosen = {"dataset": content["dataset"]["option"], "model": content["network"]["option"]}
-        words = [f"{group}={option}" for group, option in chosen.items() if group not in typed] + words
-    job = compose("eval", words, saved)
-    job.values["model"]["weights"] = "none"  # the checkpoint's own are loaded
-    return job
-
-
-def _name(path: Path, job: Job, content: Mapping[str, Any] | None) -> str:
-    """The checkpoint's name, and what differs from how it was trained."""
-    if job.values["name"]:
-        return checked_name(job.values["name"])
-    if content is None:
-        return join(path.stem, {"dataset": job.values["dataset"]["name"]})
-    before = checkpoint.settings(content)
-    now = flatten(job.values)
+def _name(checkpoint: Checkpoint, settings: Eval) -> str:
+    """The evaluation's name: the checkpoint's, and the settings that differ from those it was trained with."""
+    path, dataset = checkpoint.path, settings.dataset
+    if settings.name:
+        return checked_name(settings.name)
+    title, stem = data_title(dataset.name, dataset.own.get("root"), checkpoint.folders), file_title(path)
+    if checkpoint.content is None:
+        return join(stem, {"dataset": title})
+    before, now = checkpoint.saved(), flatten(plain(settings))
     others = {k: v for k, v in now.items() if k in before and before[k] != v and changes_results("eval", k)}
-    if job.values["dataset"]["name"] != content["dataset"]["values"]["name"]:
-        others["dataset"] = job.values["dataset"]["name"]
+    trained_on = checkpoint.content["dataset"]["values"]
+    if title != data_title(trained_on["name"], trained_on.get("root"), checkpoint.folders):
+        others["dataset"] = title
     others.pop("model.weights", None)
-    return join(path.stem, others)
+    return join(stem, others)
 
 
-def _network(path: Path, content: Mapping[str, Any] | None, job: Job, split: Split) -> nn.Module:
-    if content is None:
-        job.values["model"]["weights"] = str(path)
-    elif list(split.classes) != content["classes"]:
-        mismatch = checkpoint.class_mismatch(content["classes"], split.classes, job.values["dataset"]["name"])
-        raise InputError(f"{path} was {mismatch}")
-    network, loaded = networks.build_network(job.values["model"], split.classes, job.values["dataset"]["size"])
-    if content is not None:
-        checkpoint.check_weights(path, network, content["model"])
-    elif loaded and loaded.missing:
-        raise InputError(f"{path} cannot be evaluated on {job.values['dataset']['name']}: {loaded.describe()}")
-    return network
-
-
-def _competition(content: Mapping[str, Any] | None) -> str:
-    """comp1 is for networks that saw VOC images alone."""
-    weights = "?" if content is None else content["network"]["values"].get("weights", "none")
-    return "comp1" if weights == "none" else "comp2"
-
-
-def _require_words(ids: Sequence[str]) -> None:
-    """A line of the devkit's files is an id, a blank and a score."""
-    if several := [id_ for id_ in ids if len(id_.split()) != 1]:
-        raise InputError(
-            f"{printable(several[0])!r}: no id with blanks has a place in the VOC devkit's files; dataset.devkit=false"
-        )
-
-
-def _write(
-    folder: Path, record: dict[str, Any], split: Split, predictions: Predictions | None, competition: str | None
-) -> None:
-    """results.json, predictions.npz and, for a `competition`, the devkit's result files."""
-    assert predictions
-    ids = [split.ids[i] for i in predictions.index]
-    buffer = io.BytesIO()
-    np.savez(
-        buffer,
-        ids=np.array(ids),
-        logits=predictions.logits,
-        targets=predictions.labels,
-        classes=list(split.classes),
+def _network(checkpoint: Checkpoint, settings: Eval, task: Task, split: Split) -> nn.Module:
+    """The checkpoint's network, built as the settings say. Raises InputError if its classes are not the split's."""
+    dataset = settings.dataset
+    if differs := checkpoint.class_mismatch(split.classes, dataset.name):
+        raise InputError(f"{checkpoint.path} was {differs}")
+    return checkpoint.network(
+        task, split.classes, dataset.size, built_as=settings.model, cannot=f"cannot be evaluated on {dataset.name}"
     )
-    write_bytes(folder / "predictions.npz", buffer)
-    for column, label in enumerate(file_names(split.classes) if competition else ()):
-        lines = devkit_lines(ids, predictions.logits[:, column])
-        write_text(folder / "devkit" / f"{competition}_cls_{plain(split.name)}_{label}.txt", lines)
-    write_json(folder / "results.json", record)

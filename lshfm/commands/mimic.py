@@ -1,7 +1,7 @@
 """lshfm mimic: a student learns a teacher's features; stage 1 aligns its projection, stage 2 trains all of it."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,176 +10,209 @@ from torch import nn
 
 from lshfm.config.build import build
 from lshfm.config.compose import Job
-from lshfm.config.stages import plan, published, terms
+from lshfm.config.schema import Mimic
 from lshfm.console import logger
-from lshfm.datasets.loader import Loader
 from lshfm.datasets.split import Split
-from lshfm.engine.state import State
-from lshfm.errors import InputError
+from lshfm.errors import InputError, at
 from lshfm.losses.lsh import HashFunctions
 from lshfm.mimicking import hashing
-from lshfm.mimicking.measure import Beside, show, warn_if_better
-from lshfm.mimicking.starts import Start, find_start
-from lshfm.mimicking.teachers import TeacherFile, find_teacher, place_teacher
+from lshfm.mimicking.measure import ComparedEvaluator, show
+from lshfm.mimicking.starts import Start, find_start, settled
+from lshfm.mimicking.teachers import TeacherFile, find_teacher
 from lshfm.objectives.align import Align
-from lshfm.objectives.mimic import Mimic
-from lshfm.objectives.supervised import Learner
+from lshfm.objectives.learner import Learner
+from lshfm.objectives.mimic import Mimic as MimicObjective
 from lshfm.objectives.teacher import Teacher
 from lshfm.objectives.terms import Term, Terms
-from lshfm.ranks import device
-from lshfm.ranks.group import on_main
-from lshfm.ranks.start import describe, in_ranks
-from lshfm.runs.naming import mimic_name, network_name, used_in_stage
-from lshfm.runs.place import Claim, settings_identity
-from lshfm.runs.training import Training, check_training
-from lshfm.tasks import networks, pixels
+from lshfm.ranks.device import prepare
+from lshfm.ranks.group import num_ranks
+from lshfm.ranks.start import in_ranks
+from lshfm.runs.check import check_training
+from lshfm.runs.log import logged, remembering
+from lshfm.runs.naming import mimic_name, used_in_stage
+from lshfm.runs.older_names import older_mimic_name
+from lshfm.runs.place import RunPlace, settings_identity
+from lshfm.runs.training import TrainingRun, assembled
+from lshfm.tasks.losses import with_loss
+from lshfm.tasks.networks import check_batch_norm, describe_network, place_trained, starting_weights
+from lshfm.tasks.pixels import TrainingData
+from lshfm.tasks.task import Evaluate, Task, open_task
 
 
-def run(overrides: Sequence[str]) -> None:
-    """Run the stages that `overrides` ask for, each continued, or said to be finished, as train does."""
-    jobs = plan(overrides)
-    in_ranks(mimic_here, jobs, jobs[-1].values)
+def run(jobs: Sequence[Job[Mimic]], notes: Sequence[str] = ()) -> None:
+    """Run the stages; a finished one is only reported. notes: first lines of the log."""
+    in_ranks(_noted, (jobs, notes), gpus=jobs[-1].settings.gpus, ranks=jobs[-1].settings.ranks)
 
 
-def mimic_here(jobs: Sequence[Job], where: torch.device) -> None:
-    """This rank's part of the stages."""
-    dataset = jobs[-1].values["dataset"]
-    train, test = pixels.read_splits(dataset, [dataset["train_split"], dataset["eval_split"]])
-    teacher = find_teacher(jobs[-1], train)
+def _noted(planned: tuple[Sequence[Job[Mimic]], Sequence[str]], device: torch.device) -> None:
+    jobs, notes = planned
+    with logged(jobs[-1].typed, device, jobs[-1].settings.precision):
+        for note in notes:
+            logger.info(note)
+        mimic_here(jobs, device)
+
+
+def mimic_here(jobs: Sequence[Job[Mimic]], device: torch.device) -> None:
+    """This rank's part of the stages, one after the other."""
+    last, dataset = jobs[-1], jobs[-1].settings.dataset
+    task = open_task(dataset, last.folders)
+    jobs = _stages_of(task, jobs)
+    train, test = task.read(dataset, [dataset.train_split, dataset.eval_split])
+    teacher = find_teacher(last, task, train)
     logger.info("teacher %s from %s, feature width %d", teacher.name, teacher.path, teacher.network.num_features)
     if teacher.data not in (None, train.fingerprint()):
-        logger.warning("the teacher was trained on other images or labels of %s than these", dataset["name"])
+        logger.warning("the teacher was trained on other images or labels of %s than these", dataset.name)
     for job in jobs:
-        check_training(job.values, len(train))
-        _settle_projection(job, teacher)
+        check_training(job.settings, len(train))
     aligned: Path | None = None
     for job in jobs:
-        aligned = Stage(job, teacher, train, test, where).run(aligned)
+        student = settled(job.settings.student, int(teacher.network.num_features))  # type: ignore[arg-type]
+        ready = replace(job, settings=replace(job.settings, student=student))
+        with remembering():  # what this stage says before it has a folder
+            aligned = Stage(ready, task, teacher, train, test, device).run(aligned)
 
 
-def _settle_projection(job: Job, teacher: TeacherFile) -> None:
-    """From true or false to the projection's width; false with unequal widths shows once the student is built."""
-    student = job.values["student"]
-    student["projection"] = None if student["projection"] is False else int(teacher.network.num_features)  # type: ignore[arg-type]
+def _stages_of(task: Task, jobs: Sequence[Job[Mimic]]) -> list[Job[Mimic]]:
+    """The jobs without stages that the task does not have. Raises InputError if none is left."""
+    supported = [job for job in jobs if job.settings.stage.name in task.stages]
+    if not supported:
+        asked = jobs[-1].settings
+        raise InputError(f"stage={asked.stage.name}: the task {asked.dataset.task} has {', '.join(task.stages)} alone")
+    return supported
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of one student."""
+    """One stage of a mimic command: its job, task, teacher, splits and device."""
 
-    job: Job
+    job: Job[Mimic]
+    task: Task
     teacher: TeacherFile
     train: Split
     test: Split
-    where: torch.device
+    device: torch.device
+
+    @property
+    def settings(self) -> Mimic:
+        """The stage's settings; student.projection is the projection's width by now, or None."""
+        return self.job.settings
 
     def run(self, aligned: Path | None = None) -> Path:
         """Train to the end and return the checkpoint's path; `aligned` is the stage 1 to start from."""
-        job, values = self.job, self.job.values
-        start = find_start(job, self.teacher, self.train, aligned)
-        claim = Claim.of(values, "mimic", mimic_name(job, self.teacher.name), self._identity(start))
-        if on_main(claim.is_finished):
-            return claim.checkpoint
-        device.prepare(self.where, deterministic=values["deterministic"])
-        torch.manual_seed(values["seed"])
-        student = self._student(start)
+        settings = self.settings
+        start = find_start(settings, self.teacher, self.train, aligned)
+        job, teacher_name = self.job, self.teacher.name
+        name, older = mimic_name(job, teacher_name), older_mimic_name(job, teacher_name)
+        place = RunPlace.of(settings, name, self._identity(start), older=older)
+        if place.is_finished():
+            return place.checkpoint
+        prepare(self.device, deterministic=settings.deterministic)
+        torch.manual_seed(settings.seed)
+        student, weights = self._student(start)
         self._say_unpublished()
-        teacher = place_teacher(self.teacher, self.where, values)
-        data = pixels.TrainingData.open(self.train, self.test, values, self.where)
-        validate = self._beside(data.validation, teacher)
-        test = validate if data.test is data.validation else self._beside(data.test, teacher)
-        training = Training(
-            job, claim, data, validate=validate, test=test, role="student", record=self._record(),
-            hardware=describe(self.where, values), keep_constants=self._is_first,
-        )  # fmt: skip
-
-        def begin() -> State:
+        teacher = self.teacher.placed(self.device, precision=settings.precision, channels_last=settings.channels_last)
+        data = self.task.training_data(self.train, self.test, settings, self.device)
+        validate = self._evaluator(data, teacher, is_test=data.validation is data.test)
+        test = validate if data.test is data.validation else self._evaluator(data, teacher, is_test=True)
+        with place.occupied(settings) as folder:
+            training = TrainingRun(
+                self.job, place, data, validate=self._with_loss(validate), test=self._with_loss(test),
+                trained=settings.student, made_by=self._made_by(start, weights),
+                keep_constants=settings.is_stage1,
+            )  # fmt: skip
+            training.announce(self.task)
             validate.prepare()  # the teacher's own score first: it may be none worth mimicking
-            functions, constants = self._hash_functions(claim.folder.path, teacher, data, start)
+            functions, constants = self._hash_functions(folder.path, teacher, data, start)
             objective = self._objective(student, teacher, functions)
-            return State(objective, networks.optimizer(objective, values), ema=values["ema"], constants=constants)
-
-        results = training.execute(begin)
-        show(self.teacher.name, network_name(job, "student"), results["report"])
-        warn_if_better(self.teacher.name, results["report"])
-        return claim.checkpoint
-
-    @property
-    def _is_first(self) -> bool:
-        return bool(self.job.values["stage"]["name"] == "1")
+            results = training.train(assembled(objective, settings, constants))
+        show(self.task, self.teacher.name, settings.student.title, results.report)
+        return place.checkpoint
 
     def _identity(self, start: Start) -> dict[str, Any]:
-        values = self.job.values
-        identity = settings_identity("mimic", self.job, self.train, self.test)
-        identity = {k: v for k, v in identity.items() if used_in_stage(values, k) and not k.startswith("teacher")}
-        identity.pop("student.init", None)
-        return identity | {"student.weights": start.identity, "teacher": self.teacher.identity}
-
-    def _record(self) -> dict[str, Any]:
-        values = self.job.values
-        return {
-            "command": "mimic",
-            "stage": values["stage"]["name"],
-            "loss": values["loss"]["name"],
-            "teacher": self.teacher.record(),
+        identity = settings_identity(self.settings, self.train, self.test)
+        used = {
+            key: value
+            for key, value in identity.items()
+            if used_in_stage(self.settings, key) and not key.startswith("teacher") and key != "student.init"
         }
+        return used | {"student.weights": start.identity, "teacher": self.teacher.identity}
 
-    def _student(self, start: Start) -> nn.Module:
-        values = self.job.values
-        student, loaded = start.build(self.job, self.train)
-        networks.check_batch_norm(student, values["dataset"]["size"], values)
-        name = network_name(self.job, "student")
-        described = networks.describe_network(name, student, loaded)
-        logger.info(f"{described.removesuffix('random')}stage 1, {start.weights}" if start.stage1 else described)
-        kinds = {node["kind"] for node in terms(values["loss"]).values()}
+    def _made_by(self, start: Start, weights: str) -> dict[str, Any]:
+        """Entries on the method for results and checkpoints."""
+        stage, loss = self.settings.stage.title, self.settings.loss.title
+        began = {"starting_weights": weights} | ({"stage1": start.weights} if start.stage1 else {})
+        return {"stage": stage, "loss": loss, "teacher": self.teacher.record(), **began}
+
+    def _student(self, start: Start) -> tuple[nn.Module, str]:
+        """The student to train, and where its weights come from, in words."""
+        settings = self.settings
+        student, loaded = start.build(settings.student, self.task, self.train.classes, settings.dataset.size)
+        check_batch_norm(student, settings)
+        name = settings.student.title
+        begun = settings.student.with_weights(start.weights)
+        weights = f"stage 1, {start.weights}" if start.stage1 else starting_weights(begun, loaded)
+        logger.info(describe_network(name, student, weights))
+        kinds = {loss.kind for loss in settings.loss.chosen.values()}
         if "feature" in kinds and student.num_features != self.teacher.network.num_features:
             raise InputError(
                 f"{name}'s feature is {student.num_features} wide, the teacher's {self.teacher.network.num_features}: "
                 "student.projection=true bridges them"
             )
-        return networks.place_trained(student, self.where, values)
+        return place_trained(student, self.device, settings), weights
 
     def _say_unpublished(self) -> None:
-        recipe, row = self.job.values["recipe"], published(self.job)
-        if recipe and (not row or row.get("published") is False):
-            loss, stage = self.job.values["loss"]["name"], self.job.values["stage"]["name"]
-            logger.info("loss %s in stage %s: not published for this pair", loss, stage)
+        settings, row = self.settings, self.settings.published_row
+        if settings.recipe and (not row or row.get("published") is False):
+            logger.info("loss %s in stage %s: not published for this pair", settings.loss.title, settings.stage.title)
 
-    def _beside(self, loader: Loader, teacher: Teacher) -> Beside:
-        metric = self.job.values["dataset"]["metric"]
-        return Beside(loader, self.train.classes, metric, teacher, self.teacher.name, labels=not self._is_first)
+    def _evaluator(self, data: TrainingData, teacher: Teacher, *, is_test: bool) -> ComparedEvaluator:
+        loader, split = (data.test, self.test) if is_test else (data.validation, data.validation_split)
+        return ComparedEvaluator(
+            self.task, loader, split, self.settings.dataset.metric, teacher, self.teacher.name,
+            labels=not self.settings.is_stage1,
+        )  # fmt: skip
+
+    def _with_loss(self, evaluate: Evaluate) -> Evaluate:
+        """The evaluator with the label loss, where labels are learnt."""
+        if self.settings.is_stage1:
+            return evaluate
+        _, loss = self.task.label_loss(self.settings.label_loss, 1, at="label_loss")
+        return with_loss(evaluate, self.task, loss)
 
     def _hash_functions(
-        self, folder: Path, teacher: Teacher, data: pixels.TrainingData, start: Start
+        self, folder: Path, teacher: Teacher, data: TrainingData, start: Start
     ) -> tuple[HashFunctions | None, dict[str, Any]]:
-        """Those of the losses that want them, and what checkpoints keep of them."""
-        values = self.job.values
-        nodes = [term for option in terms(values["loss"]).values() for term in option["terms"].values()]
+        """The hash functions of the losses, and their state for checkpoints; None and {} for losses without any."""
+        settings = self.settings
+        nodes = [term for loss in settings.loss.chosen.values() for term in loss.terms.values()]
         if not any("functions" in node for node in nodes):
             return None, {}
-        wanted = hashing.Wanted.by(self.job, teacher)
-        images = hashing.bias_images(data, values)
+        assert settings.loss.hashing
+        wanted = hashing.Wanted.by(settings.loss.hashing, settings.seed, teacher)
+        images = hashing.bias_images(data, views=settings.loss.hashing.bias_views, batch_size=settings.eval_batch_size)
         stage1 = start.stage1.get("constants", {}) if start.stage1 else None
         return hashing.prepare(folder, wanted, teacher, images, self.train.ids, stage1)
 
     def _objective(self, student: nn.Module, teacher: Teacher, functions: HashFunctions | None) -> Learner:
-        values = self.job.values
-        freeze, precision = values["freeze"], values["precision"]
-        on_features, on_logits = (self._terms(kind, functions).to(self.where) for kind in ("feature", "logit"))
-        if self._is_first:
-            return Align(student, teacher, on_features, freeze=freeze, precision=precision)
-        label_name, label_loss = networks.label_loss(self.job, "label_loss")
-        return Mimic(
-            student, teacher, label_loss=label_loss, label_name=label_name, gamma=values["loss"]["gamma"],
+        settings = self.settings
+        freeze, precision = settings.freeze, settings.precision
+        on_features, on_logits = (self._terms(kind, functions).to(self.device) for kind in ("feature", "logit"))
+        if settings.is_stage1:
+            with at("student"):
+                return Align(student, teacher, on_features, freeze=freeze, precision=precision)
+        label_name, label_loss = self.task.label_loss(
+            settings.label_loss, num_ranks() * settings.accumulate, at="label_loss"
+        )
+        return MimicObjective(
+            student, teacher, label_loss=label_loss, label_name=label_name, gamma=settings.loss.gamma,
             feature_terms=on_features, logit_terms=on_logits, freeze=freeze, precision=precision,
         )  # fmt: skip
 
     def _terms(self, kind: str, functions: HashFunctions | None) -> Terms:
         """The chosen losses of one kind, each weighted by beta and by its own weight."""
-        loss: Mapping[str, Any] = self.job.values["loss"]
-        found = []
-        for option in terms(loss).values():
-            for name, node in option["terms"].items() if option["kind"] == kind else ():
+        terms = []
+        for loss in self.settings.loss.chosen.values():
+            for name, node in loss.terms.items() if loss.kind == kind else ():
                 hashed = {"functions": functions} if "functions" in node else {}
-                found.append(Term(name, loss["beta"] * option["weight"], build(node, **hashed)))
-        return Terms(found)
+                terms.append(Term(name, self.settings.loss.beta * loss.weight, build(node, at="loss", **hashed)))
+        return Terms(terms)

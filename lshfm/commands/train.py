@@ -1,59 +1,74 @@
-"""lshfm train: one classifier on labels alone."""
+"""lshfm train: one network on labels alone."""
 
 from collections.abc import Sequence
 
 import torch
 
-from lshfm.config.compose import Job, compose
+from lshfm.config.compose import Job
+from lshfm.config.schema import Train
 from lshfm.console import logger
 from lshfm.engine.state import State
 from lshfm.objectives.supervised import Supervised
-from lshfm.ranks import device
-from lshfm.ranks.group import on_main
-from lshfm.ranks.start import describe, in_ranks
-from lshfm.runs.naming import network_name, train_name
-from lshfm.runs.place import Claim, settings_identity, weights_identity
-from lshfm.runs.training import Training, check_training
-from lshfm.tasks import networks, pixels
+from lshfm.ranks.device import prepare
+from lshfm.ranks.group import num_ranks
+from lshfm.ranks.start import in_ranks
+from lshfm.runs.check import check_training
+from lshfm.runs.log import logged
+from lshfm.runs.naming import train_name
+from lshfm.runs.older_names import older_train_name
+from lshfm.runs.place import RunPlace, settings_identity, weights_identity
+from lshfm.runs.training import TrainingRun, assembled
+from lshfm.tasks.losses import with_loss
+from lshfm.tasks.networks import check_batch_norm, describe_network, place_trained, starting_weights
+from lshfm.tasks.task import Task, open_task
 
 
-def run(overrides: Sequence[str]) -> None:
-    """Train as `overrides` say, continue an unfinished run, or say that it is finished."""
-    job = compose("train", overrides)
-    in_ranks(train_here, job, job.values)
+def run(job: Job[Train], notes: Sequence[str] = ()) -> None:
+    """Train, continue an unfinished run, or say that it is finished. notes: what the log says first."""
+    for note in notes:
+        logger.info(note)
+    in_ranks(train_here, job, gpus=job.settings.gpus, ranks=job.settings.ranks)
 
 
-def train_here(job: Job, where: torch.device) -> None:
+def train_here(job: Job[Train], device: torch.device) -> None:
     """This rank's part of a job."""
-    values, dataset = job.values, job.values["dataset"]
-    train, test = pixels.read_splits(dataset, [dataset["train_split"], dataset["eval_split"]])
-    check_training(values, len(train))
-    identity = settings_identity("train", job, train, test)
-    identity["model.weights"] = weights_identity(values["model"].get("weights", "none"))
-    claim = Claim.of(values, "train", train_name(job), identity)
-    if on_main(claim.is_finished):
+    with logged(job.typed, device, job.settings.precision):
+        _train(job, device)
+
+
+def _train(job: Job[Train], device: torch.device) -> None:
+    settings, dataset = job.settings, job.settings.dataset
+    task = open_task(dataset, job.folders)
+    train, test = task.read(dataset, [dataset.train_split, dataset.eval_split])
+    check_training(settings, len(train))
+    identity = settings_identity(settings, train, test)
+    identity["model.weights"] = weights_identity(settings.model.weights or "none")
+    place = RunPlace.of(settings, train_name(job), identity, older=older_train_name(job))
+    if place.is_finished():
         return
-    device.prepare(where, deterministic=values["deterministic"])
-    torch.manual_seed(values["seed"])
-    state = _state(job, train.classes, where)
-    data = pixels.TrainingData.open(train, test, values, where)
-    metric, precision = dataset["metric"], values["precision"]
-    validate = networks.make_evaluator(data.validation, train.classes, metric, precision)
-    final = networks.make_evaluator(data.test, test.classes, metric, precision)
-    training = Training(
-        job, claim, data, validate=lambda network: validate(network)[0], test=lambda network: final(network)[0],
-        hardware=describe(where, values), role="model", record={"command": "train"},
-    )  # fmt: skip
-    training.execute(lambda: state)
+    prepare(device, deterministic=settings.deterministic)
+    torch.manual_seed(settings.seed)
+    state, weights = _state(settings, task, train.classes, device)
+    data = task.training_data(train, test, settings, device)
+    validate = task.evaluator(data.validation, data.validation_split, dataset.metric, settings.precision)
+    final = task.evaluator(data.test, test, dataset.metric, settings.precision)
+    _, loss = task.label_loss(settings.loss, 1, at="loss")
+    with place.occupied(settings):
+        training = TrainingRun(
+            job, place, data, validate=with_loss(validate, task, loss), test=with_loss(final, task, loss),
+            trained=settings.model, made_by={"starting_weights": weights},
+        )  # fmt: skip
+        training.announce(task)
+        training.train(state)
 
 
-def _state(job: Job, classes: Sequence[str], where: torch.device) -> State:
-    """Network, objective and optimiser, ready to train."""
-    values, size = job.values, job.values["dataset"]["size"]
-    network, loaded = networks.build_network(values["model"], classes, size)
-    networks.check_batch_norm(network, size, values)
-    logger.info(networks.describe_network(network_name(job, "model"), network, loaded))
-    loss_name, loss = networks.label_loss(job, "loss")
-    network = networks.place_trained(network, where, values)
-    objective = Supervised(network, loss, loss_name, freeze=values["freeze"], precision=values["precision"])
-    return State(objective, networks.optimizer(objective, values), ema=values["ema"])
+def _state(settings: Train, task: Task, classes: Sequence[str], device: torch.device) -> tuple[State, str]:
+    """Network, objective and optimiser, ready to train; and where the weights come from, in words."""
+    network, loaded = task.network(settings.model, classes, settings.dataset.size)
+    check_batch_norm(network, settings)
+    weights = starting_weights(settings.model, loaded)
+    logger.info(describe_network(settings.model.title, network, weights))
+    name, loss = task.label_loss(settings.loss, num_ranks() * settings.accumulate, at="loss")
+    network = place_trained(network, device, settings)
+    objective = Supervised(network, loss, name, freeze=settings.freeze, precision=settings.precision)
+    return assembled(objective, settings), weights

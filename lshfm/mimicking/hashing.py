@@ -1,4 +1,4 @@
-"""The hash functions of a run: kept in its folder, taken from stage 1 where they are the same, or drawn anew."""
+"""The hash functions of a run: kept in its folder, taken over from stage 1 where they agree, else drawn anew."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,17 +7,17 @@ from typing import Any
 
 import torch
 
-from lshfm.config.compose import Job
+from lshfm.config.groups import Hashing
 from lshfm.console import Bar, logger, progress
 from lshfm.datasets.loader import Loader
 from lshfm.engine.evaluate import Predictions, predict
-from lshfm.errors import InputError
+from lshfm.errors import InputError, at
 from lshfm.files.read import read_checkpoint
 from lshfm.files.write import write_checkpoint
 from lshfm.losses.lsh import HashFunctions, draw_weights, hash_bias, not_finite, teacher_std
 from lshfm.objectives.teacher import Teacher
 from lshfm.ranks.group import broadcast, num_ranks, on_main, require_same
-from lshfm.tasks import pixels
+from lshfm.tasks.pixels import TrainingData
 
 FUNCTIONS_PER_FEATURE = 32  # the published default
 Stored = Mapping[str, Any]
@@ -25,26 +25,26 @@ Stored = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the settings ask of hash functions."""
+    """The hash functions that the settings ask for."""
 
     num: int
-    width: int
-    std: float
+    width: int  # of the teacher's feature
+    std: float  # of the weights
     seed: int
-    rule: str
-    views: str
+    rule: str  # for the bias: one of losses.lsh.RULES
+    views: str  # images that the bias is computed from, as for `bias_images`
 
     @classmethod
-    def by(cls, job: Job, teacher: Teacher) -> "Wanted":
-        """The job's settings, with the published defaults where it has none."""
-        loss, width = job.values["loss"], teacher.num_features
-        std = loss["std"] or classifier_std(teacher)
-        rule = loss["bias"] if loss["form"] == "bce" else "zero"  # the others do not depend on it
-        num = loss["hash_num"] or FUNCTIONS_PER_FEATURE * width
-        return cls(num, width, std, job.values["seed"], rule, loss["bias_views"] if rule != "zero" else "plain")
+    def by(cls, settings: Hashing, seed: int, teacher: Teacher) -> "Wanted":
+        """From the settings, with the published defaults where they give nothing."""
+        width = teacher.num_features
+        std = settings.std or classifier_std(teacher)
+        rule = settings.bias if settings.form == "bce" else "zero"  # in the forms l1 and l2 the bias cancels
+        num = settings.hash_num or FUNCTIONS_PER_FEATURE * width
+        return cls(num, width, std, seed, rule, settings.bias_views if rule != "zero" else "plain")
 
     def agrees_with(self, stored: Stored) -> bool:
-        """Whether functions that were made before are such; the seed they were drawn from does not matter."""
+        """Whether stored functions have these properties; the seed they were drawn from does not matter."""
         names = ("num", "width", "std", "rule", "views")
         return all(stored.get(name) == getattr(self, name) for name in names)
 
@@ -52,22 +52,22 @@ class Wanted:
 def prepare(
     folder: Path, wanted: Wanted, teacher: Teacher, images: Loader, names: tuple[str, ...], stage1: Stored | None
 ) -> tuple[HashFunctions, dict[str, Any]]:
-    """The run's hash functions, and what checkpoints say of them; made at rank 0 and the same at all.
+    """The run's hash functions, and their state for checkpoints; made at rank 0 and sent to all ranks.
 
-    images: what the bias is taken over; names: of its split's samples. stage1: what the stage 1 that the student
-    starts from says of its own.
+    images: those that the bias is computed from; names: of their split's samples. stage1: the state of the functions
+    of the stage 1 that the student starts from. Raises InputError for a damaged file in `folder`.
     """
     file = folder / "hash.ckpt"
-    made: list[HashFunctions] = []  # at rank 0
+    at_main: list[HashFunctions] = []  # at rank 0
 
     def find() -> bool:
-        found = _kept(file) if file.is_file() else _from_stage1(wanted, stage1)
-        made.extend([found] if found else [])
-        return found is not None
+        kept = _kept(file) if file.is_file() else _from_stage1(wanted, stage1)
+        at_main.extend([kept] if kept else [])
+        return kept is not None
 
     def keep() -> None:
         if not file.is_file():
-            write_checkpoint(file, made[0].state() | {"weights": made[0].weights})
+            write_checkpoint(file, at_main[0].state() | {"weights": at_main[0].weights})
 
     if not on_main(find):
         logger.info(
@@ -75,14 +75,14 @@ def prepare(
             wanted.num, wanted.std, wanted.rule, len(images.indices), wanted.views,
         )  # fmt: skip
         features = None if wanted.rule == "zero" else _features(teacher, images, names)
-        on_main(lambda: made.append(_drawn(wanted, features)))
+        on_main(lambda: at_main.append(_drawn(wanted, features)))
     on_main(keep)
-    functions = _shared(made[0] if made else None)
+    functions = _shared(at_main[0] if at_main else None)
     return functions, functions.state() | {"views": wanted.views}
 
 
 def _shared(functions: HashFunctions | None) -> HashFunctions:
-    """Rank 0's functions at every rank. Raises RunFailed should one have received others."""
+    """Rank 0's functions at every rank. Raises RunFailed if a rank received different ones."""
     if num_ranks() == 1:
         assert functions
         return functions
@@ -111,7 +111,8 @@ def classifier_std(teacher: Teacher) -> float:
             f"{type(teacher.network).__name__} has no layer called 'classifier' whose weights would give the "
             "deviation of the hash functions: give it that attribute"
         )
-    return teacher_std(weight)
+    with at("loss"):
+        return teacher_std(weight)
 
 
 def _kept(file: Path) -> HashFunctions:
@@ -144,7 +145,8 @@ def _from_stage1(wanted: Wanted, stage1: Stored | None) -> HashFunctions | None:
 
 def _drawn(wanted: Wanted, features: torch.Tensor | None) -> HashFunctions:
     try:
-        weights = draw_weights(wanted.num, wanted.width, wanted.std, wanted.seed)
+        with at("loss"):
+            weights = draw_weights(wanted.num, wanted.width, wanted.std, wanted.seed)
     except (RuntimeError, MemoryError) as error:
         gigabytes = 4 * wanted.num * wanted.width / 1e9
         raise InputError(f"loss.hash_num={wanted.num}: no room in memory for {gigabytes:.1f} GB of weights") from error
@@ -162,29 +164,29 @@ def _features(teacher: Teacher, images: Loader, names: tuple[str, ...]) -> torch
     Raises InputError where one is not finite.
     """
     with Bar("teacher features", len(images)) as bar:
-        found = predict(teacher, images.epoch(0), precision=teacher.precision, features=True, report=bar.update)
-    on_main(lambda: _require_finite(found, names))
-    return None if found is None else torch.from_numpy(found.features).to(images.device)
+        network, precision = teacher.on_images, teacher.precision
+        outputs = predict(network, images.epoch(0), precision=precision, features=True, report=bar.update)
+    on_main(lambda: _require_finite(outputs, names))
+    return None if outputs is None else torch.from_numpy(outputs.features).to(images.device)
 
 
-def _require_finite(found: Predictions | None, names: tuple[str, ...]) -> None:
-    assert found
-    assert found.features is not None
-    bad = not_finite(torch.from_numpy(found.features))
+def _require_finite(outputs: Predictions | None, names: tuple[str, ...]) -> None:
+    assert outputs
+    assert outputs.features is not None
+    bad = not_finite(torch.from_numpy(outputs.features))
     if bad:
-        first = ", ".join(names[found.index[row]] for row in bad[:5])
+        first = ", ".join(names[outputs.index[row]] for row in bad[:5])
         raise InputError(
-            f"the teacher's features are not finite for {len(bad)} of {len(found.features)} images, such as {first}: "
+            f"the teacher's features are not finite for {len(bad)} of {len(outputs.features)} images, such as {first}: "
             "its weights or these images are broken, or precision=bf16 is too coarse for it"
         )
 
 
-def bias_images(data: pixels.TrainingData, values: Mapping[str, Any]) -> Loader:
-    """Every training image once, in order: as it is, or as epoch 0 augments it."""
-    augmented = values["loss"].get("bias_views") == "augmented"
+def bias_images(data: TrainingData, *, views: str, batch_size: int) -> Loader:
+    """Every training image once, in order. views: "plain", as it is, or "augmented", as epoch 0 augments it."""
     batches = data.batches
-    view = batches.view if augmented else data.test.view
     return Loader(
-        batches.pixels, batches.labels, indices=batches.indices, batch_size=values["eval_batch_size"],
-        device=batches.device, view=view, shuffle=False, drop_last=False, seed=batches.seed, share=batches.share,
+        batches.pixels, batches.labels, indices=batches.indices, batch_size=batch_size, device=batches.device,
+        view=batches.view if views == "augmented" else data.test.view, shuffle=False, drop_last=False,
+        seed=batches.seed, share=batches.share,
     )  # fmt: skip

@@ -1,169 +1,198 @@
-"""The checkpoint of a finished run: weights and all that is needed to build the network again and evaluate it.
+"""Finished checkpoints: a network's weights with all that is needed to build, evaluate and mimic it.
 
-Plain values and tensors only. A network and a data set are named by their option in conf/, never by code.
+Files of the published code and bare weights are read too, as far as they say what they are.
 """
 
-import re
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from lshfm import __version__
-from lshfm.config.compose import Job, flatten
+from lshfm.config.catalogue import network_of
+from lshfm.config.changes import flatten
+from lshfm.config.groups import Network
+from lshfm.config.keys import without_code
+from lshfm.console import logger
 from lshfm.errors import InputError
-from lshfm.files.read import read_checkpoint
+from lshfm.models.weights import published_network
+from lshfm.runs.layout import AS_TRAINED, is_ours, unpack
+from lshfm.tasks.task import Task
 
-FORMAT, VERSION = "lshfm", 1
-HOLD_TENSORS = ("model", "constants")  # all else is plain values
-AS_TRAINED = ("eval_batch_size", "precision", "channels_last")  # unless eval is told otherwise
+IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])  # what the published code normalises by
 
 
-def pack(job: Job, role: str, network: nn.Module, classes: Sequence[str], **record: Any) -> dict[str, Any]:
-    """What a checkpoint holds; `record` (metrics, epoch, hardware, ...) is kept beside it.
+@dataclass(frozen=True)
+class Checkpoint:
+    """A file with a network's weights, and what it says of them.
 
-    role: the group that holds the network's settings, model or student.
+    content: that of a checkpoint of lshfm, checked; None for any other file. settings: those of its network, where
+    the file names it, as checkpoints of lshfm and of the published code do.
     """
-    weights = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
-    dataset = job.values["dataset"]
-    return {
-        "format": FORMAT,
-        "version": VERSION,
-        "lshfm": __version__,
-        "model": weights,
-        "classes": list(classes),
-        "size": dataset["size"],
-        "mean": dataset["mean"],
-        "std": dataset["std"],
-        "network": {"option": job.choices[role], "values": without_code(job.values[role])},
-        "dataset": {"option": job.choices["dataset"], "values": without_code(dataset)},
-        "config": without_code(job.values),
-        **record,
-    }
 
+    path: Path
+    content: Mapping[str, Any] | None
+    settings: Network | None
+    folders: tuple[Path, ...] = field(default=(), repr=False)  # of --config-dir, with networks of the user's own
 
-def without_code(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values without any `_target_`: a checkpoint never picks code to run."""
-    return {
-        name: without_code(value) if isinstance(value, Mapping) else value
-        for name, value in values.items()
-        if name != "_target_"
-    }
+    @classmethod
+    def open(cls, path: Path, folders: Sequence[Path] = ()) -> "Checkpoint":
+        """Read a file whole. Raises InputError if it is damaged, too new, or no checkpoint."""
+        if is_ours(path):
+            return cls.of(path, unpack(path), folders)
+        known = published_network(path)
+        return cls(path, None, network_of(*known, folders) if known else None, tuple(folders))
 
+    @classmethod
+    def of(cls, path: Path, content: Mapping[str, Any], folders: Sequence[Path] = ()) -> "Checkpoint":
+        """The checkpoint at a path whose content `unpack` has read."""
+        node = content["network"]
+        return cls(path, content, network_of(node["option"], without_code(node["values"]), folders), tuple(folders))
 
-def unpack(path: Path, *, whole: bool = True) -> dict[str, Any]:
-    """Read a checkpoint of ours; `whole` as in read_checkpoint. Raises InputError if it is none or too new."""
-    content = read_checkpoint(path, whole=whole)
-    if content.get("format") != FORMAT:
-        raise InputError(
-            f"{path} is no checkpoint of lshfm, so it names neither data set nor network: "
-            "add dataset=... and model=... to evaluate it"
+    @property
+    def title(self) -> str:
+        """The network with its pooling, or the file's name."""
+        return self.settings.title if self.settings else self.path.stem
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """The classes, in the order of the outputs; None where the file does not tell."""
+        return None if self.content is None else tuple(self.content["classes"])
+
+    @property
+    def normalisation(self) -> tuple[list[float], list[float]]:
+        """Mean and standard deviation of its pixels in [0, 1], a number a channel."""
+        return IMAGENET if self.content is None else (self.content["mean"], self.content["std"])
+
+    @property
+    def is_stage1(self) -> bool:
+        """Whether stage 1 of mimicking wrote it, so that its classifier is untrained."""
+        return self.content is not None and is_stage1(self.content)
+
+    @property
+    def saw_only_its_data(self) -> bool:
+        """Whether the network started from random weights."""
+        return self.content is not None and self.content["network"]["values"].get("weights", "none") == "none"
+
+    @property
+    def data(self) -> str | None:
+        """The fingerprint of the split that it was trained on, where the file tells."""
+        return ((self.content or {}).get("identity") or {}).get("data.train")
+
+    @property
+    def starting_weights(self) -> str | None:
+        """Where training started from, in words, where the file tells."""
+        words = (self.content or {}).get("starting_weights")
+        return words if isinstance(words, str) else None
+
+    def network(
+        self, task: Task, classes: Sequence[str], size: int, *, cannot: str, built_as: Network | None = None
+    ) -> nn.Module:
+        """The network with all of its weights.
+
+        cannot: the message's words for a file that lacks a part of the network. built_as: the network's settings,
+        where they are not the file's own. Raises InputError for weights of another network.
+        """
+        settings = built_as or self.settings
+        if settings is None:
+            raise InputError(f"{self.path} does not say which network it holds")
+        if self.content is not None:
+            network, _ = task.network(settings.with_weights("none"), classes, size)
+            fill(network, self.content["model"], self.path)
+            return network
+        network, loaded = task.network(settings.with_weights(str(self.path)), classes, size)
+        if loaded and loaded.missing:
+            raise InputError(f"{self.path} {cannot}: {loaded.describe()}")
+        return network
+
+    def class_mismatch(self, classes: Sequence[str], dataset: str) -> str | None:
+        """A clause on how its classes differ from a data set's; None where they are the same or it does not tell."""
+        if self.classes is None or self.classes == tuple(classes):
+            return None
+        pairs = zip(self.classes, classes, strict=False)
+        theirs, ours = next(((a, b) for a, b in pairs if a != b), ("the end", "the end"))
+        return (
+            f"trained on {len(self.classes)} classes, {dataset} has {len(classes)}; "
+            f"the first that differs: {theirs} there, {ours} here"
         )
-    if not isinstance(content.get("version"), int) or content["version"] > VERSION:
-        raise InputError(f"{path} was written by a newer lshfm ({content.get('lshfm')}): upgrade to read it")
-    wanted: dict[str, type] = {"model": dict, "classes": list, "network": dict, "dataset": dict, "config": dict}
-    wanted |= {"size": int, "mean": list, "std": list}
-    if content.get("command") == "mimic":
-        wanted |= {"stage": str, "loss": str, "teacher": dict, "identity": dict}
-    wrong = [name for name, kind in wanted.items() if not isinstance(content.get(name), kind)]
-    wrong += [name for name in ("network", "dataset") if name not in wrong and not _is_choice(content[name])]
-    wrong += [f"config.{name}" for name in AS_TRAINED if "config" not in wrong and name not in content["config"]]
-    wrong = wrong or [*_wrong_parts(content)]
-    if wrong:
-        raise InputError(f"{path} is damaged: {', '.join(wrong)} missing or of the wrong kind")
-    return content
+
+    def saved(self, *, without: Container[str] = ()) -> dict[str, Any]:
+        """Its settings of network, data set and evaluation, as dotted keys with values.
+
+        without: groups to leave out, "dataset" or "model", as the user names another option; size, mean and std stay.
+        dataset.cache_dir is left out always: the folder of stores is this machine's.
+        """
+        if self.content is None:
+            return (
+                {} if self.settings is None or "model" in without else flatten({"model": self.settings.without_code()})
+            )
+        content = self.content
+        saved = {name: content["config"][name] for name in AS_TRAINED}
+        saved |= {f"dataset.{name}": content[name] for name in ("size", "mean", "std")}
+        for group, key in (("model", "network"), ("dataset", "dataset")):
+            if group not in without:
+                saved |= flatten({group: without_code(content[key]["values"])})
+        saved.pop("dataset.cache_dir", None)
+        return saved
+
+    @property
+    def options(self) -> dict[str, str]:
+        """The options of the groups dataset and model that it names."""
+        if self.content is not None:
+            return {"dataset": self.content["dataset"]["option"], "model": self.content["network"]["option"]}
+        return {"model": self.settings.option} if self.settings else {}
 
 
-def _wrong_parts(content: Mapping[str, Any]) -> Iterator[str]:
-    """Names of what lies in the right containers and is of the wrong kind, so that it can be used without a look."""
-    kinds: dict[str, tuple[Any, type]] = {"dataset name": (content["dataset"]["values"].get("name"), str)}
-    if content.get("command") == "mimic" and content["stage"] == "1":  # stage 2 looks for those of its own
-        kinds |= {f"teacher.{name}": (content["teacher"].get(name), str) for name in ("identity", "checkpoint")}
-        kinds["identity"] = content["identity"].get("data.train"), str
-        kinds["config.seed"] = content["config"].get("seed"), int
-    yield from (name for name, (value, kind) in kinds.items() if not isinstance(value, kind))
-    for name, kind in {"classes": str, "mean": int | float, "std": int | float}.items():
-        if not all(isinstance(value, kind) for value in content[name]):
-            yield name
-    weights = content["model"].items()
-    if not all(isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in weights):
-        yield "model"
-    yield from (str(name) for name, part in content.items() if name not in HOLD_TENSORS and not _is_plain(part))
-    if not _are_hash_functions(content.get("constants") or {}):
-        yield "constants"
+def is_stage1(content: Mapping[str, Any]) -> bool:
+    """Whether stage 1 of mimicking wrote a checkpoint, by its content."""
+    return content.get("command") == "mimic" and content.get("stage") == "1"
 
 
-def _is_plain(value: Any) -> bool:
-    """Whether JSON could hold it, so that it can be compared, shown and handed on."""
-    if isinstance(value, dict):
-        return all(isinstance(name, str) and _is_plain(item) for name, item in value.items())
-    if isinstance(value, list | tuple):
-        return all(map(_is_plain, value))
-    return value is None or isinstance(value, str | bool | int | float)
-
-
-def _are_hash_functions(constants: Any) -> bool:
-    """What a stage 1 keeps of its hash functions, if it has any."""
-    if not isinstance(constants, dict):
-        return False
-    bias = constants.get("bias")
-    fits = isinstance(bias, torch.Tensor) and bias.dtype == torch.float32 and bias.shape == (constants.get("num"),)
-    seed = constants.get("seed")
-    plain = _is_plain({name: value for name, value in constants.items() if name != "bias"})
-    return not constants or (fits and plain and isinstance(seed, int) and 0 <= seed < 2**31 and "sha256" in constants)
-
-
-def _is_choice(node: Mapping[str, Any]) -> bool:
-    """An option by its plain name, which cannot lead out of conf/, and its values, which refer to nothing else."""
-    option = node.get("option")
-    plain = isinstance(option, str) and re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)*", option)
-    return bool(plain) and isinstance(node.get("values"), dict) and "${" not in str(node["values"])
-
-
-def is_ours(path: Path) -> bool:
-    """Whether a file that can be read is a checkpoint of ours."""
-    return read_checkpoint(path, whole=False).get("format") == FORMAT
-
-
-def settings(content: Mapping[str, Any], *, without: Container[str] = ()) -> dict[str, Any]:
-    """Dotted keys and values that network and data set came with, and how they were evaluated.
-
-    without: "dataset" or "model", where the user names another; the network's input stays what it was. Where stores
-    are written is this machine's to say, and no checkpoint's.
-    """
-    saved = {name: content["config"][name] for name in AS_TRAINED}
-    saved |= {f"dataset.{name}": content[name] for name in ("size", "mean", "std")}
-    for group, key in (("model", "network"), ("dataset", "dataset")):
-        if group not in without:
-            saved |= flatten({group: without_code(content[key]["values"])})
-    saved.pop("dataset.cache_dir", None)
-    return saved
-
-
-def class_mismatch(trained: Sequence[str], there: Sequence[str], dataset: str) -> str:
-    """A clause on how a checkpoint's classes differ from a data set's."""
-    different = next(((a, b) for a, b in zip(trained, there, strict=False) if a != b), ("the end", "the end"))
-    return (
-        f"trained on {len(trained)} classes, {dataset} has {len(there)}; "
-        f"the first that differs: {different[0]} there, {different[1]} here"
+def same_network(content: Mapping[str, Any], option: str | None, design: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint's network is of this option with these arguments (Network.design), whatever its weights."""
+    aside = {"name", "weights", "path", "init"}
+    values = {name: value for name, value in content["network"]["values"].items() if value is not None}
+    return bool(
+        content["network"]["option"] == option
+        and {name: value for name, value in values.items() if name not in aside} == design
     )
 
 
-def check_weights(path: Path, network: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
-    """Fill `network` completely. Raises InputError naming the first tensors that do not fit."""
-    own = network.state_dict()
-    strange = sorted(weights.keys() ^ own.keys())
-    strange += [n for n in own if n in weights and not _fits(weights[n], own[n])]
-    if strange:
+def checkpoints(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
+    """All finished checkpoints of lshfm in a folder, by name; those that cannot be read are left out with a warning.
+
+    Checksums are not verified: that would take reading every file whole.
+    """
+    readable = []
+    for path in sorted(folder.glob("*.ckpt")):
+        try:
+            readable.append((path, unpack(path, whole=False)))
+        except InputError as error:
+            logger.warning("left aside: %s", error)
+    return readable
+
+
+def find_finished(name: str, folder: Path) -> Path | None:
+    """The finished checkpoint of a name, with or without its ending, in a folder of them; None if there is none."""
+    path = folder / f"{name.removesuffix('.ckpt')}.ckpt"
+    return path if path.is_file() else None
+
+
+def fill(network: nn.Module, weights: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Fill `network` completely with a file's weights. Raises InputError naming the first tensors that do not fit."""
+    expected = network.state_dict()
+    mismatches = sorted(weights.keys() ^ expected.keys())
+    mismatches += [n for n in expected if n in weights and not _fits(weights[n], expected[n])]
+    if mismatches:
         raise InputError(
-            f"{path}: the weights are not those of its network; first mismatches: {', '.join(strange[:5])}"
+            f"{path}: the weights are not those of its network; first mismatches: {', '.join(mismatches[:5])}"
         )
     network.load_state_dict(dict(weights))
 
 
-def _fits(tensor: torch.Tensor, own: torch.Tensor) -> bool:
-    """Whether it can be copied there without changing what its numbers mean."""
-    same_kind = tensor.is_floating_point() == own.is_floating_point() and tensor.is_complex() == own.is_complex()
-    return tensor.shape == own.shape and same_kind
+def _fits(tensor: torch.Tensor, target: torch.Tensor) -> bool:
+    """Whether two tensors agree in shape and in kind of number: floating point, complex, or neither."""
+    same_kind = tensor.is_floating_point() == target.is_floating_point() and tensor.is_complex() == target.is_complex()
+    return tensor.shape == target.shape and same_kind

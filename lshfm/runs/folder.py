@@ -1,4 +1,4 @@
-"""The run folder: whose it is, whether it is finished, and one process at a time in it."""
+"""The run folder: the identity of its run, whether it is finished, and a lock that lets one process in at a time."""
 
 import fcntl
 import json
@@ -15,6 +15,7 @@ from lshfm.errors import InputError
 from lshfm.files.write import TEMPORARY, duplicate, remove_left_overs, write_json
 
 SECONDS_TO_LEAVE = 10.0
+BEFORE_THERE_WAS = {"dataset.task": "multilabel"}  # key -> its value in runs of versions that did not have it
 
 
 class Status(Enum):
@@ -32,13 +33,14 @@ class RunFolder:
         self.path = path
         self.last, self.best = path / "last.ckpt", path / "best.ckpt"
         self.results, self.metrics = path / "results.json", path / "metrics.jsonl"
+        self.predictions, self.log = path / "predictions.npz", path / "log.txt"
         self._identity = path / "identity.json"
-        self.unusable: list[Path] = []  # of `lasts`: found to be damaged
+        self.unusable: list[Path] = []  # those of `lasts` that proved to be damaged
 
     def examine(self, identity: Mapping[str, Any], *, overwrite: bool) -> Status:
         """Compare the folder with the run that `identity` (dotted keys, plain values) describes.
 
-        An unfinished run of the same settings is continued; `overwrite` makes way for anything else.
+        UNFINISHED: a run of the same settings, to be continued. NEW: nothing worth keeping, or `overwrite` was given.
         Raises InputError showing what differs, with what to do.
         """
         started = {".lock", TEMPORARY.format(self._identity.name)}  # all that a run killed at its start leaves
@@ -49,22 +51,30 @@ class RunFolder:
                 f"{self.path} exists and is not a run of lshfm: choose another name=NAME or output_dir=DIR"
             )
         finished = self.results.is_file()
-        there = self._read_identity()
-        here = json.loads(json.dumps(identity))  # as it would be read back
-        differing = differing_keys(there, here)
+        saved, current = self._read_identity(), _as_read(identity)
+        differing = differing_keys(saved, current)
         is_bare = not finished and not self.lasts()  # no epoch was done: nothing would be lost
         if (differing and is_bare) or (overwrite and (finished or differing)):
             return Status.NEW
         if differing:
-            rows = "\n".join(f"  {_difference(key, there, here)}" for key in differing)
+            rows = "\n".join(f"  {_difference(key, saved, current)}" for key in differing)
             raise InputError(
                 f"{self.path} holds a run with other settings:\n{rows}\n"
                 "Give this run a name=NAME of its own, or overwrite=true to replace the other."
             )
         return Status.FINISHED if finished else Status.UNFINISHED
 
+    def is_of(self, identity: Mapping[str, Any]) -> bool:
+        """Whether a run with these settings lies here, finished or not; False for what cannot be read."""
+        if not self._identity.is_file():
+            return False
+        try:
+            return not differing_keys(self._read_identity(), _as_read(identity))
+        except InputError:
+            return False
+
     def lasts(self) -> list[Path]:
-        """last.ckpt and the older ones that were kept, the newest first."""
+        """The paths of last.ckpt and of the older ones that were kept (last-1.ckpt and so on), the newest first."""
         older = sorted(self.path.glob("last-*.ckpt"), key=lambda path: (len(path.name), path.name))
         return ([self.last] if self.last.is_file() else []) + older
 
@@ -99,6 +109,10 @@ class RunFolder:
             remove_left_overs(self.path)
             yield
 
+    def reopen(self) -> None:
+        """Make a finished run unfinished: without results.json it is finished again from its last checkpoint."""
+        self.results.unlink(missing_ok=True)
+
     def _read_identity(self) -> dict[str, Any]:
         try:
             return dict(json.loads(self._identity.read_text()))
@@ -114,19 +128,25 @@ class RunFolder:
                 path.unlink()
 
 
+def _as_read(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """An identity as a file would give it back."""
+    return dict(json.loads(json.dumps(identity)))
+
+
 def differing_keys(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
     """The settings in which two runs' identities differ."""
     return sorted(key for key in there.keys() | here.keys() if not _same(key, there, here))
 
 
-def _same(key: str, there: Mapping[str, Any], here: Mapping[str, Any]) -> bool:
-    if key in there and key in here:
-        return bool(there[key] == here[key])
-    return there.get(key, here.get(key)) in (None, False)  # a switch that an older version did not have is off
+def _same(key: str, saved: Mapping[str, Any], current: Mapping[str, Any]) -> bool:
+    if key in saved and key in current:
+        return bool(saved[key] == current[key])
+    # A switch that an older version did not have is off.
+    return saved.get(key, current.get(key)) in (None, False, BEFORE_THERE_WAS.get(key))
 
 
 def _locked(lock: int) -> bool:
-    """Whether the lock could be taken, at once or while ranks whose parent was killed are still saving."""
+    """Try to take the lock; waits SECONDS_TO_LEAVE for ranks that are still saving after their parent was killed."""
     end, is_said = time.monotonic() + SECONDS_TO_LEAVE, False
     while True:
         try:
@@ -142,7 +162,7 @@ def _locked(lock: int) -> bool:
             return True
 
 
-def _difference(key: str, there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+def _difference(key: str, saved: Mapping[str, Any], current: Mapping[str, Any]) -> str:
     if key.startswith("data."):
         return f"{key}: the images or labels of the {key.removeprefix('data.')} split have changed"
-    return f"{key}: {there.get(key)} there, {here.get(key)} now"
+    return f"{key}: {saved.get(key)} there, {current.get(key)} now"

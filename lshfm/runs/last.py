@@ -1,8 +1,10 @@
-"""last.ckpt: where a run that is not finished goes on, after an epoch or within one."""
+"""last.ckpt: the checkpoint that an unfinished run resumes from, after an epoch or within one."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from lshfm.console import logger
 from lshfm.engine.journal import Journal
@@ -11,24 +13,41 @@ from lshfm.errors import InputError
 from lshfm.files.read import read_checkpoint
 from lshfm.files.write import write_checkpoint
 from lshfm.ranks.group import require_same
+from lshfm.report import disk
 from lshfm.runs.folder import RunFolder
 
 FORMAT, VERSION = "lshfm-run", 2
-NOTHING_YET: dict[str, Any] = {"names": [], "rows": []}  # of a journal
+NOTHING_YET: dict[str, Any] = {"names": [], "rows": []}  # the state_dict of a journal without pending losses
 
 
 def write_last(folder: RunFolder, state: State, journal: Journal, made_by: Mapping[str, Any], keep: int) -> None:
-    """Keep a synchronised state and a settled journal, and `keep - 1` of those before; for rank 0 alone.
+    """Write a synchronised state and a settled journal to last.ckpt, keeping `keep - 1` older ones; rank 0 alone.
 
-    made_by: what the numbers depend on beside them: ranks, device, threads, torch's version, pixels, config.
+    made_by: what else the numbers depend on: ranks, device, threads, torch's version, pixels, config.
     """
     content = {"state": state.state_dict(), "journal": journal.state_dict()}
     folder.shift_lasts(keep)
     write_checkpoint(folder.last, {"format": FORMAT, "version": VERSION, **made_by, **content})
 
 
+def log_room(folder: Path, state: State, keep: int, stores: Collection[Path]) -> None:
+    """Say what the run will keep on disks: checkpoints in its folder, and the stores that its pixels are in."""
+    logger.info(disk.line(_checkpoint_bytes(state, keep), folder, stores))
+
+
+def _checkpoint_bytes(state: State, keep: int) -> int:
+    """What a run's checkpoints take on disk, about: `keep` last ones and one being written; the best; the finished."""
+    constants = sum(value.nbytes for value in state.constants.values() if isinstance(value, torch.Tensor))
+    weights: int = sum(tensor.nbytes for tensor in state.model.state_dict().values()) + constants
+    average = sum(tensor.nbytes for tensor in state.ema.state_dict().values()) if state.ema else 0
+    defaults = state.optimizer.defaults
+    moments = 2 if "betas" in defaults else int(defaults["momentum"] > 0)
+    learned: int = sum(p.nbytes for group in state.optimizer.param_groups for p in group["params"])
+    return (keep + 1) * (weights + average + moments * learned) + 2 * weights
+
+
 def restore(folder: RunFolder, state: State, journal: Journal, made_by: Mapping[str, Any], epochs: int) -> None:
-    """Take up the newest state kept that can be read, if there is any. Raises InputError if none of them can."""
+    """Resume from the newest last.ckpt that can be read, if there is one. Raises InputError if none of them can."""
     paths = folder.lasts()
     if not paths:
         journal.resume(state, NOTHING_YET)  # a run that was stopped before may have written lines
@@ -54,7 +73,7 @@ def restore(folder: RunFolder, state: State, journal: Journal, made_by: Mapping[
 
 
 def _say_what_changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """What keeps a continued run from giving the bits of an undisturbed one."""
+    """Log what changed since the checkpoint was saved and keeps the results from being equal bit for bit."""
     shown = {
         "ranks": "its number of ranks", "device": "its device", "threads": "its number of CPU threads",
         "torch": "torch's version", "pixels": "the version or place of its pixels",
@@ -69,7 +88,7 @@ def _say_what_changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> None
 
 
 def position_of(folder: RunFolder) -> str:
-    """Where the run would go on, in words."""
+    """Where the run would resume, in words."""
     if not folder.last.is_file():
         return "from the start"
     state = _read(folder.last, whole=False)["state"]
@@ -90,7 +109,7 @@ def _read(path: Path, *, whole: bool = True) -> dict[str, Any]:
 
 
 def _upgraded(content: dict[str, Any]) -> dict[str, Any]:
-    """Version 1 knew neither ranks nor places within an epoch."""
+    """The content in the layout of VERSION; version 1 had neither ranks nor steps within an epoch."""
     if content["version"] == 1:
         random = content["state"]["random"]
         content["state"] |= {"step": 0, "random": [random]}

@@ -1,113 +1,172 @@
 """Names of runs, made from what tells them apart."""
 
 import hashlib
+import json
+import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lshfm.config.compose import Job, changes_results
-from lshfm.config.teachers import without_pooling
+from lshfm.config.catalogue import options, starts_from_imagenet
+from lshfm.config.changes import changes_results, flatten
+from lshfm.config.compose import Job
+from lshfm.config.groups import Network
+from lshfm.config.keys import plain as plain_settings
+from lshfm.config.schema import Mimic, Train
 from lshfm.errors import InputError
+from lshfm.files.names import plain
 
-LONGEST = 180  # a file system takes 255 bytes; endings and temporary names need some
+LONGEST = 120  # of names made here: they still fit in a line, and in a path
+LONGEST_TYPED = 180  # a file system takes 255 bytes; endings and temporary names need some
+LAYOUTS = ("manifest", "coco")  # data sets whose name says how files are laid out, not whose they are
 
 
-def train_name(job: Job) -> str:
+def train_name(job: Job[Train]) -> str:
     """<dataset>_<network>[_<pool>]_<loss>_s<seed> and _<key>-<value> for whatever else was set."""
-    values = job.values
-    stem = [values["dataset"]["name"], network_name(job, "model"), _option(job, "loss"), f"s{values['seed']}"]
-    return checked_name(values["name"]) if values["name"] else join("_".join(stem), _others("train", job, ("model",)))
+    settings = job.settings
+    if settings.name:
+        return checked_name(settings.name)
+    stem = [_data_title(job), settings.model.title, settings.loss.title, f"s{settings.seed}"]
+    return join("_".join(stem), _others(job, {"model": settings.model}), _keys(settings))
 
 
-def mimic_name(job: Job, teacher: str) -> str:
+def mimic_name(job: Job[Mimic], teacher: str) -> str:
     """<dataset>_<teacher>_<student>_<loss>_s<seed>_stage<1|2>, or the name given and the stage; keys as in train."""
-    values, stage = job.values, f"stage{job.values['stage']['name']}"
-    if values["name"]:
-        return checked_name(f"{values['name']}_{stage}")
-    networks = [teacher, network_name(job, "student"), _option(job, "loss")]
-    stem = [values["dataset"]["name"], *networks, f"s{values['seed']}", stage]
-    label = _option(job, "label_loss")
-    others = ({"label_loss": label} if label != "bce" else {}) | _others("mimic", job, ("teacher", "student"))
-    used = {key: value for key, value in others.items() if used_in_stage(values, key)}
-    return join("_".join(stem), {key.replace("teacher.path", "teacher"): value for key, value in used.items()})
+    settings, stage = job.settings, f"stage{job.settings.stage.name}"
+    if settings.name:
+        return f"{checked_name(settings.name)}_{stage}"
+    networks = [teacher, settings.student.title, settings.loss.title]
+    stem = [_data_title(job), *networks, f"s{settings.seed}", stage]
+    label = settings.label_loss.title
+    others = {"label_loss": label} if label != "bce" else {}
+    others |= _others(job, {"teacher": settings.teacher, "student": settings.student})
+    used = {key: value for key, value in others.items() if used_in_stage(settings, key)}
+    named = {key.replace("teacher.path", "teacher"): value for key, value in used.items()}
+    return join("_".join(stem), named, _keys(settings))
 
 
-def used_in_stage(values: Mapping[str, Any], key: str) -> bool:
+def data_title(name: str, root: Any, folders: Sequence[Path] = ()) -> str:
+    """What runs call a data set: its name, or that of its folder where the name says only how files are laid out.
+
+    root: its folder, if it has one. folders: of --config-dir. A folder that is called as another data set is keeps
+    the name before its own.
+    """
+    if name not in LAYOUTS or not isinstance(root, str):
+        return name
+    folder = plain(Path(os.path.abspath(root)).name).strip("._-")  # noqa: PTH100 - a link counts by its own name
+    if folder in ("", name):
+        return name
+    return f"{name}-{folder}" if folder in options("dataset", folders) else folder
+
+
+def _data_title(job: Job[Train] | Job[Mimic]) -> str:
+    dataset = job.settings.dataset
+    return data_title(dataset.name, dataset.own.get("root"), job.folders)
+
+
+def used_in_stage(settings: Mimic, key: str) -> bool:
     """Whether a key of mimic matters to its stage: labels to stage 2, starting weights to where they start."""
-    if values["stage"]["name"] == "1":
+    if settings.is_stage1:
         return not key.startswith("label_loss") and key not in {"loss.gamma", "student.init"}
-    return key != "student.weights" or not values["student"]["projection"]
+    return key != "student.weights" or not settings.student.projection
 
 
-def network_name(job: Job, role: str) -> str:
-    """The network of the group `role`, with its pooling unless that is GAP."""
-    network = job.values[role]
-    pool = network.get("pool")
-    name = str(network.get("name") or without_pooling(str(job.choices[role])))
-    return name if pool in (None, "GAP") else f"{name}_{pool}"
+def _keys(settings: Train | Mimic) -> list[str]:
+    """The keys that names may show."""
+    keys = flatten(plain_settings(settings))
+    aside = ("teacher.",) if isinstance(settings, Mimic) else ()
+    return [k for k in keys if changes_results(settings.command, k) and k != "seed" and not k.startswith(aside)]
 
 
-def _option(job: Job, group: str) -> str:
-    return str(job.values[group].get("name") or job.choices[group])
-
-
-def _others(command: str, job: Job, roles: Sequence[str]) -> dict[str, Any]:
-    """What was set beside the options and is not shown by the names of the networks in `roles`."""
+def _others(job: Job[Train] | Job[Mimic], networks: Mapping[str, Network]) -> dict[str, Any]:
+    """What was set beside the options and is not shown by the names of the networks."""
     return {
         key: value
         for key, value in job.changed.items()
-        if changes_results(command, key) and key != "seed" and not any(_says_nothing(job, r, key, value) for r in roles)
+        if changes_results(job.settings.command, key)
+        and key != "seed"
+        and not any(_says_nothing(role, network, key, value, job) for role, network in networks.items())
     }
 
 
-def _says_nothing(job: Job, role: str, key: str, value: Any) -> bool:
+def _says_nothing(role: str, network: Network, key: str, value: Any, job: Job[Train] | Job[Mimic]) -> bool:
     """Whether the network's own name shows the value already, or it is what holds anyway."""
-    shown = {
-        f"{role}.pool": value != "GAP",
-        f"{role}.arch": value == job.values[role].get("name"),
-        f"{role}.weights": value in ("auto", "imagenet"),  # auto either means imagenet or stops: the two are one run
-        f"{role}.projection": value is True,  # as auto
+    shown: dict[str, Callable[[], bool]] = {
+        f"{role}.pool": lambda: value != "GAP",
+        f"{role}.arch": lambda: value == network.name,
+        # auto either means imagenet or stops: where one is the default, the two are one run
+        f"{role}.weights": lambda: (
+            value in ("auto", "imagenet")
+            and starts_from_imagenet(str(network.option), job.settings.dataset.preset, job.folders)
+        ),
+        f"{role}.projection": lambda: value is True,  # as auto
     }
-    return bool(shown.get(key, False))
+    return key in shown and shown[key]()
 
 
-def join(stem: str, others: Mapping[str, Any]) -> str:
-    """A stem and _<key>-<value> for each of `others`, of letters, digits and ._- only."""
-    short = [key.rpartition(".")[2] for key in others]
-    names = [key if short.count(last) > 1 else last for key, last in zip(others, short, strict=True)]
+def join(stem: str, others: Mapping[str, Any], keys: Collection[str] = ()) -> str:
+    """A stem and _<key>-<value> for each of `others`, of letters, digits and ._- only.
+
+    keys: all that could have been set. A key's last word stands for it where it is that of no other.
+    """
+    inner = [key for key in others if ".terms." in key]
+    words = [_last(key) for key in {*others, *(key for key in keys if ".terms." not in key)}]
+    names = [key if key in inner or words.count(_last(key)) > 1 else _last(key) for key in others]
     parts = [f"{name}-{_shown(value)}" for name, value in zip(names, others.values(), strict=True)]
-    name = plain("_".join([stem, *parts]))
-    if len(name) <= LONGEST:
+    return cut("_".join([stem, *parts]), LONGEST)
+
+
+def cut(text: str, longest: int) -> str:
+    """A text as a name of at most so many characters, whose end stands for what is cut off."""
+    name = plain(text)
+    if len(name) <= longest:
         return name
-    return f"{name[: LONGEST - 9]}_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return f"{name[: longest - 9]}_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def checked_name(name: str) -> str:
-    """A name that the user gave. Raises InputError unless it is letters, digits and ._- only."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or len(name) > LONGEST:
+    """A name that the user gave, without the ending of checkpoints, which they get anyway.
+
+    Raises InputError unless it is letters, digits and ._- only.
+    """
+    bare = re.sub(r"(\.ckpt)+\Z", "", name)
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", bare) or len(bare) > LONGEST_TYPED:
         raise InputError(
-            f"name={name}: a name is at most {LONGEST} letters, digits and ._- and starts with a letter or digit"
+            f"name={name}: a name is at most {LONGEST_TYPED} letters, digits and ._- and starts with a letter or digit"
         )
-    return name
+    return bare
 
 
-def file_names(labels: Sequence[str]) -> list[str]:
-    """Labels as parts of file names: plain, and still different from each other."""
-    names = [plain(label) for label in labels]
-    return [f"{n}-{i}" if names.count(n) > 1 else n for i, n in enumerate(names)]
+def file_title(path: Path) -> str:
+    """What a file is called in names: a run's best.ckpt by its folder, others by themselves."""
+    folder = path.expanduser().absolute().parent.name
+    return f"{folder}_best" if path.name == "best.ckpt" and folder else path.stem
 
 
-def plain(text: str) -> str:
-    """The text with everything but letters, digits and ._- replaced: nothing in it leads to another folder."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", text)
+def _last(key: str) -> str:
+    return key.rpartition(".")[2]
 
 
 def _shown(value: Any) -> str:
+    """A value in a name. What loses characters there, or where one text of a list ends, is told apart by a hash."""
+    if isinstance(value, str) and ("/" in value or value.endswith(".ckpt")):
+        return file_title(Path(value))
+    texts = [item for item in (value if isinstance(value, list) else [value]) if isinstance(item, str)]
+    is_exact = all(re.fullmatch(r"[A-Za-z0-9._]+", text) for text in texts) or texts == [value] == [plain(str(value))]
+    return _words(value) if is_exact else f"{_words(value)}-{_digest(value)}"
+
+
+def _words(value: Any) -> str:
     if isinstance(value, list):
-        return "-".join(map(_shown, value)) or "none"
+        return "-".join(map(_words, value)) or "none"
     if isinstance(value, bool) or value is None:
         return str(value).lower()
-    if isinstance(value, str) and "/" in value:
-        return Path(value).stem
-    return f"{value:.15g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        short = f"{value:.15g}"
+        return short if float(short) == value else repr(value)
+    return str(value)
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:6]

@@ -1,117 +1,122 @@
-"""One training run from its parts: resumes, fits, saves every epoch, finishes. The same for every method."""
+"""One training run from its parts: resumes, fits, saves every epoch, finishes. The same for every method and task."""
 
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
-from lshfm import console
-from lshfm.config.compose import Job, to_yaml
+from lshfm import __version__
+from lshfm.config.compose import Job
+from lshfm.config.groups import Network
+from lshfm.config.keys import plain, without_code
+from lshfm.config.schema import Mimic, Train, Training
 from lshfm.console import logger, shown
-from lshfm.datasets.loader import holdout
+from lshfm.engine.assemble import assemble
 from lshfm.engine.interrupts import Interrupts
 from lshfm.engine.journal import Journal
 from lshfm.engine.loop import fit
 from lshfm.engine.schedule import learning_rate
-from lshfm.engine.state import Evaluation, State
-from lshfm.errors import InputError, RunFailed, printable
+from lshfm.engine.state import Evaluation, Objective, State
+from lshfm.engine.step import EagerStep
+from lshfm.errors import RunFailed, printable
 from lshfm.files.read import read_checkpoint
-from lshfm.files.write import write_checkpoint, write_json, write_text
-from lshfm.ranks.group import Consensus, is_main, num_ranks, on_main
-from lshfm.ranks.start import log_ranks
-from lshfm.runs import checkpoint
-from lshfm.runs.last import position_of, restore, write_last
-from lshfm.runs.place import Claim
-from lshfm.tasks import pixels
-
-Evaluate = Callable[[nn.Module], Evaluation]
+from lshfm.files.write import write_checkpoint
+from lshfm.ranks.group import Consensus, all_gather, is_main, num_ranks, on_main
+from lshfm.ranks.start import describe, log_ranks
+from lshfm.runs.last import log_room, position_of, restore, write_last
+from lshfm.runs.layout import pack
+from lshfm.runs.place import RunPlace
+from lshfm.runs.predictions import write_predictions
+from lshfm.runs.record import Metrics, Results, measured, peak_memory, revision
+from lshfm.tasks.pixels import TrainingData
+from lshfm.tasks.task import Arrays, Evaluate, Task
 
 SAVE = 1  # what ranks agree on, below the number of every signal that is handled
 
 
-class Training:
-    """A claimed place and data, all checked: nothing is written before `execute`.
+class TrainingRun:
+    """A training run: its settings, its place, whose folder is occupied, and its data.
 
     validate, test: evaluators of the network in training, on the data's validation and test batches.
-    role: the group that holds the network's settings. record: what checkpoint and results say beside the rest.
+    trained: the settings of that network. made_by: entries on the method (stage, loss, teacher) for the records.
     keep_constants: whether the finished checkpoint holds what the losses were set up with.
     """
 
     def __init__(
         self,
-        job: Job,
-        claim: Claim,
-        data: pixels.TrainingData,
+        job: Job[Train] | Job[Mimic],
+        place: RunPlace,
+        data: TrainingData,
         *,
         validate: Evaluate,
         test: Evaluate,
-        hardware: Mapping[str, Any],
-        role: str,
-        record: Mapping[str, Any],
+        trained: Network,
+        made_by: Mapping[str, Any],
         keep_constants: bool = False,
     ) -> None:
-        self.job, self.values, self.claim, self.data = job, job.values, claim, data
-        self.validate, self.test, self.hardware = validate, test, dict(hardware)
-        self.role, self.record, self.keep_constants = role, dict(record), keep_constants
-        self.folder = claim.folder
+        self.settings: Train | Mimic = job.settings
+        self.typed, self.place, self.folder, self.data = job.typed, place, place.folder, data
+        self.validate, self.test, self.trained = validate, test, trained
+        self.made_by, self.keep_constants = dict(made_by), keep_constants
+        self.hardware = describe(data.batches.device, self.settings.precision)
+        self._arrays: Arrays | None = None  # of the last evaluation on the test split, at rank 0
 
-    def execute(self, begin: Callable[[], State]) -> dict[str, Any]:
-        """Train to the end, leave checkpoint and results, and return the results; all ranks together.
+    def announce(self, task: Task) -> None:
+        """Log the run's folder, its hardware and its data."""
+        settings, data = self.settings, self.data
+        logger.info("run folder %s; %s, %s", self.folder.path, self.hardware["device"], self.hardware["arithmetic"])
+        log_ranks(
+            data.batches.device, batch_size=settings.batch_size, accumulate=settings.accumulate,
+            bn_group_size=settings.bn_group_size, sync_bn=settings.sync_bn,
+        )  # fmt: skip
+        logger.info(task.describe(data.train_split, len(data.batches.indices), "train on"))
+        if data.validation is not data.test:
+            logger.info("validate on %s", data.validation_name)
+        logger.info(task.describe(data.test_split, len(data.test.indices), "test on"))
 
-        begin: makes the state to train, inside the run folder.
-        """
-        with ExitStack() as stack:
-            on_main(lambda: self._occupy(stack))
-            logger.info(
-                "run folder %s; %s, %s",
-                self.folder.path,
-                self.hardware["device"],
-                self.hardware["arithmetic"],
-            )
-            log_ranks(self.data.batches.device, self.values)
-            for line in self.data.describe():
-                logger.info(line)
-            self.state = begin()
-            self._fit()
-            return self._finish()
-
-    def _occupy(self, stack: ExitStack) -> None:
-        stack.enter_context(self.folder.occupy(self.claim.identity, overwrite=self.claim.overwrite))
-        stack.enter_context(console.also_to(self.folder.path / "log.txt"))
-        write_text(self.folder.path / "config.yaml", to_yaml(self.values))
+    def train(self, state: State) -> Results:
+        """Train to the end, leave checkpoint and results, and return the results; all ranks together."""
+        self.state = state
+        log_room(self.folder.path, state, self.settings.keep_last, self.data.stores)
+        self._fit()
+        return self._finish()
 
     def _fit(self) -> None:
-        values = self.values
+        settings, schedule = self.settings, self.settings.schedule
         self.journal = Journal(
-            self.folder.metrics,
-            epochs=values["epochs"],
+            Metrics(self.folder.metrics),
+            epochs=settings.epochs,
             steps=len(self.data.batches),
-            batch_size=values["batch_size"],
-            every=values["log_every"],
+            batch_size=settings.batch_size,
+            every=settings.log_every,
             name_samples=lambda samples: [printable(self.data.train_split.ids[i]) for i in samples],
         )
-        restore(self.folder, self.state, self.journal, self._made_by(), values["epochs"])
-        self._saved_at = self._counted = time.monotonic()
+        restore(self.folder, self.state, self.journal, self._saved_by(), settings.epochs)
+        self._saved_at = time.monotonic()
+        self.state.start_clock()
         self._agree = Consensus()
+        rate = learning_rate(
+            settings.lr, cosine_epochs=schedule.cosine_epochs, steps=schedule.steps, warmup=schedule.warmup,
+            initial_lr=schedule.initial_lr,
+        )  # fmt: skip
         try:
             with Interrupts() as self.interrupts:
                 fit(
                     self.state,
+                    EagerStep(self.state, accumulate=settings.accumulate),
                     self.data.batches,
-                    learning_rate(values["lr"], **values["schedule"]),
+                    rate,
                     self.journal,
-                    epochs=values["epochs"],
-                    accumulate=values["accumulate"],
+                    epochs=settings.epochs,
                     pause=self._pause,
                     evaluate=self._evaluate,
                     save=self._save,
                 )
         except torch.OutOfMemoryError as error:
             raise RunFailed(
-                f"the GPU is out of memory at batch_size={values['batch_size']}: accumulate=2 or more takes a batch "
+                f"the GPU is out of memory at batch_size={settings.batch_size}: accumulate=2 or more takes a batch "
                 "in parts, precision=bf16 halves most of it"
             ) from error
         except BaseException as stop:
@@ -123,7 +128,7 @@ class Training:
 
     def _pause(self, state: State) -> None:
         """After a step: save where it is time to, or where a rank was asked to stop, and then stop."""
-        minutes = self.values["checkpoint_minutes"]
+        minutes = self.settings.checkpoint_minutes
         is_due = is_main() and 0 < minutes * 60 < time.monotonic() - self._saved_at
         agreed = self._agree(self.interrupts.asked or (SAVE if is_due else 0))
         if agreed:
@@ -136,111 +141,108 @@ class Training:
 
     def _evaluate(self, network: nn.Module) -> Evaluation:
         try:
-            with self.interrupts.at_once():
-                return self.validate(network)
+            with self.interrupts.at_once(), self.state.evaluating():
+                evaluation, arrays = self.validate(network)
         except BaseException as stop:
             if is_main() and not isinstance(stop, Exception):
                 self._write_last()  # the epoch is done but for its evaluation
             raise
+        self._arrays = arrays
+        return evaluation
 
     def _save(self, _state: State, evaluation: Evaluation, is_best: bool) -> None:
         def write() -> None:
             if is_best:
-                write_checkpoint(self.folder.best, self._pack() | _measured(evaluation))
+                write_checkpoint(self.folder.best, self._pack() | measured(evaluation))
             self._write_last()
 
         on_main(write)
         self._saved_at = time.monotonic()
 
     def _write_last(self) -> None:
-        now = time.monotonic()
-        self.state.seconds += now - self._counted
-        self._counted = now
-        write_last(self.folder, self.state, self.journal, self._made_by(), self.values["keep_last"])
+        self.state.count_seconds()
+        write_last(self.folder, self.state, self.journal, self._saved_by(), self.settings.keep_last)
 
-    def _made_by(self) -> dict[str, Any]:
+    def _saved_by(self) -> dict[str, Any]:
+        """What the exact results of a resumed run depend on, and its settings, for last.ckpt."""
         device = self.data.batches.device.type
-        config = checkpoint.without_code(self.values)
         threads = {"threads": torch.get_num_threads()} if device == "cpu" else {}
         versions = {"pixels": self.data.pixels, "torch": str(torch.__version__)}
+        config = without_code(plain(self.settings))
         return {"ranks": num_ranks(), "device": device, **threads, **versions, "config": config}
 
     def _pack(self) -> dict[str, Any]:
         constants = {"constants": self.state.constants} if self.keep_constants else {}
-        return checkpoint.pack(
-            self.job, self.role, self.state.model, self.data.train_split.classes,
-            epoch=self.state.epoch, hardware=self.hardware, **self.record, **constants,
+        return pack(
+            self.settings, self.trained, self.state.model, self.data.train_split.classes,
+            epoch=self.state.epoch, hardware=self.hardware, command=self.settings.command, **self.made_by, **constants,
         )  # fmt: skip
 
-    def _finish(self) -> dict[str, Any]:
-        content = self._selected()
-        if self.data.validation is not self.data.test:
+    def _finish(self) -> Results:
+        content, arrays = self._selected(), self._arrays
+        is_held_out = self.data.validation is not self.data.test
+        if is_held_out or arrays is None or self.settings.select == "best":  # of other images or weights
             self.state.model.load_state_dict(content["model"])
-            content |= _measured(self.test(self.state.model))
+            with self.state.evaluating():
+                evaluation, arrays = self.test(self.state.model)
+            content |= measured(evaluation) if is_held_out else {}
+        results = self._results(content)
 
         def write() -> None:
-            self.claim.require_own()  # another run may have finished there meanwhile
-            write_checkpoint(self.claim.checkpoint, content | {"identity": self.claim.identity})
+            self.place.require_own()  # another run may have finished there meanwhile
+            write_checkpoint(self.place.checkpoint, content | {"identity": self.place.identity})
+            write_predictions(self.folder.predictions, arrays, self.data.test_split.classes)
+            results.write(self.folder.results)
 
         on_main(write)
-        results = {
-            "name": self.claim.checkpoint.stem,
-            **self.record,
-            "metric": content["metric"],
-            "score": content["score"],
-            "epoch": content["epoch"],
-            "split": self.data.test_split.name,
-            "best": self.state.best,
-            "best_chosen_on": self.data.validation_name,
-            "history": self.state.history,
-            "report": content["metrics"],
-            "checkpoint": str(self.claim.checkpoint),
-            "seconds": round(self.state.seconds, 1),
-            "hardware": self.hardware,
-        }
-        on_main(lambda: write_json(self.folder.results, results))
         logger.info(
-            "finished: %s %s on %s; %s", results["metric"], shown(results["score"]), results["split"],
-            self.claim.checkpoint,
-        )  # fmt: skip
+            "finished: %s %s on %s; %s", results.metric, shown(results.score), results.split, results.checkpoint
+        )
         return results
 
+    def _results(self, content: Mapping[str, Any]) -> Results:
+        state, seen = self.state, self.settings.epochs * len(self.data.batches) * self.settings.batch_size
+        memory = all_gather(peak_memory(self.data.batches.device))
+        return Results(
+            name=self.place.checkpoint.stem,
+            command=self.settings.command,
+            command_line=list(self.typed) or None,
+            lshfm=__version__,
+            revision=revision(),
+            **self.made_by,
+            dataset=self.settings.dataset.name,
+            metric=content["metric"],
+            score=content["score"],
+            label_loss=content.get("label_loss"),
+            epoch=content["epoch"],
+            split=self.data.test_split.name,
+            data=self.data.test_split.fingerprint(),
+            best=state.best,
+            best_chosen_on=self.data.validation_name,
+            history=state.history,
+            report=content["metrics"],
+            checkpoint=str(self.place.checkpoint),
+            training_seconds=round(state.seconds, 1),
+            evaluation_seconds=round(state.evaluation_seconds, 1),
+            images_per_second=round(seen / max(state.seconds, 1e-9), 2),
+            peak_memory={name: max((m[name] or 0) for m in memory) or None for name in memory[0]},
+            hardware=self.hardware,
+        )
+
     def _selected(self) -> dict[str, Any]:
-        if self.values["select"] == "last":
-            last = self.state.history[-1]
-            return self._pack() | {"metric": last["metric"], "score": last["score"], "metrics": self.state.report}
+        if self.settings.select == "last":
+            last, report = self.state.history[-1], self.state.report
+            evaluation = Evaluation(last["metric"], last["score"], report, loss=last.get("validation_loss"))
+            return self._pack() | measured(evaluation)
         if not self.folder.best.is_file():
-            raise RunFailed("select=best found no epoch with a defined mAP: does the validation part show any class?")
+            metric = self.state.history[-1]["metric"]
+            raise RunFailed(f"select=best found no epoch with a defined {metric}: is there anything to validate on?")
         return read_checkpoint(self.folder.best)
 
 
-def check_training(values: Mapping[str, Any], num_images: int) -> None:
-    """What no single key can say. Raises InputError."""
-    batch, cosine, dataset = values["batch_size"], values["schedule"]["cosine_epochs"], values["dataset"]
-    accumulate = values["accumulate"]
-    ranks, group = num_ranks(), values["bn_group_size"]
-    if batch % ranks:
-        raise InputError(f"batch_size={batch} is that of all ranks: their number, {ranks}, must divide it")
-    share = f"batch_size={batch}" if ranks == 1 else f"the {batch // ranks} images of a batch that a rank gets"
-    if batch // ranks % accumulate:
-        raise InputError(f"accumulate={accumulate} must divide {share}")
-    if group and batch // ranks // accumulate % group:
-        raise InputError(
-            f"bn_group_size={group} must divide {batch // ranks // accumulate}, the images that go through the network "
-            f"at a time (batch_size={batch}, ranks: {ranks}, accumulate={accumulate})"
-        )
-    if batch > num_images:
-        raise InputError(f"batch_size={batch} is more than the {num_images} images of {dataset['train_split']}")
-    pixels.make_view(dataset, values["augment"], channels_last=values["channels_last"])
-    holdout(num_images, dataset["holdout"])
-    if 0 < cosine < values["epochs"]:
-        raise InputError(f"schedule.cosine_epochs={cosine:g} must be 0 or at least epochs={values['epochs']}")
-    if values["select"] == "best" and not dataset["holdout"] and not values["allow_test"]:
-        raise InputError(
-            f"select=best would choose the epoch by the test split ({dataset['eval_split']}), which flatters the "
-            "result: add dataset.holdout=0.1 to choose on a part of the training split, or allow_test=true"
-        )
-
-
-def _measured(evaluation: Evaluation) -> dict[str, Any]:
-    return {"metric": evaluation.name, "score": evaluation.score, "metrics": dict(evaluation.report)}
+def assembled(objective: Objective, settings: Training, constants: dict[str, Any] | None = None) -> State:
+    """The state to train, with the optimiser and the moving average that the settings ask for."""
+    return assemble(
+        objective, optimizer=settings.optimizer, momentum=settings.momentum, weight_decay=settings.weight_decay,
+        ema=settings.ema, constants=constants,
+    )  # fmt: skip

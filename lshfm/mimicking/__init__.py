@@ -1,0 +1,1 @@
+"""Feature mimicking: finding teachers, students' starting weights, hash functions, comparing student and teacher."""

@@ -1,0 +1,35 @@
+"""Checks training settings that depend on each other or on the data, before anything is written."""
+
+from lshfm.config.schema import Training
+from lshfm.datasets.loader import holdout
+from lshfm.errors import InputError, at
+from lshfm.ranks.group import num_ranks
+from lshfm.tasks.pixels import make_view
+
+
+def check_training(settings: Training, num_images: int) -> None:
+    """Raise InputError for keys that do not go together, or not with this number of training images."""
+    batch, cosine, dataset = settings.batch_size, settings.schedule.cosine_epochs, settings.dataset
+    accumulate, ranks, group = settings.accumulate, num_ranks(), settings.bn_group_size
+    if batch % ranks:
+        raise InputError(f"batch_size={batch} is that of all ranks: their number, {ranks}, must divide it")
+    share = f"batch_size={batch}" if ranks == 1 else f"the {batch // ranks} images of a batch that a rank gets"
+    if batch // ranks % accumulate:
+        raise InputError(f"accumulate={accumulate} must divide {share}")
+    if group and batch // ranks // accumulate % group:
+        raise InputError(
+            f"bn_group_size={group} must divide {batch // ranks // accumulate}, the images that go through the network "
+            f"at a time (batch_size={batch}, ranks: {ranks}, accumulate={accumulate})"
+        )
+    if batch > num_images:
+        raise InputError(f"batch_size={batch} is more than the {num_images} images of {dataset.train_split}")
+    make_view(dataset, settings.augment, channels_last=settings.channels_last)
+    with at("dataset"):
+        holdout(num_images, dataset.holdout)
+    if 0 < cosine < settings.epochs:
+        raise InputError(f"schedule.cosine_epochs={cosine:g} must be 0 or at least epochs={settings.epochs}")
+    if settings.select == "best" and not dataset.holdout and not settings.allow_test:
+        raise InputError(
+            f"select=best would choose the epoch by the test split ({dataset.eval_split}), which flatters the "
+            "result: add dataset.holdout=0.1 to choose on a part of the training split, or allow_test=true"
+        )

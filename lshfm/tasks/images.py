@@ -1,0 +1,49 @@
+"""The base class of tasks whose labels are of whole images, all resized to one size: data, batches, networks."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from lshfm.config.build import build
+from lshfm.config.groups import Dataset, LabelLoss, Network
+from lshfm.config.schema import Training
+from lshfm.datasets.loader import Loader
+from lshfm.datasets.split import Split
+from lshfm.losses.classification import Summed
+from lshfm.models.weights import Loaded
+from lshfm.tasks.networks import build_classifier
+from lshfm.tasks.pixels import TrainingData, make_view, open_pixels, plain_loader, read_splits
+from lshfm.tasks.task import Task
+
+
+class ImageTask(Task):
+    """A task whose networks give a number for each of the data set's classes: (B, 3, S, S) -> (B, D), (B, C)."""
+
+    def read(self, dataset: Dataset, names: Sequence[str]) -> list[Split]:
+        """The named splits, with the same classes."""
+        return read_splits(dataset, names)
+
+    def training_data(self, train: Split, test: Split, settings: Training, device: torch.device) -> TrainingData:
+        """Augmented batches to train on, and batches without augmentation to validate and test on."""
+        return TrainingData.open(train, test, settings, device)
+
+    def evaluation_batches(
+        self, split: Split, dataset: Dataset, device: torch.device, *, workers: int | None, batch_size: int,
+        channels_last: bool,
+    ) -> Loader:  # fmt: skip
+        """The split's images without augmentation."""
+        view = make_view(dataset, None, channels_last=channels_last)
+        return plain_loader(*open_pixels(split, dataset, workers), split, view, batch_size, device)
+
+    def network(
+        self, network: Network, classes: Sequence[str], size: int, *, at: str = "model"
+    ) -> tuple[nn.Module, Loaded | None]:
+        """A network with one output for each class."""
+        return build_classifier(network, classes, size, at=at)
+
+    def label_loss(self, loss: LabelLoss, parts: int, *, at: str) -> tuple[str, nn.Module]:
+        """The loss, wrapped if its `reduction` is "sum", so that averaging over the parts gives the batch's sum."""
+        built = build({name: value for name, value in loss.own.items() if name != "kind"}, at=at)
+        is_sum = getattr(built, "reduction", "mean") == "sum"
+        return loss.title, Summed(built, parts) if is_sum and parts > 1 else built

@@ -1,0 +1,40 @@
+"""The label loss of an evaluation, from the outputs and labels that it collected."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import nn
+
+from lshfm.engine.state import Evaluation
+from lshfm.ranks.group import on_main
+from lshfm.tasks.task import Arrays, Evaluate, Task
+
+ENTRIES = 2**14  # torch sums so few in one thread: the same bits whatever number of threads and ranks there is
+
+
+@torch.no_grad()
+def mean_loss(loss: nn.Module, outputs: np.ndarray, labels: np.ndarray) -> float | None:
+    """A loss of (outputs (n, C), labels (n, ...)), mean over the images, in fp32 on the CPU.
+
+    A loss that sums over a batch is summed and divided by the images; another one is taken to be a mean over them.
+    None if it is not finite, or if there are no images.
+    """
+    is_sum = getattr(loss, "reduction", "mean") == "sum"
+    rows, parts = max(1, ENTRIES // outputs.shape[1]), []
+    for start in range(0, len(outputs), rows):
+        part, own = torch.from_numpy(outputs[start : start + rows]), torch.from_numpy(labels[start : start + rows])
+        parts.append(float(loss(part, own)) * (1 if is_sum else len(part)))
+    mean = math.fsum(parts) / len(outputs) if parts and all(map(math.isfinite, parts)) else math.nan
+    return mean if math.isfinite(mean) else None
+
+
+def with_loss(evaluate: Evaluate, task: Task, loss: nn.Module) -> Evaluate:
+    """The evaluator with the label loss in its evaluations; all ranks together, rank 0 computes it."""
+
+    def measured(network: nn.Module) -> tuple[Evaluation, Arrays]:
+        evaluation, arrays = evaluate(network)
+        return replace(evaluation, loss=on_main(lambda: task.mean_loss(loss, arrays))), arrays
+
+    return measured

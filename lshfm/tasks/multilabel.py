@@ -1,0 +1,111 @@
+"""The task of multi-label classification: any number of classes in an image, ranked class by class."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import RenderableType
+from torch import nn
+
+from lshfm.config.groups import Dataset
+from lshfm.console import Bar
+from lshfm.datasets.loader import Loader
+from lshfm.datasets.split import Split
+from lshfm.engine.evaluate import predict
+from lshfm.engine.state import Evaluation
+from lshfm.errors import InputError, printable
+from lshfm.files.names import distinct, plain
+from lshfm.files.write import write_text
+from lshfm.metrics.average_precision import DEFINITIONS
+from lshfm.metrics.multilabel import devkit_lines, measure
+from lshfm.ranks.group import on_main
+from lshfm.report import multilabel as report_of
+from lshfm.tasks.images import ImageTask
+from lshfm.tasks.losses import mean_loss
+from lshfm.tasks.task import Arrays, Evaluate, FileWriter
+
+
+class MultiLabel(ImageTask):
+    """Labels are int8 (n, C): +1 present, 0 only difficult objects of the class, -1 absent; outputs logits (B, C)."""
+
+    stages = ("1", "2")
+    metrics = tuple(DEFINITIONS)
+    score = "mAP"
+
+    def read(self, dataset: Dataset, names: Sequence[str]) -> list[Split]:
+        """The named splits, with the same classes. Raises InputError for labels of another kind."""
+        splits = super().read(dataset, names)
+        for split in splits:
+            labels, shape = split.labels, (len(split), len(split.classes))
+            if labels.dtype != np.int8 or labels.shape != shape or not np.isin(labels, (-1, 0, 1)).all():
+                raise InputError(
+                    f"the task multilabel takes labels that are int8 {shape} of -1, 0 and 1; those of split "
+                    f"'{split.name}' of {dataset.name} are {labels.dtype} {labels.shape}; dataset.task=NAME is another"
+                )
+        return splits
+
+    def describe(self, split: Split, used: int, purpose: str) -> str:
+        """A line for the log: images, classes, positive labels an image, difficult labels."""
+        positives, difficult = int((split.labels > 0).sum()), int((split.labels == 0).sum())
+        return (
+            f"{purpose} {split.name}: {used} of {len(split)} images, {len(split.classes)} classes, "
+            f"{positives / max(len(split), 1):.2f} positive labels an image, {difficult} difficult ones"
+        )
+
+    def evaluator(
+        self, loader: Loader, split: Split, metric: str, precision: str, *, features: bool = False
+    ) -> Evaluate:
+        """A function that measures every multi-label metric; arrays `ids` (n,), `logits` (n, C), `targets` (n, C)."""
+
+        def evaluate(network: nn.Module) -> tuple[Evaluation, Arrays]:
+            with Bar("evaluating", len(loader)) as bar:
+                outputs = predict(network, loader.epoch(0), precision=precision, features=features, report=bar.update)
+
+            def measured() -> Evaluation:
+                assert outputs
+                assert len(outputs.index) == len(loader.indices)
+                report = measure(outputs.logits, outputs.labels, split.classes, metric)
+                return Evaluation(f"{metric} mAP", report["mAP"], report)
+
+            evaluation = on_main(measured)
+            if outputs is None:
+                return evaluation, {}
+            ids = np.array([split.ids[i] for i in outputs.index])
+            arrays = {"ids": ids, "logits": outputs.logits, "targets": outputs.labels}
+            return evaluation, arrays if outputs.features is None else arrays | {"features": outputs.features}
+
+        return evaluate
+
+    def mean_loss(self, loss: nn.Module, arrays: Arrays) -> float | None:
+        """As in training, where a difficult label counts as the loss says."""
+        return mean_loss(loss, arrays["logits"], arrays["targets"])
+
+    def chance(self, arrays: Arrays) -> float | None:
+        """The mAP, in percent, of a random ranking: the share of positives over the classes that have any."""
+        targets = arrays["targets"]
+        positives, counted = (targets > 0).sum(axis=0), (targets != 0).sum(axis=0)
+        rates = positives[positives > 0] / counted[positives > 0]
+        return float(100 * rates.mean()) if len(rates) else 0.0
+
+    def tables(self, report: dict[str, Any]) -> RenderableType:
+        """Tables of the AP of each class, the means, precision and recall at a threshold."""
+        return report_of.tables(report)
+
+    def file_writer(self, dataset: Dataset, split: Split) -> FileWriter | None:
+        """A function that writes the VOC devkit's result files; comp1 is for networks that saw VOC images alone."""
+        if not dataset.devkit:
+            return None
+        if several := [id_ for id_ in split.ids if len(id_.split()) != 1]:
+            raise InputError(
+                f"{printable(several[0])!r}: no id with blanks has a place in the VOC devkit's files; "
+                "dataset.devkit=false"
+            )
+
+        def write(folder: Path, arrays: Arrays, saw_no_others: bool) -> None:
+            start = f"{'comp1' if saw_no_others else 'comp2'}_cls_{plain(split.name)}"
+            for column, label in enumerate(distinct(split.classes)):
+                lines = devkit_lines(list(arrays["ids"]), arrays["logits"][:, column])
+                write_text(folder / "devkit" / f"{start}_{label}.txt", lines)
+
+        return write

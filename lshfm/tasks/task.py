@@ -1,0 +1,127 @@
+"""The contract of a task: all that training, mimicking and evaluation ask of it."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from rich.console import RenderableType
+from torch import nn
+
+from lshfm.config.build import build
+from lshfm.config.catalogue import task_node
+from lshfm.config.groups import Dataset, LabelLoss, Network
+from lshfm.config.schema import Training
+from lshfm.datasets.loader import Loader
+from lshfm.datasets.split import Split
+from lshfm.engine.state import Evaluation
+from lshfm.errors import InputError, nearest
+from lshfm.models.weights import Loaded
+from lshfm.tasks.pixels import TrainingData
+
+Arrays = dict[str, np.ndarray]  # by name; the first axis is the images'
+Evaluate = Callable[[nn.Module], tuple[Evaluation, Arrays]]
+FileWriter = Callable[[Path, Arrays, bool], None]  # (folder, an evaluation's arrays, whether it saw no other images)
+
+
+class Task(ABC):
+    """What is learnt from a data set: labels, networks, losses, evaluation; an option of the group task builds it.
+
+    A network of every task maps images (B, 3, S, S) to (feature, output); a student mimics the feature.
+    """
+
+    stages: ClassVar[tuple[str, ...]]  # of mimic: "1" aligns features, "2" learns from labels too
+    metrics: ClassVar[tuple[str, ...]]  # what dataset.metric can be
+    score: ClassVar[str]  # the leading number's name and its key in reports, as "mAP"
+
+    def check(self, dataset: Dataset) -> None:
+        """Raise InputError for settings of a data set that the task does not have."""
+        if dataset.metric not in self.metrics:
+            near = nearest(dataset.metric, self.metrics)
+            raise InputError(f"dataset.metric={dataset.metric}: must be one of {', '.join(self.metrics)}{near}")
+
+    @abstractmethod
+    def read(self, dataset: Dataset, names: Sequence[str]) -> list[Split]:
+        """The named splits, their labels as this task has them. Raises InputError."""
+
+    @abstractmethod
+    def training_data(self, train: Split, test: Split, settings: Training, device: torch.device) -> TrainingData:
+        """Both splits as batches; all ranks together, each has its share."""
+
+    @abstractmethod
+    def evaluation_batches(
+        self, split: Split, dataset: Dataset, device: torch.device, *, workers: int | None, batch_size: int,
+        channels_last: bool,
+    ) -> Loader:  # fmt: skip
+        """A split's images in order, each once, over all ranks."""
+
+    @abstractmethod
+    def describe(self, split: Split, used: int, purpose: str) -> str:
+        """A line for the log on a split, of which `used` images can be used."""
+
+    @abstractmethod
+    def network(
+        self, network: Network, classes: Sequence[str], size: int, *, at: str = "model"
+    ) -> tuple[nn.Module, Loaded | None]:
+        """A network for these classes that keeps the task's contract, and what its weights came from.
+
+        at: the group that it was chosen from, for messages.
+
+        Raises InputError if it does not, if it cannot take images of this size, or if its weights do not fit.
+        """
+
+    @abstractmethod
+    def label_loss(self, loss: LabelLoss, parts: int, *, at: str) -> tuple[str, nn.Module]:
+        """The label loss's name in the log, and the loss: a module that maps (output, labels) to a scalar.
+
+        parts: so many parts of a batch, over which a step averages the loss: ranks x accumulate. at: the key whose
+        group it was chosen from, for messages.
+        """
+
+    @abstractmethod
+    def evaluator(
+        self, loader: Loader, split: Split, metric: str, precision: str, *, features: bool = False
+    ) -> Evaluate:
+        """A function that measures a network on `loader`, all ranks together.
+
+        Every rank is told the evaluation. Rank 0 has the arrays worth keeping, one row an image, as `ids` and
+        `targets`, with `features` (n, D) where asked for; other ranks have none.
+        """
+
+    def mean_loss(self, loss: nn.Module, arrays: Arrays) -> float | None:  # noqa: ARG002
+        """The label loss of what the evaluator kept, mean over the images; None where a task does not tell it.
+
+        loss: as `label_loss` builds it for a batch in one part.
+        """
+        return None
+
+    @abstractmethod
+    def chance(self, arrays: Arrays) -> float | None:
+        """The score that an evaluation's targets give to an output without any knowledge; None if there is none."""
+
+    @abstractmethod
+    def tables(self, report: dict[str, Any]) -> RenderableType:
+        """An evaluation's report as tables for the console."""
+
+    def file_writer(self, dataset: Dataset, split: Split) -> FileWriter | None:  # noqa: ARG002
+        """A function that writes an evaluation in another tool's format, if the data set asks for it; else None.
+
+        Raises InputError for images whose ids that format cannot hold.
+        """
+        return None
+
+
+def open_task(dataset: Dataset, folders: Sequence[Path] = ()) -> Task:
+    """The task that a data set names. folders: of --config-dir, with tasks of the user's own.
+
+    Raises InputError if there is none of that name, or if the data set's settings do not suit it.
+    """
+    try:
+        node = task_node(dataset.task, folders)
+    except InputError as error:
+        raise InputError(f"dataset.{error}") from error
+    task: Task = build(node)
+    task.check(dataset)
+    return task
