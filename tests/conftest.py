@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests import processes
+
 pytest_plugins = ["tests.jobs"]
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: two workers' thread pools on two cores block each other
@@ -14,6 +16,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: two workers' thre
 # A busy machine is no failure, and what CI tries does not change by itself.
 settings.register_profile("lshfm", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("lshfm")
+
+
+def pytest_sessionfinish() -> None:
+    """Whoever measures the tests measures the commands too."""
+    processes.end_server()
 
 
 @pytest.fixture(scope="session")

@@ -9,24 +9,46 @@ from pathlib import Path
 import pytest
 
 import lshfm
+from lshfm import cli
 
 PACKAGE = Path(lshfm.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 LEAVES = {"datasets", "losses", "metrics"}
 MAY_USE = {  # room -> what of lshfm it may import besides itself
-    **{leaf: {"errors"} for leaf in LEAVES},
+    **{leaf: {"checks", "errors"} for leaf in LEAVES},
     "files": {"errors"},
-    "models": {"files", "errors"},
+    "models": {"files", "checks", "errors"},
     "objectives": {"models", "losses", "ranks", "errors"},
     "engine": {"console", "files", "ranks", "errors"},
-    "ranks": {"config", "console", "outcome", "errors"},
+    "ranks": {"checks", "console", "outcome", "errors"},
     "report": {"console", "metrics", "errors"},
-    "config": {"console", "errors"},
+    "config": {"checks", "console", "errors"},
     "console": set(),
     "outcome": {"errors"},
+    "checks": {"errors"},
     "errors": set(),
 }
+BELOW = set(MAY_USE)  # upstairs a room may use all that is further down
+for upper in ("tasks", "runs", "mimicking", "commands"):
+    MAY_USE[upper] = set(BELOW)
+    BELOW.add(upper)
+MAY_USE |= {"cli": {"commands", "config", "console", "outcome", "errors"}, "__main__": {"cli"}, "__init__": set()}
+FLOORS = [  # from the roof to the ground
+    {"__main__"},
+    {"cli"},
+    {"commands"},
+    {"mimicking"},
+    {"runs"},
+    {"tasks"},
+    {"config"},
+    {"engine", "objectives", "report"},
+    {"ranks", "models"},
+    {"datasets", "losses", "metrics", "files", "console", "outcome"},
+    {"checks"},
+    {"errors", "__init__"},
+]
 DOOR = {"cli", "config"}
+SETTINGS = {"values", "settings", "dataset", "student", "teacher", "loss", "model", "job"}
 
 
 def room(path: Path) -> str:
@@ -54,8 +76,51 @@ def names(path: Path) -> str:
 
 @pytest.mark.parametrize("path", FILES, ids=names)
 def test_imports_point_down(path: Path) -> None:
-    if room(path) in MAY_USE:
-        assert rooms_used(path) <= MAY_USE[room(path)] | {room(path)}
+    assert rooms_used(path) <= MAY_USE[room(path)] | {room(path)}
+
+
+def test_no_arrow_runs_up_and_there_is_no_circle() -> None:
+    floor = {name: number for number, names in enumerate(FLOORS) for name in names}
+    assert sum(map(len, FLOORS)) == len(floor)
+    assert [(user, used) for user, rooms in MAY_USE.items() for used in rooms if floor[used] <= floor[user]] == []
+
+
+def test_only_the_command_line_imports_by_name() -> None:
+    """An import that is made of a text is seen by no check of these."""
+    by_name = [names(path) for path in FILES if any(name.startswith("importlib.import") for name in imported(path))]
+    assert by_name == ["cli.py"]
+
+
+def test_every_command_is_one_module() -> None:
+    found = {names(path) for path in FILES if room(path) == "commands"}
+    assert list(cli.COMMANDS) == ["train", "mimic", "eval", "check", "recipes"]
+    assert found == {"commands/__init__.py", *(f"commands/{command}.py" for command in cli.COMMANDS)}
+
+
+def subscripts(tree: ast.AST) -> Iterator[str]:
+    """Where settings, or a part of them, are asked for a key by its name in quotes."""
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.Subscript)
+            and isinstance(node.slice, ast.Constant)
+            and isinstance(node.slice.value, str)
+        ):
+            holder = node.value
+            name = holder.id if isinstance(holder, ast.Name) else getattr(holder, "attr", None)
+            if name in SETTINGS:
+                yield ast.unparse(node)
+
+
+@pytest.mark.parametrize("path", FILES, ids=names)
+def test_settings_are_attributes(path: Path) -> None:
+    """What a key in quotes means is known to no type checker."""
+    if room(path) != "config":
+        assert list(subscripts(ast.parse(path.read_text()))) == []
+
+
+def test_a_subscript_of_settings_is_found() -> None:
+    found = subscripts(ast.parse("a = values['lr'] + self.job.settings['lr'] + content['loss'] + teacher[0]"))
+    assert sorted(found) == ["self.job.settings['lr']", "values['lr']"]
 
 
 @pytest.mark.parametrize("path", FILES, ids=names)
@@ -84,15 +149,7 @@ def test_the_loop_reads_in_one_go() -> None:
 
 def test_every_room_is_known() -> None:
     """A new room has to say above what it may use."""
-    assert {room(path) for path in FILES} == set(MAY_USE) | {
-        "__init__",
-        "__main__",
-        "cli",
-        "commands",
-        "mimicking",
-        "runs",
-        "tasks",
-    }
+    assert {room(path) for path in FILES} == set(MAY_USE) == set().union(*FLOORS)
 
 
 @pytest.mark.parametrize(
@@ -100,6 +157,7 @@ def test_every_room_is_known() -> None:
     [
         ("lshfm.cli", ["torch", "torchvision", "PIL", "timm"]),  # so that --help and --cfg answer at once
         ("lshfm.config.compose", ["torch", "torchvision"]),
+        ("lshfm.config.schema", ["torch", "torchvision", "hydra", "omegaconf"]),
         ("lshfm.datasets.decode", ["torch", "torchvision", "hydra"]),  # so that decode workers start fast
         ("lshfm.datasets.store", ["torch", "torchvision", "hydra"]),
         ("lshfm.metrics.multilabel", ["torch", "hydra"]),

@@ -1,20 +1,27 @@
-"""Running the real command: as a user does in a subprocess, and in this process where only messages matter."""
+"""Running the real command: in a process as a user does, and in this process where only messages matter."""
 
 import io
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import chdir, redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 
 from lshfm import cli
+from tests.cli.killing import Trap
+from tests.processes import Process
 
-TINY = ("model=resnet8", "dataset.num_train=128", "dataset.num_eval=64", "dataset.preset.epochs=3", "log_every=1")
+TINY = (
+    "model=resnet8", "dataset.num_train=128", "dataset.num_eval=64", "dataset.size=16", "dataset.preset.epochs=3",
+    "log_every=1",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="session")
@@ -29,35 +36,47 @@ def environment(stores: Path) -> dict[str, str]:
     return os.environ | {"LSHFM_CACHE": str(stores), "TORCH_HOME": str(stores / "torch"), "OMP_NUM_THREADS": "1"}
 
 
-Start = Callable[..., "subprocess.Popen[str]"]
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> Path:
+    """A folder with `train *TINY name=a`, finished; to be copied."""
+    folder = tmp_path_factory.mktemp("finished")
+    process = Process("train", *TINY, "name=a", folder=folder, environment=environment)
+    assert (process.wait(), process.communicate()[1]) == (0, "")
+    return folder
+
+
+@pytest.fixture
+def has_run(finished: Path, tmp_path: Path) -> None:
+    """In tmp_path the user has already run `train *TINY name=a`."""
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+
+
+Start = Callable[..., Process]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture
-def start(tmp_path: Path, environment: dict[str, str]) -> Start:
-    """Start `lshfm WORDS...` in tmp_path, in a process group of its own."""
+def start(tmp_path: Path, environment: dict[str, str]) -> Iterator[Start]:
+    """Start `lshfm WORDS...` in tmp_path, in a process group of its own, perhaps with a trap on its way."""
+    started: list[Process] = []
 
-    def start(*words: str, **variables: str) -> "subprocess.Popen[str]":
-        return subprocess.Popen(
-            [Path(sys.executable).with_name("lshfm"), *words],
-            cwd=tmp_path,
-            env=environment | variables,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+    def start(*words: str, trap: Trap | None = None, **variables: str) -> Process:
+        process = Process(*words, folder=tmp_path, environment=environment | variables, trap=trap)
+        started.append(process)
+        return process
 
-    return start
+    yield start
+    for process in started:
+        process.kill()
 
 
 @pytest.fixture
 def run(start: Start) -> Run:
     """Run `lshfm WORDS...` to its end and check its exit code."""
 
-    def run(*words: str, code: int = 0, **variables: str) -> "subprocess.CompletedProcess[str]":
-        process = start(*words, **variables)
-        out, err = process.communicate(timeout=300)
+    def run(*words: str, code: int = 0, **options: Any) -> "subprocess.CompletedProcess[str]":
+        process = start(*words, **options)
+        out, err = process.communicate()
         assert process.returncode == code, f"exit code {process.returncode}\n{out}\n{err}"
         assert "Traceback" not in err, err
         return subprocess.CompletedProcess(words, code, out, err)

@@ -1,38 +1,37 @@
-"""Commands in processes that kill themselves where they are told to.
-
-A fork server holds torch and lshfm, so that a command starts in hundredths of a second.
-"""
+"""Where a command is to meet a signal, or a full disk: traps that are armed in its process before it starts."""
 
 import errno
 import importlib
-import multiprocessing
 import os
 import signal
-import sys
-from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
-from lshfm import cli
-
-PRELOADED = ["tests.cli.killing", "lshfm.commands.train", "lshfm.commands.mimic", "lshfm.commands.eval"]
-context = multiprocessing.get_context("forkserver")
-context.set_forkserver_preload(PRELOADED)
+# The places of the package that tests trap.
+STEP = "lshfm.engine.state:State.update"
+PREDICT = "lshfm.tasks.multilabel:predict"
+FILES, TRAINING, HASHING = "lshfm.files.write", "lshfm.runs.training", "lshfm.mimicking.hashing"
+STORE = "lshfm.datasets.store_file:StoreFile"
+LINE, RESULTS = "lshfm.runs.record:append_line", "lshfm.runs.record:write_json"
+IDENTITY = "lshfm.runs.folder:write_json"
+STAGE = "lshfm.commands.mimic:Stage.run"
+TARGETS = "lshfm.losses.classification:targets"
+WAITING_FOR_ANOTHER = "lshfm.runs.folder.SECONDS_TO_LEAVE"  # to be replaced
 
 
 @dataclass(frozen=True)
 class Trap:
-    """Death at the `call`-th call of a function, named as module:attribute; before it, after it, or half way.
+    """A signal at the `call`-th call of a function, named as module:attribute; before it, after it, or half way.
 
-    half: of what the function, a writer of (path, bytes or text), should have written. full: instead of dying, it
+    half: of what the function, a writer of (path, bytes or text), should have written. full: instead of a signal, it
     finds the disk full from this call on.
     """
 
     where: str
     call: int = 1
     when: str = "before"
+    signal: int = signal.SIGKILL
 
     def arm(self) -> None:
         """Set the trap in this process."""
@@ -45,16 +44,16 @@ class Trap:
         calls = iter(range(1, 10**9))
 
         def trapped(*arguments: Any, **keywords: Any) -> Any:
-            if next(calls) < self.call:
-                return original(*arguments, **keywords)
-            if self.when == "full":
+            call = next(calls)
+            if self.when == "full" and call >= self.call:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(arguments[0]))
-            if self.when == "after":
-                original(*arguments, **keywords)
+            if self.when == "full" or call != self.call:
+                return original(*arguments, **keywords)
             if self.when == "half":
                 write_half(*arguments)
-            os.kill(os.getpid(), signal.SIGKILL)
-            return None
+            result = original(*arguments, **keywords) if self.when == "after" else None
+            os.kill(os.getpid(), self.signal)
+            return result if self.when == "after" else original(*arguments, **keywords)
 
         setattr(owner, name, trapped)
 
@@ -66,29 +65,3 @@ def write_half(path: Path, content: Any) -> None:
             file.write(content[: len(content) // 2])
     else:  # write_bytes
         path.with_name(f".{path.name}.tmp").write_bytes(content.getvalue()[: content.getbuffer().nbytes // 2])
-
-
-def _command(folder: str, words: list[str], environment: dict[str, str], trap: Trap | None, output: str) -> None:
-    os.setsid()
-    os.chdir(folder)
-    os.environ.update(environment)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    with open(output, "a") as file:  # noqa: PTH123
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-    sys.argv = ["lshfm", *words]
-    if trap:
-        trap.arm()
-    code = cli.main()
-    sys.stdout.flush()
-    os._exit(code)
-
-
-Command = Callable[..., ForkServerProcess]
-
-
-def begin(folder: Path, *words: str, environment: dict[str, str], trap: Trap | None = None) -> ForkServerProcess:
-    """Start a command in `folder`; what it says is appended to folder/said."""
-    process = context.Process(target=_command, args=(str(folder), list(words), environment, trap, str(folder / "said")))
-    process.start()
-    return process

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.cli.killing import Trap
+from tests.cli.killing import HASHING, LINE, STORE, Trap
 from tests.cli.test_kills import DATA, MIMIC, TRAIN, assert_same, folder, home, run
 
 __all__ = ["folder", "home"]  # fixtures
@@ -18,10 +18,10 @@ FULL = {
     "the first checkpoint": (TRAIN, Trap(WRITING, 1, "full"), 1, "the disk is full: cannot write"),
     "a later checkpoint": (TRAIN, Trap(WRITING, 7, "full"), 1, "(the file before it is intact)"),
     "identity.json": (TRAIN, Trap("pathlib:Path.write_text", 1, "full"), 1, "the disk is full: cannot write"),
-    "metrics.jsonl": (TRAIN, Trap("lshfm.engine.journal:append_line", 3, "full"), 1, "No space left on device"),
+    "metrics.jsonl": (TRAIN, Trap(LINE, 3, "full"), 1, "No space left on device"),
     "allocating a store": (TRAIN, Trap("os:posix_fallocate", 1, "full"), 1, "Writing the pixel store"),
-    "filling a store": (TRAIN, Trap("lshfm.datasets.store_file:StoreFile.fill", 1, "full"), 1, "Writing the pixel"),
-    "hash functions": (MIMIC, Trap("lshfm.mimicking.hashing:write_checkpoint", 1, "full"), 1, "No space left"),
+    "filling a store": (TRAIN, Trap(f"{STORE}.fill", 1, "full"), 1, "Writing the pixel"),
+    "hash functions": (MIMIC, Trap(f"{HASHING}:write_checkpoint", 1, "full"), 1, "No space left"),
 }
 
 

@@ -7,7 +7,6 @@ import shutil
 import signal
 import time
 from collections.abc import Iterator
-from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,8 @@ import pytest
 import torch
 
 from tests.cli.conftest import TINY
-from tests.cli.killing import Trap, begin
+from tests.cli.killing import FILES, HASHING, IDENTITY, LINE, PREDICT, RESULTS, STAGE, STEP, STORE, TRAINING, Trap
+from tests.processes import Process
 
 pytestmark = pytest.mark.slow
 
@@ -24,34 +24,32 @@ DATA = (*TINY[1:], "gpus=[]", "workers=0", OFTEN)
 TRAIN = ("train", "model=resnet8", *DATA, "ema=0.9")
 MIMIC = ("mimic", "teacher=teacher", "student=resnet8", *DATA, "epochs=2", "loss.hash_num=128")
 
-FILES, TRAINING, HASHING = "lshfm.files.write", "lshfm.runs.training", "lshfm.mimicking.hashing"
-STORE = "lshfm.datasets.store_file:StoreFile"
 TRAPS = {
-    "first step": (TRAIN, Trap("lshfm.engine.state:State.update")),
-    "a step in the first epoch": (TRAIN, Trap("lshfm.engine.state:State.update", 3, "after")),
-    "a step in the last epoch": (TRAIN, Trap("lshfm.engine.state:State.update", 11)),
+    "first step": (TRAIN, Trap(STEP)),
+    "a step in the first epoch": (TRAIN, Trap(STEP, 3, "after")),
+    "a step in the last epoch": (TRAIN, Trap(STEP, 11)),
     "half a checkpoint": (TRAIN, Trap(f"{FILES}:write_bytes", 3, "half")),
     "a checkpoint written, not renamed": (TRAIN, Trap(f"{FILES}:_settle", 7)),
     "a checkpoint just renamed": (TRAIN, Trap(f"{FILES}:_settle", 10, "after")),
-    "half a line of metrics": (TRAIN, Trap("lshfm.engine.journal:append_line", 6, "half")),
-    "evaluation": (TRAIN, Trap("lshfm.tasks.networks:predict", 2)),
-    "evaluated, not saved": (TRAIN, Trap(f"{TRAINING}:Training._save", 2)),
+    "half a line of metrics": (TRAIN, Trap(LINE, 6, "half")),
+    "evaluation": (TRAIN, Trap(PREDICT, 2)),
+    "evaluated, not saved": (TRAIN, Trap(f"{TRAINING}:TrainingRun._save", 2)),
     "the finished checkpoint, half": (TRAIN, Trap(f"{TRAINING}:write_checkpoint", 3, "after")),
-    "no results yet": (TRAIN, Trap(f"{TRAINING}:write_json")),
+    "no results yet": (TRAIN, Trap(RESULTS)),
     "store not begun": (TRAIN, Trap(f"{STORE}.allocate", 1, "after")),
     "store being filled": (TRAIN, Trap(f"{STORE}.fill", 2)),
     "store not sealed": (TRAIN, Trap(f"{STORE}.seal", 2)),
-    "identity not written": (TRAIN, Trap("lshfm.runs.folder:write_json")),
-    "the teacher's evaluation": (MIMIC, Trap("lshfm.tasks.networks:predict")),
+    "identity not written": (TRAIN, Trap(IDENTITY)),
+    "the teacher's evaluation": (MIMIC, Trap(PREDICT)),
     "bias: features": (MIMIC, Trap(f"{HASHING}:predict", 1, "after")),
     "bias: medians": (MIMIC, Trap(f"{HASHING}:hash_bias")),
     "hash functions not kept": (MIMIC, Trap(f"{HASHING}:write_checkpoint")),
-    "a step of stage 1": (MIMIC, Trap("lshfm.engine.state:State.update", 3, "after")),
-    "stage 1 finished, not its results": (MIMIC, Trap(f"{TRAINING}:write_json")),
-    "between the stages": (MIMIC, Trap("lshfm.commands.mimic:Stage.run", 2)),
+    "a step of stage 1": (MIMIC, Trap(STEP, 3, "after")),
+    "stage 1 finished, not its results": (MIMIC, Trap(RESULTS)),
+    "between the stages": (MIMIC, Trap(STAGE, 2)),
     "hash functions taken, not kept": (MIMIC, Trap(f"{HASHING}:write_checkpoint", 2)),
-    "a step of stage 2": (MIMIC, Trap("lshfm.engine.state:State.update", 14)),
-    "evaluation of stage 2": (MIMIC, Trap("lshfm.tasks.networks:predict", 6)),
+    "a step of stage 2": (MIMIC, Trap(STEP, 14)),
+    "evaluation of stage 2": (MIMIC, Trap(PREDICT, 6)),
 }
 
 
@@ -85,11 +83,14 @@ def environment(folder: Path) -> dict[str, str]:
     return {"LSHFM_CACHE": str(folder / "stores"), "TORCH_HOME": str(folder / "torch"), "OMP_NUM_THREADS": "1"}
 
 
+def begin(folder: Path, *words: str, trap: Trap | None = None) -> Process:
+    """Start a command in `folder`; what it says is appended to folder/said."""
+    return Process(*words, folder=folder, environment=environment(folder), trap=trap, said=folder / "said")
+
+
 def run(folder: Path, *words: str, trap: Trap | None = None) -> int | None:
     """The exit code of a command."""
-    process = begin(folder, *words, environment=environment(folder), trap=trap)
-    process.join(240)
-    return process.exitcode
+    return begin(folder, *words, trap=trap).wait()
 
 
 def assert_same(home: Path, folder: Path, command: str, whole: str) -> None:
@@ -111,7 +112,7 @@ def results(folder: Path, name: str) -> dict[str, Any]:
 
 def lines(folder: Path, name: str) -> list[dict[str, Any]]:
     text = (folder / "outputs" / name / "metrics.jsonl").read_text()
-    measured = {"images_per_second", "waiting"}
+    measured = {"time", "seconds", "images_per_second", "waiting"}
     return [{k: v for k, v in json.loads(line).items() if k not in measured} for line in text.splitlines()]
 
 
@@ -127,15 +128,13 @@ def test_a_run_killed_there_ends_as_if_it_had_not_been(home: Path, folder: Path,
 def test_random_kills_of_one_rank(home: Path, folder: Path, words: tuple[str, ...]) -> None:
     chance, kills = random.Random(words[0]), 0
     while True:
-        process = begin(folder, *words, "name=a", environment=environment(folder))
-        process.join(chance.uniform(0.2, 1.8))
-        if process.exitcode is not None or kills == 12:
-            process.join(240)
+        process = begin(folder, *words, "name=a")
+        if process.wait(chance.uniform(0.2, 1.8)) is not None or kills == 12:
             break
-        os.kill(process.pid or 0, signal.SIGKILL)
-        process.join()
+        process.send_signal(signal.SIGKILL)
+        process.wait()
         kills += 1
-    assert process.exitcode == 0, (folder / "said").read_text()
+    assert process.wait() == 0, (folder / "said").read_text()
     assert kills
     assert_same(home, folder, words[0], "whole")
 
@@ -145,24 +144,22 @@ def test_random_kills_of_one_rank(home: Path, folder: Path, words: tuple[str, ..
 def test_random_kills_of_two_ranks(home: Path, folder: Path, words: tuple[str, ...], victim: str) -> None:
     chance, kills = random.Random(f"{words[0]} {victim}"), 0
     while True:
-        process = begin(folder, *words, "name=a", "ranks=2", environment=environment(folder))
+        process = begin(folder, *words, "name=a", "ranks=2")
         if kills < 3:
             wait_a_while(process, folder, chance)
-        if process.exitcode is not None or kills == 3:
-            process.join(240)
+        if process.poll() is not None or kills == 3:
             break
-        ranks = children(process.pid or 0)
-        os.kill(process.pid or 0 if victim == "the command" or not ranks else chance.choice(ranks), signal.SIGKILL)
-        process.join(60)
-        assert process.exitcode in (0, 1, -signal.SIGKILL), (folder / "said").read_text()
+        ranks = children(process.pid)
+        os.kill(process.pid if victim == "the command" or not ranks else chance.choice(ranks), signal.SIGKILL)
+        assert process.wait() in (0, 1, -signal.SIGKILL), (folder / "said").read_text()
         kills += 1
         time.sleep(chance.uniform(0, 1))
-    assert process.exitcode == 0, (folder / "said").read_text()
+    assert process.wait() == 0, (folder / "said").read_text()
     assert kills
     assert_same(home, folder, words[0], "whole2")
 
 
-def wait_a_while(process: ForkServerProcess, folder: Path, chance: random.Random) -> None:
+def wait_a_while(process: Process, folder: Path, chance: random.Random) -> None:
     """Until the ranks, which take seconds to start, have said something more in a run's log, and a little longer."""
     logs = ["outputs/train/a/log.txt", "outputs/mimic/a_stage1/log.txt", "outputs/mimic/a_stage2/log.txt"]
 
@@ -170,10 +167,10 @@ def wait_a_while(process: ForkServerProcess, folder: Path, chance: random.Random
         return sum((folder / log).stat().st_size for log in logs if (folder / log).exists())
 
     before, early = size(), chance.random() < 0.25  # now and then kill them while they start
-    end = time.monotonic() + (chance.uniform(1, 5) if early else 60)
-    while size() == before and time.monotonic() < end and process.exitcode is None:
+    end = time.monotonic() + (chance.uniform(1, 5) if early else 600)
+    while size() == before and time.monotonic() < end and process.poll() is None:
         time.sleep(0.01)
-    process.join(chance.uniform(0, 1.5))
+    process.wait(chance.uniform(0, 1.5))
 
 
 def children(pid: int) -> list[int]:

@@ -130,7 +130,9 @@ def test_checkpoints_evaluate_to_the_same(kept: Path, name: str) -> None:
     assert now["ids"].tolist() == predictions["ids"].tolist()
     np.testing.assert_allclose(now["logits"], predictions["logits"], atol=1e-4)
     found = json.loads((there / "results.json").read_text())
-    assert numbers(found["report"]) == pytest.approx(numbers(results["report"]), abs=1e-4)
+    measured, before = numbers(found["report"]), numbers(results["report"])
+    assert measured.keys() - before.keys() <= {"mimicry.hash_agreement_own_medians"}  # which came later
+    assert {number: measured[number] for number in before} == pytest.approx(before, abs=1e-4)
     assert found["score"] == pytest.approx(results["score"], abs=1e-4)
 
 

@@ -22,19 +22,34 @@ from lshfm import cli
 from lshfm.ranks import launch
 from tests.cli.conftest import TINY, Run, Start
 from tests.cli.test_runs import assert_same_run, wait_for
+from tests.processes import ROOT, Process, usual_signals
 
 TRAIN = ("train", *TINY, "gpus=[]", "workers=0")
 TWO = "ranks=2"
-MINUTE = 60
-# A network that goes wrong in one rank after some steps of training; named by what it does then.
+# A resnet8 that goes wrong in one rank after some steps of training; named by what it does then.
 SPOILT = """
-import os
+import os, signal, time
+from pathlib import Path
 from lshfm.models.cifar import cifar_classifier
+
+def stop(output):
+    if not (armed := Path("armed")).exists():  # a network to train like any other
+        return output
+    target, number = armed.read_text().split()
+    armed.unlink()
+    before, arrived = signal.getsignal(signal.SIGTERM), []
+    signal.signal(signal.SIGTERM, lambda *signalled: (arrived.append(1), before(*signalled)))
+    os.kill(os.getppid() if target == "parent" else os.getpid(), int(number))
+    while not arrived:  # so that the run does not end before its parent has passed it on
+        time.sleep(0.01)
+    signal.signal(signal.SIGTERM, before)
+    return output
 
 FAULTS = {
     "spoil": lambda output: tuple(o * float("nan") for o in output),
     "file": lambda output: open("not/there"),
     "fault": lambda output: 1 // 0,
+    "stop": stop,
     "hang": lambda output: __import__("time").sleep(600),
 }
 
@@ -42,7 +57,7 @@ def spoilt(fault, rank, steps, num_classes):
     network = cifar_classifier("resnet8", num_classes)
     calls = iter(range(10**9))
     def spoil(module, inputs, output):
-        is_time = module.training and next(calls) >= steps and os.environ["RANK"] == str(rank)
+        is_time = module.training and next(calls) >= steps and os.environ.get("RANK", "0") == str(rank)
         return FAULTS[fault](output) if is_time else output
     network.register_forward_hook(spoil)
     return network
@@ -70,7 +85,7 @@ def _parent(pid: int) -> int:
         return -1
 
 
-def ranks_of(process: "subprocess.Popen[str]") -> list[int]:
+def ranks_of(process: Process) -> list[int]:
     """The ranks that a command has started, rank 0 first."""
     return [pid for pid in children(process.pid) if b"/rank.py" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
@@ -79,9 +94,9 @@ def is_running(pid: int) -> bool:
     return _parent(pid) >= 0
 
 
-def ended(process: "subprocess.Popen[str]", seconds: float = MINUTE) -> tuple[int, str]:
+def ended(process: Process) -> tuple[int | None, str]:
     """Exit code and errors of a command that ends by itself."""
-    out, err = process.communicate(timeout=seconds)
+    out, err = process.communicate()
     assert "Traceback" not in out
     return process.returncode, err
 
@@ -119,27 +134,25 @@ def test_any_number_of_ranks_evaluates_to_the_same_bits(run: Run, tmp_path: Path
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
 def test_a_stopped_run_continues_to_the_same_bits(
-    run: Run, start: Start, tmp_path: Path, number: signal.Signals, code: int
+    run: Run, start: Start, tmp_path: Path, own_network: list[str], number: signal.Signals, code: int
 ) -> None:
-    settings = [*TRAIN, TWO, "epochs=6", "ema=0.9", "dataset.num_train=512"]
-    run(*settings, "name=whole")
-    process = start(*settings, "name=parts")
-    wait_for(tmp_path / "outputs/train/parts/last.ckpt", process)
-    os.kill(process.pid, number)
-    returned, err = ended(process)
+    settings = [*stopping(0), *own_network, TWO, "ema=0.9"]
+    run(*settings, "name=whole", PYTHONPATH=".")
+    (tmp_path / "armed").write_text(f"parent {number}")
+    returned, err = ended(start(*settings, "name=parts", PYTHONPATH="."))
     assert returned == code
     if code > 0:
         assert err == ""  # of a killed parent Python itself says something
-        assert log(tmp_path, "parts").count("stopped; the same command continues after epoch") == 1
+        assert log(tmp_path, "parts").count("stopped; the same command continues after epoch 1") == 1
     assert not (tmp_path / "checkpoints/parts.ckpt").exists()
-    assert "continuing after epoch" in run(*settings, "name=parts").stdout
+    assert "continuing after epoch 1" in run(*settings, "name=parts", PYTHONPATH=".").stdout
     assert_same_run(tmp_path, "parts", "whole")
 
 
 @pytest.mark.slow
 def test_ctrl_c_in_a_terminal_reaches_the_ranks_once(start: Start, tmp_path: Path) -> None:
     """It goes to the whole process group."""
-    process = start(*TRAIN, TWO, "epochs=50", "name=a")
+    process = start(*TRAIN, TWO, "epochs=100000", "name=a")
     wait_for(tmp_path / "outputs/train/a/last.ckpt", process)
     os.killpg(process.pid, signal.SIGINT)
     assert ended(process) == (130, "")
@@ -147,12 +160,10 @@ def test_ctrl_c_in_a_terminal_reaches_the_ranks_once(start: Start, tmp_path: Pat
     assert f"stopped; the same command continues after epoch {state['epoch']}" in log(tmp_path, "a")
 
 
-def started(process: "subprocess.Popen[str]") -> list[int]:
+def started(process: Process) -> list[int]:
     """The two ranks of a command, as soon as they are there."""
-    end = time.monotonic() + MINUTE
     while len(ranks := ranks_of(process)) < 2:
-        assert time.monotonic() < end
-        time.sleep(0.01)
+        assert process.wait(0.01) is None, process.communicate()
     return ranks
 
 
@@ -161,13 +172,12 @@ def started(process: "subprocess.Popen[str]") -> list[int]:
 def test_ranks_whose_parent_is_killed_as_they_start_leave(run: Run, start: Start, tmp_path: Path, later: float) -> None:
     settings = [*TRAIN, TWO, "name=a"]
     process = start(*settings, TMPDIR=str(tmp_path))
-    ranks, end = started(process), time.monotonic() + MINUTE
-    time.sleep(later)
-    process.kill()
-    process.communicate(timeout=MINUTE)
-    while any(map(is_running, ranks)) and time.monotonic() < end:
+    ranks = started(process)
+    time.sleep(later)  # at whatever stage of their start that finds them
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    while any(map(is_running, ranks)):
         time.sleep(0.1)
-    assert not any(map(is_running, ranks))
     assert list(tmp_path.glob("lshfm-*")) == [] or not later  # at once, nobody is there yet to clear it away
     assert "epoch 3/3" in run(*settings).stdout
 
@@ -178,7 +188,7 @@ def test_ranks_whose_parent_is_killed_as_they_start_leave(run: Run, start: Start
 def test_a_signal_while_ranks_start_ends_them_silently(
     start: Start, tmp_path: Path, number: signal.Signals, code: int, later: float
 ) -> None:
-    process = start(*TRAIN, TWO, "epochs=50", "name=a", TMPDIR=str(tmp_path))
+    process = start(*TRAIN, TWO, "epochs=100000", "name=a", TMPDIR=str(tmp_path))
     ranks = started(process)
     time.sleep(later)
     process.send_signal(number)
@@ -191,22 +201,24 @@ def test_a_signal_while_ranks_start_ends_them_silently(
 def test_closed_streams_are_no_failure(tmp_path: Path, environment: dict[str, str]) -> None:
     """Whoever closes them wants to hear nothing."""
     words = [str(Path(sys.executable).with_name("lshfm")), *TRAIN, TWO, "epochs=1", "name=a"]
-    closed = subprocess.run(["sh", "-c", 'exec "$@" >&- 2>&-', "sh", *words], cwd=tmp_path, env=environment)
+    closed = subprocess.run(
+        ["sh", "-c", 'exec "$@" >&- 2>&-', "sh", *words], cwd=tmp_path, env=environment, preexec_fn=usual_signals
+    )
     assert closed.returncode == 0
     assert results(tmp_path, "a")["report"]["images"] == 64
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
-def test_a_killed_rank_ends_the_run_with_one_message(run: Run, start: Start, tmp_path: Path, victim: int) -> None:
-    settings = [*TRAIN, TWO, "epochs=50", "name=a"]
-    process = start(*settings)
-    wait_for(tmp_path / "outputs/train/a/last.ckpt", process)
-    os.kill(ranks_of(process)[victim], signal.SIGKILL)
+def test_a_killed_rank_ends_the_run_with_one_message(
+    run: Run, start: Start, tmp_path: Path, own_network: list[str], victim: int
+) -> None:
+    settings = [*stopping(victim), *own_network, TWO, "name=a"]
+    (tmp_path / "armed").write_text(f"self {signal.SIGKILL}")
     message = f"rank {victim} was killed by SIGKILL. Is the memory full? The same command continues the run."
+    process = start(*settings, PYTHONPATH=".")
     assert ended(process) == (1, f"lshfm: error: {message}\n")
-    assert not children(process.pid)
-    assert "continuing after epoch" in run(*settings).stdout
+    assert "continuing after epoch 1" in run(*settings, PYTHONPATH=".").stdout
 
 
 @pytest.mark.slow
@@ -216,8 +228,7 @@ def test_a_rank_killed_when_all_is_done_keeps_nobody_waiting(
 ) -> None:
     settings = [*TRAIN, TWO, "name=a"]
     process = start(*settings)
-    wait_for(tmp_path / "outputs/train/a/last.ckpt", process)
-    pid = ranks_of(process)[victim]
+    pid = started(process)[victim]
     wait_for(tmp_path / "outputs/train/a/results.json", process)
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
@@ -234,6 +245,11 @@ def own_network(tmp_path: Path) -> list[str]:
     node = "_target_: own.spoilt\nfault: none\nrank: 0\nsteps: 1000000\n"
     (tmp_path / "conf/model/spoilt.yaml").write_text(node)
     return ["--config-dir", "conf", "model=spoilt"]
+
+
+def stopping(rank: int) -> list[str]:
+    """A rank finds in its second epoch whether there is a file `armed`, with whom to send which signal."""
+    return ["train", *TINY[1:], "gpus=[]", "workers=0", "model.fault=stop", f"model.rank={rank}", "model.steps=5"]
 
 
 def spoilt(fault: str, rank: int) -> list[str]:
@@ -253,7 +269,6 @@ def test_an_error_in_one_rank_ends_the_run_with_one_message(
     start: Start, tmp_path: Path, own_network: list[str], rank: int, fault: str, message: str
 ) -> None:
     process = start(*spoilt(fault, rank), *own_network, PYTHONPATH=".")
-    wait_for(tmp_path / "outputs/train/a/last.ckpt", process)
     code, err = ended(process)
     assert code == 1
     assert err.startswith(f"lshfm: error: {message.format(rank)}")
@@ -270,7 +285,6 @@ def test_an_error_in_one_rank_ends_the_run_with_one_message(
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_fault_in_one_rank_is_one_traceback(start: Start, tmp_path: Path, own_network: list[str], rank: int) -> None:
     process = start(*spoilt("fault", rank), *own_network, PYTHONPATH=".")
-    wait_for(tmp_path / "outputs/train/a/last.ckpt", process)
     code, err = ended(process)
     assert code == 1
     assert err.count("Traceback") == 1
@@ -307,23 +321,23 @@ def test_both_stages_of_mimic(run: Run, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 4), (2, 4)])
-def test_another_number_of_ranks_goes_on(run: Run, start: Start, tmp_path: Path, before: int, after: int) -> None:
-    settings = [*TRAIN, "epochs=8", "name=a"]
-    process = start(*settings, f"ranks={before}")
-    wait_for(tmp_path / "outputs/train/a/last.ckpt", process)
-    process.send_signal(signal.SIGTERM)
-    assert ended(process)[0] == 143
-    out = run(*settings, f"ranks={after}").stdout
+def test_another_number_of_ranks_goes_on(
+    run: Run, start: Start, tmp_path: Path, own_network: list[str], before: int, after: int
+) -> None:
+    settings = [*stopping(0), *own_network, "epochs=8", "name=a"]
+    (tmp_path / "armed").write_text(f"{'self' if before == 1 else 'parent'} {signal.SIGTERM}")
+    assert ended(start(*settings, f"ranks={before}", PYTHONPATH="."))[0] == 143
+    out = run(*settings, f"ranks={after}", PYTHONPATH=".").stdout
     assert "continuing after epoch" in out
     assert "its number of ranks changed since it was saved" in out
     assert [entry["epoch"] for entry in results(tmp_path, "a")["history"]] == list(range(1, 9))
-    assert "is finished: " in run(*settings, TWO).stdout
+    assert "is finished: " in run(*settings, TWO, PYTHONPATH=".").stdout
 
 
 @pytest.mark.slow
 def test_two_jobs_at_once_both_finish(start: Start, tmp_path: Path) -> None:
     processes = [start(*TRAIN, TWO, f"name={name}") for name in "ab"]
-    assert [ended(process, 300) for process in processes] == [(0, "")] * 2
+    assert [ended(process) for process in processes] == [(0, "")] * 2
     assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"a.ckpt", "b.ckpt"}
     assert results(tmp_path, "a")["history"] == results(tmp_path, "b")["history"]
 
@@ -364,7 +378,8 @@ def torchrun(tmp_path: Path, environment: dict[str, str]) -> Iterator[Any]:
             Path(sys.executable).with_name("torchrun"), "--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d",
             f"--rdzv-endpoint=localhost:{port}", "--rdzv-id=x", "--local-addr=localhost", "-m", "lshfm", *words,
         ]  # fmt: skip
-        options: dict[str, Any] = {"cwd": tmp_path, "env": environment, "text": True}
+        options: dict[str, Any] = {"cwd": tmp_path, "env": environment | {"PYTHONPATH": f".{os.pathsep}{ROOT}"}}
+        options |= {"text": True, "preexec_fn": usual_signals}
         for _ in range(2):
             started.append(subprocess.Popen(agent, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options))
         return started
@@ -375,9 +390,9 @@ def torchrun(tmp_path: Path, environment: dict[str, str]) -> Iterator[Any]:
         process.communicate()
 
 
-def together(agents: "list[subprocess.Popen[str]]", seconds: float = 300) -> tuple[list[int], str, str]:
+def together(agents: "list[subprocess.Popen[str]]") -> tuple[list[int], str, str]:
     """How the agents ended, and what both said."""
-    said = [agent.communicate(timeout=seconds) for agent in agents]
+    said = [agent.communicate() for agent in agents]
     return [agent.returncode for agent in agents], "".join(out for out, _ in said), "".join(err for _, err in said)
 
 
@@ -400,13 +415,11 @@ def test_torchrun_with_a_sweep_and_a_job_that_failed(torchrun: Any, tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_torchrun_stops_and_continues(run: Run, torchrun: Any, tmp_path: Path) -> None:
-    settings = [*TRAIN, "epochs=6", "dataset.num_train=512", "ema=0.9"]
-    run(*settings, TWO, "name=whole")
-    agents = torchrun(*settings, "name=parts")
-    wait_for(tmp_path / "outputs/train/parts/last.ckpt", agents[0])
-    agents[1].send_signal(signal.SIGTERM)  # one machine is taken away
-    together(agents)
-    assert log(tmp_path, "parts").count("stopped; the same command continues after epoch") == 1
-    run(*settings, TWO, "name=parts")
+def test_torchrun_stops_and_continues(run: Run, torchrun: Any, tmp_path: Path, own_network: list[str]) -> None:
+    settings = [*stopping(1), *own_network, "ema=0.9"]
+    run(*settings, TWO, "name=whole", PYTHONPATH=".")
+    (tmp_path / "armed").write_text(f"parent {signal.SIGTERM}")  # one machine is taken away
+    together(torchrun(*settings, "name=parts"))
+    assert log(tmp_path, "parts").count("stopped; the same command continues after epoch 1") == 1
+    run(*settings, TWO, "name=parts", PYTHONPATH=".")
     assert_same_run(tmp_path, "parts", "whole")

@@ -114,7 +114,7 @@ def test_help_is_no_job(tmp_path: Path) -> None:
 def codes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """What this process would have ended with."""
     left: list[int] = []
-    monkeypatch.setattr(slurm, "leave", left.append)
+    monkeypatch.setattr(job_under_slurm, "leave", left.append)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR2)}
     yield left
     for number, handler in handlers.items():
@@ -163,13 +163,13 @@ def test_a_job_that_is_not_requeued_says_why(codes: list[int], capsys: pytest.Ca
 
 @pytest.mark.slow
 def test_two_tasks_train_one_run_that_is_requeued_on_the_way(start: Start, slurm: Path, tmp_path: Path) -> None:
-    settings = [*TINY, "gpus=[]", "ranks=2", "epochs=20", "name=a"]
+    settings = [*TINY, "gpus=[]", "ranks=2", "epochs=100", "name=a"]
     process = start(*SLURM, *settings, PATH=ahead(slurm))
     folder = tmp_path / "outputs/train/a"
     wait_for(folder / "last.ckpt", process)
     for pid in (slurm / "pids").read_text().split():
         os.kill(int(pid), signal.SIGUSR2)
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate()
     assert process.returncode == 0, out + err
     assert err == ""
     assert (slurm / "requeued").read_text() == "requeue 7\n"

@@ -7,9 +7,13 @@ import pytest
 
 from lshfm.commands import eval as evaluation
 from lshfm.config.compose import Job, compose, conf_folder
+from lshfm.config.evaluation import compose_eval
+from lshfm.config.schema import Eval, Train
+from lshfm.config.words import typed_keys
 from lshfm.errors import InputError
 from lshfm.models.cifar import cifar_classifier
-from lshfm.runs import checkpoint
+from lshfm.runs import layout
+from lshfm.runs.checkpoint import Checkpoint
 
 PATH = Path("checkpoints/shapes_resnet8_GMP_bce_s0.ckpt")
 TYPED = [f"checkpoint={PATH}"]
@@ -18,58 +22,58 @@ TYPED = [f"checkpoint={PATH}"]
 @pytest.fixture(scope="module")
 def content() -> dict[str, Any]:
     with conf_folder():
-        job = compose("train", ["model=resnet8", "model.pool=GMP", "dataset.size=24", "precision=bf16"])
-    return checkpoint.pack(job, "model", cifar_classifier("resnet8", 2, pool="GMP"), ["a", "b"])
+        settings = compose(Train, ["model=resnet8", "model.pool=GMP", "dataset.size=24", "precision=bf16"]).settings
+    return layout.pack(settings, settings.model, cifar_classifier("resnet8", 2, pool="GMP"), ["a", "b"])
 
 
-def composed(content: dict[str, Any] | None, *overrides: str) -> Job:
+def checkpoint(content: dict[str, Any] | None) -> Checkpoint:
+    """Of ours, or of bare weights."""
+    return Checkpoint(PATH, None, None) if content is None else Checkpoint.of(PATH, content)
+
+
+def composed(content: dict[str, Any] | None, *overrides: str) -> Job[Eval]:
+    words, found = [*TYPED, *overrides], checkpoint(content)
     with conf_folder():
-        return evaluation._compose([*TYPED, *overrides], content)
+        return compose_eval(words, found.options, found.saved(without=typed_keys(words)))
 
 
 def name(content: dict[str, Any] | None, *overrides: str) -> str:
-    return evaluation._name(PATH, composed(content, *overrides), content)
+    return evaluation._name(checkpoint(content), composed(content, *overrides).settings)
 
 
 def test_everything_comes_from_the_checkpoint(content: dict[str, Any]) -> None:
-    job = composed(content)
-    assert job.choices == {"dataset": "shapes", "model": "resnet8", "teacher": None}
-    assert (job.values["model"]["pool"], job.values["dataset"]["size"]) == ("GMP", 24)
-    assert [job.values[key] for key in ("eval_batch_size", "precision", "channels_last")] == [250, "bf16", True]
-    assert job.values["model"]["weights"] == "none"
+    settings = composed(content).settings
+    options = (settings.dataset.option, settings.model.option, settings.teacher.option)
+    assert options == ("shapes", "resnet8", None)
+    assert (settings.model.pool, settings.dataset.size) == ("GMP", 24)
+    assert (settings.eval_batch_size, settings.precision, settings.channels_last) == (250, "bf16", True)
+    assert settings.model.weights == "none"
 
 
 def test_what_is_typed_wins(content: dict[str, Any]) -> None:
-    job = composed(content, "++dataset.size=48", "precision=fp32", "++dataset.eval_split=train")
-    assert (job.values["dataset"]["size"], job.values["dataset"]["eval_split"]) == (48, "train")
-    assert job.values["precision"] == "fp32"
-    assert job.values["model"]["pool"] == "GMP"
+    settings = composed(content, "++dataset.size=48", "precision=fp32", "++dataset.eval_split=train").settings
+    assert (settings.dataset.size, settings.dataset.eval_split) == (48, "train")
+    assert settings.precision == "fp32"
+    assert settings.model.pool == "GMP"
 
 
 def test_another_data_set_keeps_the_networks_size_and_normalisation(content: dict[str, Any]) -> None:
     changed = content | {"mean": [0.1, 0.2, 0.3]}
-    dataset = composed(changed, "dataset=voc2007", "dataset.root=DIR").values["dataset"]
-    assert (dataset["name"], dataset["size"], dataset["mean"]) == ("voc2007", 24, [0.1, 0.2, 0.3])
-    assert (dataset["metric"], dataset["eval_split"]) == ("voc2010", "test")
+    dataset = composed(changed, "dataset=voc2007", "dataset.root=DIR").settings.dataset
+    assert (dataset.name, dataset.size, dataset.mean) == ("voc2007", 24, [0.1, 0.2, 0.3])
+    assert (dataset.metric, dataset.eval_split) == ("voc2010", "test")
 
 
 def test_where_stores_lie_is_no_checkpoints_to_say(content: dict[str, Any]) -> None:
     dataset = content["dataset"]
     elsewhere = content | {"dataset": dataset | {"values": dataset["values"] | {"cache_dir": "/elsewhere"}}}
-    assert composed(elsewhere).values["dataset"]["cache_dir"] == composed(content).values["dataset"]["cache_dir"]
-    assert composed(elsewhere, "++dataset.cache_dir=/mine").values["dataset"]["cache_dir"] == "/mine"
-
-
-@pytest.mark.parametrize("id_", ["a b", "a\nb", "", "\u2003"])
-def test_ids_that_a_devkit_file_cannot_hold(id_: str) -> None:
-    with pytest.raises(InputError, match="no id with blanks has a place") as refused:
-        evaluation._require_words(["000001", id_])
-    assert "\n" not in str(refused.value)
+    assert composed(elsewhere).settings.dataset.cache_dir == composed(content).settings.dataset.cache_dir
+    assert composed(elsewhere, "++dataset.cache_dir=/mine").settings.dataset.cache_dir == "/mine"
 
 
 def test_a_file_without_settings_gets_plain_ones() -> None:
-    job = composed(None, "dataset=shapes", "model=resnet20")
-    assert [job.values[key] for key in ("eval_batch_size", "precision", "channels_last")] == [64, "fp32", False]
+    settings = composed(None, "dataset=shapes", "model=resnet20").settings
+    assert (settings.eval_batch_size, settings.precision, settings.channels_last) == (64, "fp32", False)
 
 
 def test_a_typing_error_is_found(content: dict[str, Any]) -> None:
@@ -81,7 +85,8 @@ def test_a_typing_error_is_found(content: dict[str, Any]) -> None:
 def test_a_checkpoint_does_not_choose_code(content: dict[str, Any], key: str) -> None:
     part = {"model": "network", "dataset": "dataset"}[key]
     evil = {**content[part], "values": {**content[part]["values"], "_target_": "os.system"}}
-    assert composed(content | {part: evil}).values[key]["_target_"].startswith("lshfm.")
+    group = getattr(composed(content | {part: evil}).settings, key)
+    assert group.target.startswith("lshfm.")
 
 
 @pytest.mark.parametrize(
@@ -116,14 +121,7 @@ def test_a_users_name_is_checked(content: dict[str, Any]) -> None:
         name(content, "name='a/b'")
 
 
-def test_only_a_network_that_saw_voc_alone_is_comp1(content: dict[str, Any]) -> None:
-    pretrained = {**content["network"], "values": {"weights": "imagenet"}}
-    assert evaluation._competition(content) == "comp1"
-    assert evaluation._competition(content | {"network": pretrained}) == "comp2"
-    assert evaluation._competition(None) == "comp2"
-
-
 def test_a_network_that_the_user_names_keeps_its_own_settings(content: dict[str, Any]) -> None:
-    job = composed(content, "model=resnet20")
-    assert (job.values["model"]["arch"], job.values["model"]["pool"]) == ("resnet20", "GAP")
-    assert job.values["dataset"]["size"] == 24
+    settings = composed(content, "model=resnet20").settings
+    assert (settings.model.own["arch"], settings.model.pool) == ("resnet20", "GAP")
+    assert settings.dataset.size == 24

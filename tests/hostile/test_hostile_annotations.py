@@ -255,7 +255,7 @@ def test_lines_that_are_refused(tmp_path: Path, kind: str) -> None:
     [
         ({"classes": 5}, "must be a list"),
         ({"classes": {"a": 1}}, "must be a list"),
-        ({"classes": [1]}, "dataset.classes: class=1 must be a text"),
+        ({"classes": [1]}, "classes: class=1 must be a text"),
         ({"classes": [None]}, "must be a text"),
         ({"classes": [["a"]]}, "must be a text"),
         ({"classes_from": None}, "No split 'None'"),
@@ -268,7 +268,7 @@ def test_settings_of_wrong_types(tmp_path: Path, settings: dict[str, Any], messa
 
 
 def test_a_split_that_is_called_by_a_number(tmp_path: Path) -> None:
-    """dataset.train_split=2007 reaches classes_from as a number."""
+    """To YAML it is one, and so classes_from is given it."""
     (tmp_path / "2007.csv").write_text("path,labels\nx,a\n")
     assert Manifest(tmp_path, classes_from=2007).split("2007").classes == ("a",)  # type: ignore[arg-type]
 
@@ -329,15 +329,15 @@ def test_annotations_and_manifests_of_link_loops(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("root", "message"),
     [
-        ("", "dataset.root is empty"),
-        (" ", "dataset.root is empty"),
-        ("~nosuchuser/x", "dataset.root=~nosuchuser/x"),
+        ("", "root is empty"),
+        (" ", "root is empty"),
+        ("~nosuchuser/x", "root=~nosuchuser/x"),
         ("x" * 300, "File name too long"),
         ("x/" * 3000, "File name too long"),
         ("/dev/null", "/dev/null"),
         ("/proc/self/mem", "/proc/self/mem"),
-        (None, "dataset.root=None must be a text"),
-        (5, "dataset.root=5 must be a text"),
+        (None, "root=None must be a text"),
+        (5, "root=5 must be a text"),
         (["a"], "must be a text"),
     ],
 )

@@ -19,7 +19,8 @@ import torch
 
 from lshfm.errors import InputError
 from lshfm.files.read import read_checkpoint
-from lshfm.runs import checkpoint
+from lshfm.runs.checkpoint import fill
+from lshfm.runs.layout import unpack
 from tests.cli.conftest import here
 
 pytestmark = pytest.mark.timeout(60)
@@ -53,7 +54,7 @@ def saved(path: Path, value: Any) -> bytes:
 
 def test_the_good_one_is_read(tmp_path: Path) -> None:
     saved(tmp_path / "a.ckpt", content())
-    assert torch.equal(checkpoint.unpack(tmp_path / "a.ckpt")["model"]["weight"], torch.arange(600.0))
+    assert torch.equal(unpack(tmp_path / "a.ckpt")["model"]["weight"], torch.arange(600.0))
 
 
 @pytest.mark.parametrize("field", sorted(content()))
@@ -88,9 +89,7 @@ FOREIGN: dict[str, Callable[[], Any]] = {
 def test_foreign_objects_as_weights(tmp_path: Path, kind: str) -> None:
     saved(tmp_path / "a.ckpt", content(model={"weight": FOREIGN[kind]()}))
     with pytest.raises(InputError, match=re.escape(str(tmp_path / "a.ckpt"))):
-        checkpoint.check_weights(
-            tmp_path / "a.ckpt", torch.nn.Linear(600, 1), checkpoint.unpack(tmp_path / "a.ckpt")["model"]
-        )
+        fill(torch.nn.Linear(600, 1), unpack(tmp_path / "a.ckpt")["model"], tmp_path / "a.ckpt")
 
 
 def with_record(data: bytes, name: str, change: Callable[[bytes], bytes], method: int = zipfile.ZIP_STORED) -> bytes:
@@ -201,7 +200,7 @@ def test_wrong_types_and_values_are_named(tmp_path: Path, field: str) -> None:
     value, message = WRONG[field]
     saved(tmp_path / "a.ckpt", content(**{field: value}))
     with pytest.raises(InputError, match=message):
-        checkpoint.unpack(tmp_path / "a.ckpt")
+        unpack(tmp_path / "a.ckpt")
 
 
 WORDS = ("train", "model=resnet8", "dataset.num_train=64", "dataset.num_eval=32", "name=a", "gpus=[]", "workers=0")
@@ -253,13 +252,13 @@ def test_what_lies_in_the_right_place_and_is_no_value_is_named(tmp_path: Path, k
     changes, message = STRANGE[kind]
     saved(tmp_path / "a.ckpt", content(**changes))
     with pytest.raises(InputError, match=f"is damaged: .*{re.escape(message)}.* missing or of the wrong kind"):
-        checkpoint.unpack(tmp_path / "a.ckpt")
+        unpack(tmp_path / "a.ckpt")
 
 
 def test_whole_stage_1_checkpoints_are_read(tmp_path: Path) -> None:
     for constants in ({}, HASHES):
         saved(tmp_path / "a.ckpt", content(**ALIGNED, constants=constants))
-        assert checkpoint.unpack(tmp_path / "a.ckpt")["constants"].keys() == constants.keys()
+        assert unpack(tmp_path / "a.ckpt")["constants"].keys() == constants.keys()
 
 
 @pytest.mark.parametrize("dtype", [torch.complex64, torch.int64, torch.bool])
@@ -267,7 +266,7 @@ def test_numbers_of_another_kind_are_no_weights(tmp_path: Path, dtype: torch.dty
     network = torch.nn.Linear(600, 1)
     weights = {"weight": torch.ones(1, 600).to(dtype), "bias": torch.zeros(1)}
     with pytest.raises(InputError, match=r"the weights are not those of its network; first mismatches: weight$"):
-        checkpoint.check_weights(tmp_path / "a.ckpt", network, weights)
+        fill(network, weights, tmp_path / "a.ckpt")
 
 
 class Masked:
@@ -279,7 +278,7 @@ class Masked:
 
 def test_methods_hidden_by_attributes(tmp_path: Path) -> None:
     saved(tmp_path / "a.ckpt", content(model=Masked()))
-    read = checkpoint.unpack(tmp_path / "a.ckpt")["model"]
+    read = unpack(tmp_path / "a.ckpt")["model"]
     assert type(read) is dict
     assert torch.equal(read["weight"], torch.ones(2))
 

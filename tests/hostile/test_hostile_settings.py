@@ -41,7 +41,7 @@ OVERRIDES = {
     "dataset.seed=abc": "dataset.seed=abc must be a whole number",
     "model.projection=1000000000000": "no room in memory",
     "experiment=../../etc/passwd": "no such experiment",
-    "dataset=/etc/passwd": "no such dataset",
+    "dataset=/etc/passwd": "takes an option's name, no path",
     "model=../dataset/shapes": "does not take these settings",
     "model=[1,2]": "a list of options holds their names",
     "model=[[resnet8]]": "a list of options holds their names",

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from omegaconf.errors import OmegaConfBaseException
 
 from lshfm.config.compose import Job, compose, conf_folder
-from lshfm.config.launch import explain
+from lshfm.config.explain import explain
+from lshfm.config.schema import COMMANDS
 from lshfm.config.words import rewrite
 from lshfm.datasets.audit.faults import Audit
 from lshfm.datasets.audit.sources import audit
@@ -126,8 +127,8 @@ words = st.builds("{}{}={}".format, st.sampled_from(["", "", "", "+", "++", "~"]
 def test_any_words_at_the_door(command: str, argv: list[str]) -> None:
     with conf_folder():
         try:
-            overrides = [word for word in rewrite(argv) if "=" in word]
-            assert isinstance(compose(command, overrides), Job)
+            overrides = [word for word in rewrite(command, argv) if "=" in word]
+            assert isinstance(compose(COMMANDS[command], overrides), Job)
         except InputError as error:
             assert str(error)  # noqa: PT017
         except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:

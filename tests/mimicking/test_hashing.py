@@ -18,7 +18,7 @@ from lshfm.objectives.teacher import Teacher
 from lshfm.ranks.group import num_ranks, rank
 from lshfm.tasks import pixels
 from tests.groups import ends_of, in_ranks
-from tests.jobs import CPU, job, split_of
+from tests.jobs import CPU, changed, job, split_of
 
 IDS = tuple(f"image{i}" for i in range(6))
 WANTED = Wanted(num=5, width=3, std=0.5, seed=1, rule="median", views="plain")
@@ -79,9 +79,9 @@ def calls(teacher: Teacher) -> int:
 
 
 def wanted(**loss: Any) -> Wanted:
-    chosen = job("stage=2", "loss=lsh")
-    chosen.values["loss"] |= loss
-    return Wanted.by(chosen, Teacher(Colours()))
+    settings = job("stage=2", "loss=lsh").settings
+    assert settings.loss.hashing
+    return Wanted.by(changed(settings.loss.hashing, loss), settings.seed, Teacher(Colours()))
 
 
 @pytest.mark.usefixtures("hydra")
@@ -105,9 +105,10 @@ class TestWanted:
         network = Colours()
         network.head = network.classifier
         del network.classifier
-        chosen = job("stage=2", "loss=lsh")
+        hashing = job("stage=2", "loss=lsh").settings.loss.hashing
+        assert hashing
         with pytest.raises(InputError, match="Colours has no layer called 'classifier'"):
-            Wanted.by(chosen, Teacher(network))
+            Wanted.by(hashing, 0, Teacher(network))
 
 
 class TestPrepared:
@@ -260,11 +261,10 @@ class TestFromStage1:
 class TestImages:
     def pixels(self, views: str, epoch: int = 0) -> tuple[list[int], Tensor, Loader]:
         chosen = job("stage=2", "loss=lsh")
-        chosen.values["loss"]["bias_views"] = views
-        chosen.values.update(batch_size=10, eval_batch_size=7)
-        train = split_of(chosen)
-        data = pixels.TrainingData.open(train, train, chosen.values, CPU)
-        batches = list(bias_images(data, chosen.values).epoch(epoch))
+        settings, train = changed(chosen.settings, {"batch_size": 10, "eval_batch_size": 9}), split_of(chosen)
+        data = pixels.TrainingData.open(train, train, settings, CPU)
+        batches = list(bias_images(data, views=views, batch_size=7).epoch(epoch))
+        assert [len(batch.index) for batch in batches] == [7, 7, 7, 3]
         index = [int(i) for batch in batches for i in batch.index]
         return index, torch.cat([batch.images for batch in batches]), data.test
 

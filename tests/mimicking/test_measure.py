@@ -9,12 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from lshfm.console import console
+from lshfm.datasets.split import Pixels, Split
 from lshfm.errors import InputError
 from lshfm.losses.lsh import draw_weights
 from lshfm.metrics import multilabel
-from lshfm.metrics.mimicry import measure
-from lshfm.mimicking.measure import REFERENCE_NUM, Beside, Reference, show, warn_if_better
+from lshfm.metrics.mimicry import compare, measure
+from lshfm.mimicking.measure import REFERENCE_NUM, ComparedEvaluator, Reference, show
 from lshfm.objectives.teacher import Teacher
+from lshfm.tasks.multilabel import MultiLabel
 
 N, D, C = 12, 4, 3
 CLASSES = tuple("abc")
@@ -36,6 +38,24 @@ class Batches:
             yield type("Batch", (), {"index": index, "images": IMAGES[index], "labels": LABELS[index]})
 
 
+class NoPictures:
+    """None that anyone could ask for."""
+
+    def __len__(self) -> int:
+        return N
+
+    def pixels(self, index: int, size: int) -> Pixels:
+        raise NotImplementedError
+
+    def signature(self) -> str:
+        return "0" * 64
+
+    fingerprint = signature
+
+    def where(self, index: int) -> str:
+        return str(index)
+
+
 class Network(nn.Module):
     """feature = images @ matrix + shift."""
 
@@ -53,11 +73,16 @@ class Network(nn.Module):
         return feature, self.classifier(feature)
 
 
-def beside(teacher: nn.Module, *, labels: bool = True) -> Beside:
-    return Beside(Batches(), CLASSES, "voc2010", Teacher(teacher), "its_name", labels=labels)  # type: ignore[arg-type]
+IDS = tuple(f"image{number}" for number in range(N))
+SPLIT = Split("test", CLASSES, IDS, LABELS.numpy(), NoPictures())
 
 
-def reference(evaluator: Beside) -> Reference:
+def beside(teacher: nn.Module, *, labels: bool = True) -> ComparedEvaluator:
+    batches: Any = Batches()
+    return ComparedEvaluator(MultiLabel(), batches, SPLIT, "voc2010", Teacher(teacher), "its_name", labels=labels)
+
+
+def reference(evaluator: ComparedEvaluator) -> Reference:
     """What its teacher was measured to be."""
     evaluator.prepare()
     assert evaluator._reference
@@ -69,17 +94,24 @@ STUDENT = 0.5 * torch.eye(D)[[1, 0, 2, 3]]  # two directions swapped, half as lo
 
 
 def test_the_measures_are_those_of_the_features() -> None:
-    evaluation = beside(Network(TEACHER))(Network(STUDENT))
+    evaluation, arrays = beside(Network(TEACHER))(Network(STUDENT))
     feature_t, feature_s = IMAGES.flatten(1).numpy(), (IMAGES.flatten(1) @ STUDENT).numpy()
     std = Network(TEACHER).classifier.weight.std().item()
     weights = draw_weights(2048, D, std, 0).numpy()
     bias = -np.sort(weights @ feature_t.T, axis=1)[:, (N - 1) // 2]  # the lower median
-    expected = measure(feature_s, feature_t, weights, bias)
+    images = compare(feature_s, feature_t, weights, bias)
+    expected = measure(feature_s, feature_t, images)
     found = evaluation.report["mimicry"]
     assert found["angle"] == pytest.approx(expected["angle"], rel=1e-6)
     assert found["relative_length"] == pytest.approx(0.5, rel=1e-6)
     assert found["hash_agreement"] == pytest.approx(expected["hash_agreement"], abs=0.01)
     assert 50 < found["hash_agreement"] < 100
+    assert arrays.keys() == {"ids", "logits", "targets", "angle", "relative_length", "equal_bits"}
+    np.testing.assert_allclose(arrays["angle"], images["angle"], rtol=1e-5)
+    np.testing.assert_allclose(arrays["relative_length"], [0.5] * N, rtol=1e-6)
+    assert found["hash_agreement"] == 100 * arrays["equal_bits"].sum() / N
+    assert arrays["ids"].tolist() == list(IDS)
+    assert np.array_equal(arrays["targets"], LABELS.numpy())
     assert evaluation.beside == {
         "angle": found["angle"],
         "length": found["relative_length"],
@@ -89,7 +121,7 @@ def test_the_measures_are_those_of_the_features() -> None:
 
 
 def test_both_map_stand_in_the_report() -> None:
-    evaluation = beside(Network(TEACHER))(Network(STUDENT))
+    evaluation, _ = beside(Network(TEACHER))(Network(STUDENT))
     maps = [
         multilabel.measure(network(IMAGES)[1].detach().numpy(), LABELS.numpy(), CLASSES, "voc2010")["mAP"]
         for network in (Network(TEACHER), Network(STUDENT))
@@ -100,12 +132,12 @@ def test_both_map_stand_in_the_report() -> None:
 
 
 def test_a_student_like_its_teacher() -> None:
-    found = beside(Network(TEACHER))(Network(TEACHER)).report["mimicry"]
+    found = beside(Network(TEACHER))(Network(TEACHER))[0].report["mimicry"]
     assert (found["angle"], found["relative_length"], found["hash_agreement"]) == (0.0, 1.0, 100.0)
 
 
 def test_after_stage_1_there_is_no_students_map() -> None:
-    evaluation = beside(Network(TEACHER), labels=False)(Network(STUDENT))
+    evaluation, _ = beside(Network(TEACHER), labels=False)(Network(STUDENT))
     mimicry = evaluation.report["mimicry"]
     assert (evaluation.name, evaluation.score) == ("hash agreement", mimicry["hash_agreement"])
     assert evaluation.report.keys() == {"mimicry"}
@@ -135,7 +167,7 @@ def test_the_reference_is_the_same_whatever_the_run() -> None:
 
 
 def test_widths_that_differ_do_not_compare() -> None:
-    evaluation = beside(Network(TEACHER))(Network(TEACHER[:, :3]))
+    evaluation, _ = beside(Network(TEACHER))(Network(TEACHER[:, :3]))
     mimicry = evaluation.report["mimicry"]
     assert [mimicry[name] for name in ("angle", "relative_length", "hash_agreement")] == [None] * 3
     assert [evaluation.beside[name] for name in ("angle", "length", "hash agreement")] == [None] * 3
@@ -175,17 +207,17 @@ def test_a_broken_teacher_is_refused() -> None:
     ("teacher", "student", "warns"), [(50, 50.1, 1), (50, 50, 0), (50, 9, 0), (None, 9, 0), (9, None, 0)]
 )
 def test_a_teacher_below_its_student(said: list[str], teacher: Any, student: Any, warns: int) -> None:
-    warn_if_better("its_name", {"mAP": student, "mimicry": {"teacher_mAP": teacher}})
+    mimicry = {"angle": None, "relative_length": None, "hash_agreement": None, "teacher_mAP": teacher}
+    with console.capture():
+        show(MultiLabel(), "its_name", "small", {"mAP": student, "mimicry": mimicry})
     assert len(said) == warns
     if warns:
         assert said[0].startswith("the teacher its_name scores 50.00, below its student's 50.10")
 
 
-def test_the_table_shows_a_dash_for_what_does_not_apply() -> None:
+def test_the_table_shows_a_dash_for_what_does_not_apply(capsys: pytest.CaptureFixture[str]) -> None:
     none = {"angle": None, "relative_length": None, "hash_agreement": None, "teacher_mAP": 61.5}
-    with console.capture() as captured:
-        show("big", "small", {"mimicry": none})
-    rows = [
-        [cell.strip() for cell in line.strip("│").split("│")] for line in captured.get().splitlines() if "│" in line
-    ]
-    assert rows == [["teacher big", "61.50", "0.00", "1.00", "100.00"], ["student small", "-", "-", "-", "-"]]
+    show(MultiLabel(), "big", "small", {"mimicry": none})
+    lines = [line for line in capsys.readouterr().out.splitlines() if "│" in line]
+    rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in lines]
+    assert rows == [["teacher big", "61.50", "0.00", "1.00", "100.00", "100.00"], ["student small", *["-"] * 5]]

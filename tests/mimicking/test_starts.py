@@ -5,13 +5,16 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from lshfm.config.compose import Job
+from lshfm.config.schema import Mimic
 from lshfm.errors import InputError
 from lshfm.files.read import digest, sha256
 from lshfm.mimicking.starts import Start, find_start
 from lshfm.mimicking.teachers import TeacherFile
-from tests.jobs import job, network, save_aligned, save_trained, split_of
+from lshfm.models.weights import Loaded
+from tests.jobs import changed_job, job, network, save_aligned, save_trained, split_of, task_of
 
 pytestmark = pytest.mark.usefixtures("hydra")
 
@@ -21,24 +24,29 @@ def teacher(seed: int = 0) -> TeacherFile:
     return TeacherFile(Path("checkpoints/resnet8.ckpt"), "resnet8", model, digest(model.state_dict()), None, None)
 
 
-def second(loss: str = "lshl2", **student: Any) -> Job:
+def second(loss: str = "lshl2", **student: Any) -> Job[Mimic]:
     """Stage 2 of resnet8 by `loss`, with a projection to the teacher's width."""
-    chosen = job("stage=2", f"loss={loss}")
-    chosen.values["student"] |= {"projection": 64} | student
-    return chosen
+    keys = {f"student.{name}": value for name, value in ({"projection": 64} | student).items()}
+    return changed_job(job("stage=2", f"loss={loss}"), keys)
 
 
-def start(chosen: Job, aligned: Path | None = None) -> Start:
-    return find_start(chosen, teacher(), split_of(chosen), aligned)
+def start(chosen: Job[Mimic], aligned: Path | None = None) -> Start:
+    return find_start(chosen.settings, teacher(), split_of(chosen), aligned)
 
 
-def refused(chosen: Job) -> str:
+def built(found: Start, chosen: Job[Mimic]) -> tuple[nn.Module, Loaded | None]:
+    """The job's student with these weights."""
+    settings = chosen.settings
+    return found.build(settings.student, task_of(settings), split_of(chosen).classes, settings.dataset.size)
+
+
+def refused(chosen: Job[Mimic]) -> str:
     with pytest.raises(InputError) as caught:
         start(chosen)
     return str(caught.value)
 
 
-def taken(chosen: Job) -> str:
+def taken(chosen: Job[Mimic]) -> str:
     """The name of the stage 1 that is taken."""
     found = start(chosen)
     assert found.stage1 is not None
@@ -51,7 +59,7 @@ def test_its_own_stage_1_is_found_and_said(said: list[str]) -> None:
     assert (found.weights, found.identity) == (str(path), sha256(path))
     assert said == ["starting from stage 1 checkpoints/aligned.ckpt"]
     chosen = second()
-    student, loaded = found.build(chosen, split_of(chosen))
+    student, loaded = built(found, chosen)
     assert loaded is None
     expected = network(7, projection=64).state_dict()
     assert all(torch.equal(tensor, expected[name]) for name, tensor in student.state_dict().items())
@@ -64,9 +72,8 @@ def test_the_recipes_loss_comes_before_the_same_loss_before_any() -> None:
     assert taken(second("lsh")) == "b_same"
     save_aligned("c_published", loss="lshl2")
     assert taken(second("lsh")) == "b_same"
-    chosen = second("lsh")
-    chosen.values["published"] = {"2": {"lsh": {"stage1_loss": "lshl2"}}}
-    assert taken(chosen) == "c_published"
+    published = {"2": {"lsh": {"stage1_loss": "lshl2"}}}
+    assert taken(changed_job(second("lsh"), {"published": published})) == "c_published"
 
 
 def test_a_loss_on_logits_takes_the_stage_1_that_both_would_have_made() -> None:
@@ -78,10 +85,8 @@ def test_a_loss_on_logits_takes_the_stage_1_that_both_would_have_made() -> None:
 def test_the_same_seed_comes_first_and_ties_are_listed() -> None:
     for seed in (0, 1, 2):
         save_aligned(f"seed{seed}", seed=seed)
-    chosen = second()
-    chosen.values["seed"] = 1
-    assert taken(chosen) == "seed1"
-    chosen.values["seed"] = 9
+    assert taken(changed_job(second(), {"seed": 1})) == "seed1"
+    chosen = changed_job(second(), {"seed": 9})
     assert refused(chosen).splitlines() == [
         "several stage 1 fit; choose one:",
         *(f"  student.init=checkpoints/seed{seed}.ckpt" for seed in (0, 1, 2)),
@@ -118,7 +123,7 @@ def test_another_teachers_stage_1_is_refused_with_how_to_proceed(by_path: bool) 
     advice = message.partition("all the same: ")[2]
     assert advice == f"student.projection=false student.weights={path}"
     chosen = second(projection=None, weights=str(path))
-    student, _ = start(chosen).build(chosen, split_of(chosen))
+    student, _ = built(start(chosen), chosen)
     assert torch.equal(student.backbone.conv1.weight, network(7, projection=64).backbone.conv1.weight)
 
 
@@ -147,8 +152,8 @@ def test_starting_elsewhere(init: str, said: list[str]) -> None:
 
 
 def test_weights_that_were_never_released_are_said(said: list[str]) -> None:
-    chosen = second(init="imagenet")
-    chosen.values["published"] = {"2": {"lshl2": {"unreleased": "KD.ckpt"}}}
+    published = {"2": {"lshl2": {"unreleased": "KD.ckpt"}}}
+    chosen = changed_job(second(init="imagenet"), {"published": published})
     assert start(chosen) == Start("imagenet")
     assert said == ["the published run started from KD.ckpt, which was never released; ImageNet weights instead"]
 
@@ -158,7 +163,7 @@ def test_any_other_file_gives_its_weights() -> None:
     found = start(second(init=str(path)))
     assert (found.weights, found.stage1, found.identity) == (str(path), None, sha256(path))
     chosen = second(init=str(path))
-    student, loaded = found.build(chosen, split_of(chosen))
+    student, loaded = built(found, chosen)
     assert loaded is not None
     assert loaded.missing == ["projection", "classifier"]
     assert torch.equal(student.backbone.conv1.weight, network(3).backbone.conv1.weight)
@@ -167,8 +172,7 @@ def test_any_other_file_gives_its_weights() -> None:
 
 def test_stage_1_and_a_student_without_a_projection_start_at_its_weights() -> None:
     save_aligned("aligned")
-    first = job("stage=1", "loss=l2")
-    first.values["student"] |= {"projection": 64, "weights": "w.pth"}
+    first = changed_job(job("stage=1", "loss=l2"), {"student.projection": 64, "student.weights": "w.pth"})
     assert start(first) == Start("w.pth")
     assert start(second(projection=None, weights="w.pth")) == Start("w.pth")
     assert start(second(projection=None, weights=None)) == Start("none")

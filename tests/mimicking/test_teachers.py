@@ -10,13 +10,14 @@ import torch
 from torch import nn
 
 from lshfm.config.compose import compose
+from lshfm.config.schema import Train
 from lshfm.config.words import rewrite
 from lshfm.datasets.shapes import CLASSES
 from lshfm.errors import InputError
 from lshfm.files.read import digest
-from lshfm.mimicking.teachers import checkpoints, place_teacher
 from lshfm.models.backbones import torchvision_classifier
-from tests.jobs import find, job, network, save_aligned, save_trained, split_of
+from lshfm.runs.checkpoint import checkpoints
+from tests.jobs import CPU, changed_job, find, job, network, save_aligned, save_trained, split_of
 
 pytestmark = pytest.mark.usefixtures("hydra")
 
@@ -47,10 +48,8 @@ def test_the_one_trained_network_of_the_name() -> None:
 def test_the_pooling_belongs_to_the_network(by_suffix: bool) -> None:
     save_trained("averaged")
     path = save_trained("max_pooled", pool="GMP")
-    chosen = job()
-    chosen.values["teacher"]["pool"] = "GMP"
-    chosen.choices["teacher"] = "resnet8_GMP" if by_suffix else "resnet8"
-    teacher = find(chosen)
+    option = "resnet8_GMP" if by_suffix else "resnet8"
+    teacher = find(changed_job(job(), {"teacher.pool": "GMP", "teacher.option": option}))
     assert (teacher.path, teacher.name) == (path, "resnet8_GMP")
     assert type(teacher.network.pool).__name__ == "GMP"
 
@@ -73,10 +72,13 @@ def test_the_command_for_a_missing_one_makes_it(words: list[str]) -> None:
     assert "is in checkpoints. Train one:\n  lshfm train" in message
     program, command, *typed = shlex.split(message.splitlines()[1])
     assert (program, command) == ("lshfm", "train")
-    trained = compose("train", rewrite(typed)).values
-    assert trained["model"] == {key: chosen.values["teacher"][key] for key in trained["model"]}
-    assert trained["dataset"] == chosen.values["dataset"]
-    save_trained("made", pool=trained["model"]["pool"])
+    trained = compose(Train, rewrite("train", typed)).settings
+    model, teacher = trained.model.plain(), chosen.settings.teacher.plain()
+    assert model
+    assert teacher
+    assert model == {key: teacher[key] for key in model}
+    assert trained.dataset == chosen.settings.dataset
+    save_trained("made", pool=str(trained.model.pool))
     assert find(chosen).path == Path("checkpoints/made.ckpt")
 
 
@@ -135,7 +137,7 @@ def test_another_size_is_said(said: list[str]) -> None:
 def test_a_teacher_of_another_normalisation_sees_its_own_pixels() -> None:
     path = save_trained("mine", dataset={"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.25, 0.3]})
     chosen = job()
-    teacher = place_teacher(find(chosen, path), torch.device("cpu"), chosen.values)
+    teacher = find(chosen, path).placed(CPU, precision="fp32", channels_last=True)
     pixels = torch.rand(2, 3, 16, 16)
     mean_s, std_s, mean_t, std_t = (
         torch.tensor(values).view(3, 1, 1)
@@ -148,7 +150,7 @@ def test_a_teacher_of_another_normalisation_sees_its_own_pixels() -> None:
     )
     with torch.no_grad():
         expected, _ = network().eval()((pixels - mean_t) / std_t)
-    feature, _ = teacher((pixels - mean_s) / std_s)
+    feature, _ = teacher.embed((pixels - mean_s) / std_s)
     torch.testing.assert_close(feature, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -174,8 +176,7 @@ def mobilenet(pool: str, projection: int | None, classes: int = len(CLASSES)) ->
 
 @pytest.mark.parametrize(("pool", "projection"), [("GAP", None), ("GWP", 40)])
 def test_a_published_checkpoint_is_the_teacher_that_ours_is(pool: str, projection: int | None, said: list[str]) -> None:
-    model, chosen = mobilenet(pool, projection), job()
-    chosen.values["dataset"]["size"] = 32
+    model, chosen = mobilenet(pool, projection), changed_job(job(), {"dataset.size": 32})
     name = "mobilenet_v2" + {"GAP": "", "GWP": "_GWP"}[pool]
     teacher = find(chosen, save_published("theirs.ckpt", model, name))
     assert said[0] == "theirs.ckpt names no data set: it is taken to be of shapes, for its 12 classes in this order"
@@ -191,9 +192,8 @@ def test_a_published_checkpoint_is_the_teacher_that_ours_is(pool: str, projectio
 
 
 def test_a_published_checkpoint_of_other_classes() -> None:
-    path, chosen = save_published("theirs.ckpt", mobilenet("GAP", None, 20), "mobilenet_v2"), job()
-    chosen.values["dataset"]["size"] = 32
-    message = refused(chosen, path)
+    path = save_published("theirs.ckpt", mobilenet("GAP", None, 20), "mobilenet_v2")
+    message = refused(changed_job(job(), {"dataset.size": 32}), path)
     assert message.startswith(f"theirs.ckpt cannot teach {len(CLASSES)} classes of shapes: ")
     assert "dropped classifier (20 classes)" in message
 
@@ -201,9 +201,7 @@ def test_a_published_checkpoint_of_other_classes() -> None:
 def test_a_file_that_names_no_network_needs_one() -> None:
     torch.save(network(4).state_dict(), "plain.pth")
     assert "add it, as teacher=resnet34 teacher.path=plain.pth" in refused(job(), "plain.pth")
-    chosen = job()
-    chosen.values["teacher"]["path"] = "plain.pth"
-    assert find(chosen).identity == digest(network(4).state_dict())
+    assert find(changed_job(job(), {"teacher.path": "plain.pth"})).identity == digest(network(4).state_dict())
 
 
 def test_unreadable_files_are_left_aside_and_said(said: list[str]) -> None:

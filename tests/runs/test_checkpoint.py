@@ -1,121 +1,161 @@
-"""Checkpoints of finished runs: complete, plain, and never in charge of what code runs."""
+"""Checkpoints to use: ours, those of the published code, and bare weights."""
 
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from lshfm.config.compose import Job, compose, conf_folder
+from lshfm.config.compose import compose, conf_folder
+from lshfm.config.schema import Train
 from lshfm.errors import InputError
 from lshfm.files.write import write_checkpoint
+from lshfm.models.backbones import torchvision_classifier
 from lshfm.models.cifar import cifar_classifier
-from lshfm.runs import checkpoint
+from lshfm.runs import layout
+from lshfm.runs.checkpoint import Checkpoint, fill, same_network
+from lshfm.tasks.multilabel import MultiLabel
 
 CLASSES = ["a", "b"]
-
-
-@pytest.fixture(scope="module")
-def job() -> Job:
-    with conf_folder():
-        return compose("train", ["model=resnet8", "model.pool=GMP", "dataset.size=24", "lr=0.5"])
+IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+PUBLISHED = {"backbone": "", "projection": "feat_fc.", "classifier": "classifier."}
 
 
 def network() -> nn.Module:
     return cifar_classifier("resnet8", len(CLASSES), pool="GMP")
 
 
-@pytest.fixture
-def content(job: Job) -> dict[str, Any]:
-    return checkpoint.pack(job, "model", network(), CLASSES, epoch=3, metrics={"mAP": 50.0})
+@pytest.fixture(scope="module")
+def content() -> dict[str, Any]:
+    words = ["model=resnet8", "model.pool=GMP", "dataset.size=24", "lr=0.5", "dataset.mean=[0.5,0.4,0.3]"]
+    with conf_folder():
+        settings = compose(Train, words).settings
+    identity = {"data.train": "0f"}
+    return layout.pack(settings, settings.model, network(), CLASSES, epoch=3, command="train", identity=identity)
 
 
-def write(path: Path, content: dict[str, Any]) -> Path:
+def opened(path: Path, content: dict[str, Any]) -> Checkpoint:
     write_checkpoint(path, content)
+    return Checkpoint.open(path)
+
+
+def published(path: Path, model: nn.Module, arch: str) -> Path:
+    """As the published code writes it: other names, a numpy scalar, and no word on the data set."""
+    state = {}
+    for key, tensor in model.state_dict().items():
+        part, _, rest = key.partition(".")
+        state[f"module.{PUBLISHED[part]}{rest}"] = tensor
+    torch.save(
+        {"state_dict": state, "arch": arch, "epoch": 60, "global_step": 9, "best_prec1": np.float64(91.25)}, path
+    )
     return path
 
 
-def has_code(values: Any) -> bool:
-    if isinstance(values, dict):
-        return "_target_" in values or any(map(has_code, values.values()))
-    return isinstance(values, list) and any(map(has_code, values))
+def same_weights(model: nn.Module, other: nn.Module | dict[str, Any]) -> bool:
+    """To the bit."""
+    own, theirs = model.state_dict(), other.state_dict() if isinstance(other, nn.Module) else other
+    return own.keys() == theirs.keys() and all(torch.equal(own[name], theirs[name]) for name in own)
 
 
-def test_it_holds_all_that_is_needed(content: dict[str, Any], tmp_path: Path) -> None:
-    back = checkpoint.unpack(write(tmp_path / "x.ckpt", content))
-    assert (back["classes"], back["size"], back["epoch"], back["metrics"]) == (CLASSES, 24, 3, {"mAP": 50.0})
-    assert (back["mean"], back["std"]) == ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
-    assert (back["network"]["option"], back["network"]["values"]["pool"]) == ("resnet8", "GMP")
-    assert (back["dataset"]["option"], back["config"]["lr"]) == ("shapes", 0.5)
-    assert back["model"].keys() == network().state_dict().keys()
+class TestOurs:
+    def test_it_says_all_of_itself(self, content: dict[str, Any], tmp_path: Path) -> None:
+        found = opened(tmp_path / "x.ckpt", content)
+        assert (found.title, found.classes, found.data) == ("resnet8_GMP", ("a", "b"), "0f")
+        assert found.normalisation == ([0.5, 0.4, 0.3], [0.229, 0.224, 0.225])
+        assert found.options == {"dataset": "shapes", "model": "resnet8"}
+        assert (found.is_stage1, found.saw_only_its_data) == (False, True)
+        assert found.settings
+        assert (found.settings.option, found.settings.pool, found.settings.weights) == ("resnet8", "GMP", "none")
+
+    def test_its_network_without_a_running_hydra(self, content: dict[str, Any], tmp_path: Path) -> None:
+        found = opened(tmp_path / "x.ckpt", content)
+        model = found.network(MultiLabel(), CLASSES, 24, cannot="cannot")
+        assert same_weights(model, content["model"])
+        assert type(model.pool).__name__ == "GMP"
+
+    def test_a_network_that_started_from_other_images(self, content: dict[str, Any], tmp_path: Path) -> None:
+        pretrained = content["network"]["values"] | {"weights": "imagenet"}
+        other = content | {"network": content["network"] | {"values": pretrained}}
+        assert not opened(tmp_path / "x.ckpt", other).saw_only_its_data
+
+    def test_of_a_stage_1(self, content: dict[str, Any], tmp_path: Path) -> None:
+        mimicked = {"command": "mimic", "loss": "l2", "teacher": {"identity": "1", "checkpoint": "t.ckpt"}}
+        assert opened(tmp_path / "x.ckpt", content | mimicked | {"stage": "1"}).is_stage1
+        assert not opened(tmp_path / "x.ckpt", content | mimicked | {"stage": "2"}).is_stage1
+
+    def test_settings_with_and_without_the_data_set(self, content: dict[str, Any], tmp_path: Path) -> None:
+        found = opened(tmp_path / "x.ckpt", content)
+        both = found.saved()
+        assert (both["model.pool"], both["dataset.size"], both["dataset.metric"]) == ("GMP", 24, "voc2010")
+        own = found.saved(without={"dataset"})
+        assert {key for key in own if key.startswith("dataset.")} == {"dataset.size", "dataset.mean", "dataset.std"}
+        assert own["dataset.size"] == 24
+
+    def test_an_option_that_is_no_longer_there(self, content: dict[str, Any], tmp_path: Path) -> None:
+        gone = content | {"network": content["network"] | {"option": "resnet9"}}
+        with pytest.raises(InputError, match=r"^model=resnet9: no such model \(did you mean 'resnet8'\?\)"):
+            opened(tmp_path / "x.ckpt", gone)
 
 
-def test_it_names_no_code(content: dict[str, Any], job: Job) -> None:
-    assert has_code(job.values)
-    assert not has_code({name: value for name, value in content.items() if name != "model"})
+class TestPublished:
+    @pytest.mark.parametrize(("pool", "projection"), [("GAP", None), ("GWP", 40)])
+    def test_it_names_its_network(self, tmp_path: Path, pool: str, projection: int | None) -> None:
+        model = torchvision_classifier("mobilenet_v2", 2, pool=pool, projection=projection)
+        name = "mobilenet_v2" if pool == "GAP" else f"mobilenet_v2_{pool}"
+        found = Checkpoint.open(published(tmp_path / "theirs.pth", model, name))
+        assert (found.title, found.content, found.classes, found.data) == (name, None, None, None)
+        assert (found.options, found.normalisation) == ({"model": "mobilenet_v2"}, IMAGENET)
+        assert (found.is_stage1, found.saw_only_its_data) == (False, False)
+        saved = found.saved()
+        assert (saved["model.pool"], saved.get("model.projection")) == (pool, projection)
+        assert found.saved(without={"model"}) == {}
+        assert same_weights(found.network(MultiLabel(), CLASSES, 32, cannot="cannot"), model)
+
+    def test_of_other_classes(self, tmp_path: Path) -> None:
+        found = Checkpoint.open(
+            published(tmp_path / "theirs.pth", torchvision_classifier("mobilenet_v2", 20), "mobilenet_v2")
+        )
+        with pytest.raises(InputError, match=r"theirs\.pth cannot teach: .*dropped classifier \(20 classes\)"):
+            found.network(MultiLabel(), CLASSES, 32, cannot="cannot teach")
 
 
-def test_weights_are_copies(job: Job) -> None:
-    model = network()
-    packed = checkpoint.pack(job, "model", model, CLASSES)
-    nn.init.zeros_(model.classifier.weight)
-    assert packed["model"]["classifier.weight"].abs().sum() > 0
+class TestBareWeights:
+    @pytest.fixture
+    def path(self, tmp_path: Path) -> Path:
+        torch.manual_seed(3)
+        torch.save(network().state_dict(), tmp_path / "bare.pth")
+        return tmp_path / "bare.pth"
+
+    def test_they_say_nothing(self, path: Path) -> None:
+        found = Checkpoint.open(path)
+        assert (found.title, found.content, found.settings, found.classes) == ("bare", None, None, None)
+        assert (found.options, found.saved(), found.data) == ({}, {}, None)
+        assert found.normalisation == IMAGENET
+        with pytest.raises(InputError, match=r"bare\.pth does not say which network it holds$"):
+            found.network(MultiLabel(), CLASSES, 24, cannot="cannot")
+
+    def test_with_a_network_that_the_user_names(self, path: Path, content: dict[str, Any], tmp_path: Path) -> None:
+        ours = opened(tmp_path / "x.ckpt", content).settings
+        model = Checkpoint.open(path).network(MultiLabel(), CLASSES, 24, cannot="cannot", built_as=ours)
+        assert same_weights(model, torch.load(path, weights_only=True))
 
 
-def test_settings_with_and_without_the_data_set(content: dict[str, Any]) -> None:
-    both = checkpoint.settings(content)
-    assert (both["model.pool"], both["dataset.size"], both["dataset.metric"]) == ("GMP", 24, "voc2010")
-    own = checkpoint.settings(content, without={"dataset"})
-    assert {key for key in own if key.startswith("dataset.")} == {"dataset.size", "dataset.mean", "dataset.std"}
-    assert own["dataset.size"] == 24
-
-
-@pytest.mark.parametrize("part", ["network", "dataset"])
-def test_a_target_smuggled_in_is_not_handed_on(content: dict[str, Any], tmp_path: Path, part: str) -> None:
-    content[part]["values"]["_target_"] = "os.system"
-    content["dataset"]["values"]["preset"]["_target_"] = "os.system"
-    back = checkpoint.unpack(write(tmp_path / "x.ckpt", content))
-    assert [key for key in checkpoint.settings(back) if "_target_" in key] == []
-
-
-@pytest.mark.parametrize("option", ["../../../evil", "/evil", "a/../b", "a,b", "a=b", "[a]", "", ".", None, 3])
-@pytest.mark.parametrize("part", ["network", "dataset"])
-def test_an_option_that_is_no_plain_name_is_refused(
-    content: dict[str, Any], tmp_path: Path, part: str, option: Any
-) -> None:
-    content[part]["option"] = option
-    with pytest.raises(InputError, match=f"is damaged: {part} missing or of the wrong kind"):
-        checkpoint.unpack(write(tmp_path / "x.ckpt", content))
-
-
-@pytest.mark.parametrize("name", ["model", "classes", "network", "dataset", "config", "size", "mean", "std"])
-def test_what_is_missing_is_named(content: dict[str, Any], tmp_path: Path, name: str) -> None:
-    del content[name]
-    with pytest.raises(InputError, match=f"is damaged: {name} missing"):
-        checkpoint.unpack(write(tmp_path / "x.ckpt", content))
-
-
-@pytest.mark.parametrize("version", [2, "1", None])
-def test_a_later_version_is_refused(content: dict[str, Any], tmp_path: Path, version: Any) -> None:
-    with pytest.raises(InputError, match="was written by a newer lshfm"):
-        checkpoint.unpack(write(tmp_path / "x.ckpt", content | {"version": version}))
-
-
-def test_a_file_of_someone_else(tmp_path: Path) -> None:
-    path = write(tmp_path / "x.pth", {"state_dict": network().state_dict()})
-    assert not checkpoint.is_ours(path)
-    with pytest.raises(InputError, match=r"no checkpoint of lshfm.*add dataset=\.\.\. and model=\.\.\."):
-        checkpoint.unpack(path)
-
-
-def test_ours_is_ours(content: dict[str, Any], tmp_path: Path) -> None:
-    assert checkpoint.is_ours(write(tmp_path / "x.ckpt", content))
+def test_a_network_is_told_by_its_design(content: dict[str, Any]) -> None:
+    design = {"arch": "resnet8", "pool": "GMP"}
+    assert same_network(content, "resnet8", design)
+    values = content["network"]["values"]
+    for name in ("name", "weights", "path", "init"):  # wherever its weights came from and whatever it is called
+        assert same_network({"network": {"option": "resnet8", "values": values | {name: "x"}}}, "resnet8", design)
+    assert not same_network(content, "resnet14", design)
+    assert not same_network(content, "resnet8", design | {"pool": "GAP"})
+    assert not same_network(content, "resnet8", design | {"projection": 64})
 
 
 def test_weights_fill_the_network_completely(content: dict[str, Any]) -> None:
     model = network()
-    checkpoint.check_weights(Path("x.ckpt"), model, content["model"])
+    fill(model, content["model"], Path("x.ckpt"))
     assert all(torch.equal(tensor, content["model"][name]) for name, tensor in model.state_dict().items())
 
 
@@ -135,11 +175,14 @@ def test_weights_that_do_not_fit_are_named_and_change_nothing(
     model = network()
     before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
     with pytest.raises(InputError, match=f"not those of its network; first mismatches: {name}$"):
-        checkpoint.check_weights(Path("x.ckpt"), model, weights)
+        fill(model, weights, Path("x.ckpt"))
     assert all(torch.equal(tensor, before[key]) for key, tensor in model.state_dict().items())
 
 
-def test_a_class_mismatch_in_words() -> None:
-    text = checkpoint.class_mismatch(["a", "b"], ["a", "c", "d"], "mine")
+def test_a_class_mismatch_in_words(content: dict[str, Any]) -> None:
+    found = Checkpoint.of(Path("x.ckpt"), content)
+    text = found.class_mismatch(["a", "c", "d"], "mine")
     assert text == "trained on 2 classes, mine has 3; the first that differs: b there, c here"
-    assert "the end there, the end here" in checkpoint.class_mismatch(["a"], ["a", "b"], "mine")
+    one = Checkpoint.of(Path("x.ckpt"), content | {"classes": ["a"]})
+    assert "the end there, the end here" in str(one.class_mismatch(["a", "b"], "mine"))
+    assert found.class_mismatch(["a", "b"], "mine") is None

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import torch
 
+from lshfm.engine.assemble import assemble
 from lshfm.engine.journal import Journal
-from lshfm.engine.state import Evaluation, State, make_optimizer
+from lshfm.engine.state import Evaluation, State
 from lshfm.errors import InputError, RunFailed
 from lshfm.losses.classification import BCE
 from lshfm.models.cifar import cifar_classifier
@@ -17,6 +18,7 @@ from lshfm.objectives.supervised import Supervised
 from lshfm.ranks.group import rank
 from lshfm.runs.folder import RunFolder
 from lshfm.runs.last import position_of, restore, write_last
+from lshfm.runs.record import Metrics
 from tests.engine.test_training_loop import equal
 from tests.groups import ends_of
 
@@ -28,14 +30,12 @@ HASHES = {"num": 2, "bias": torch.tensor([0.5, -0.5])}
 def made(seed: int, *, ema: float = 0.9) -> State:
     torch.manual_seed(seed)
     objective = Supervised(cifar_classifier("resnet8", 2), BCE(), "bce")
-    optimizer = make_optimizer(objective, "adamw", momentum=0.9, weight_decay=0.1)
-    return State(objective, optimizer, ema=ema, constants=HASHES)
+    return assemble(objective, optimizer="adamw", momentum=0.9, weight_decay=0.1, ema=ema, constants=HASHES)
 
 
 def journal(folder: Path) -> Journal:
-    return Journal(
-        folder / "metrics.jsonl", epochs=EPOCHS, steps=STEPS, batch_size=2, every=4, name_samples=lambda _: []
-    )
+    lines = Metrics(folder / "metrics.jsonl")
+    return Journal(lines, epochs=EPOCHS, steps=STEPS, batch_size=2, every=4, name_samples=lambda _: [])
 
 
 def kept(folder: Path) -> tuple[State, Journal]:
@@ -50,7 +50,7 @@ def kept(folder: Path) -> tuple[State, Journal]:
     notes.settle()
     notes.close()
     state.synchronise()
-    state.seconds = 7.0
+    state.seconds, state.evaluation_seconds = 7.0, 1.5
     write_last(RunFolder(folder), state, notes, MADE_BY, 1)
     return state, notes
 
@@ -82,7 +82,7 @@ def test_a_run_goes_on_where_it_was(tmp_path: Path, said: list[str]) -> None:
     before, numbers = kept(tmp_path), torch.get_rng_state()
     after = restored(tmp_path)
     assert equal(plain(after[0]), plain(before[0]))
-    assert (after[0].epoch, after[0].step, after[0].seconds) == (1, 2, 7.0)
+    assert (after[0].epoch, after[0].step, after[0].seconds, after[0].evaluation_seconds) == (1, 2, 7.0, 1.5)
     assert after[1].state_dict() == before[1].state_dict() == {"names": ["bce"], "rows": [[1.0], [3.0]]}
     assert torch.equal(torch.get_rng_state(), numbers)
     assert said == ["continuing after epoch 1 and 2 steps of 3 epochs"]
@@ -112,7 +112,7 @@ def as_version_1(content: dict[str, Any]) -> None:
     """What was written before there were ranks, after an epoch."""
     for name in (*MADE_BY, "journal"):
         del content[name]
-    del content["state"]["step"]
+    del content["state"]["step"], content["state"]["evaluation_seconds"]
     content["version"] = 1
     (content["state"]["random"],) = content["state"]["random"]
 
@@ -122,12 +122,19 @@ def test_a_file_of_version_1_is_taken(tmp_path: Path, said: list[str]) -> None:
     change(tmp_path, as_version_1)
     numbers = torch.get_rng_state()
     after, notes = restored(tmp_path)
-    before.step = 0
+    before.step, before.evaluation_seconds = 0, 0.0
     assert equal(plain(after), plain(before))
     assert torch.equal(torch.get_rng_state(), numbers)
     assert notes.state_dict() == {"names": [], "rows": []}
     assert said == ["continuing after epoch 1 of 3 epochs"]
     assert position_of(RunFolder(tmp_path)) == "after epoch 1"
+
+
+def test_a_file_from_when_evaluations_counted_as_training(tmp_path: Path) -> None:
+    kept(tmp_path)
+    change(tmp_path, lambda content: content["state"].pop("evaluation_seconds"))
+    state, _ = restored(tmp_path)
+    assert (state.seconds, state.evaluation_seconds) == (7.0, 0.0)
 
 
 FAULTS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {

@@ -1,6 +1,7 @@
 """Names of runs tell runs apart and can be typed back."""
 
 import re
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -9,15 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lshfm.config.compose import Job, compose, conf_folder
+from lshfm.config.groups import LabelLoss, Network
+from lshfm.config.schema import Train
+from lshfm.config.words import rewrite
 from lshfm.errors import InputError
-from lshfm.runs.naming import LONGEST, checked_name, join, network_name, train_name
+from lshfm.runs.naming import LONGEST, LONGEST_TYPED, checked_name, join, train_name
 
 PLAIN = re.compile(r"[A-Za-z0-9._-]+")
 
 
-def job(*overrides: str) -> Job:
+def job(*overrides: str) -> Job[Train]:
     with conf_folder():
-        return compose("train", overrides)
+        return compose(Train, rewrite("train", overrides))
 
 
 @pytest.mark.parametrize(
@@ -67,7 +71,7 @@ changes = st.fixed_dictionaries({}, optional=SETTINGS)
 
 def named(changed: dict[str, Any]) -> str:
     in_order = {key: changed[key] for key in SETTINGS if key in changed}  # a job's are in the configuration's order
-    return train_name(Job(DEFAULT.values, DEFAULT.choices, in_order))
+    return train_name(replace(DEFAULT, changed=in_order))
 
 
 @given(changes, changes)
@@ -89,12 +93,13 @@ def test_names_hold_plain_characters_whatever_the_values(changed: dict[str, Any]
 
 @given(st.text(), st.text(), st.text())
 def test_a_users_names_do_not_lead_out_of_the_folder(dataset: str, model: str, loss: str) -> None:
-    values = DEFAULT.values | {
-        "dataset": {"name": dataset},
-        "model": {"name": model, "pool": "GMP"},
-        "loss": {"name": loss},
-    }
-    assert PLAIN.fullmatch(train_name(Job(values, DEFAULT.choices, {})))
+    settings = replace(
+        DEFAULT.settings,
+        dataset=replace(DEFAULT.settings.dataset, name=dataset),
+        model=Network(None, {"pool": "GMP"}, name=model),
+        loss=LabelLoss(None, name=loss),
+    )
+    assert PLAIN.fullmatch(train_name(Job(settings, {})))
 
 
 def test_long_names_are_cut_and_stay_apart() -> None:
@@ -108,8 +113,8 @@ def test_a_last_name_that_comes_twice_is_written_out() -> None:
 
 
 def test_networks_without_a_name_or_pooling_of_their_own() -> None:
-    def network(**model: Any) -> str:
-        return network_name(Job({"model": model}, {"model": "mine"}, {}), "model")
+    def network(name: str | None = None, **model: Any) -> str:
+        return Network("mine", model, name=name).title
 
     assert [network(), network(pool=None), network(pool="GAP"), network(pool="GMP")] == [
         "mine",
@@ -120,13 +125,13 @@ def test_networks_without_a_name_or_pooling_of_their_own() -> None:
     assert network(name="its", pool="GWP") == "its_GWP"
 
 
-@pytest.mark.parametrize("name", ["a", "run_1.2-b", "0", "A" * LONGEST, "x."])
+@pytest.mark.parametrize("name", ["a", "run_1.2-b", "0", "A" * LONGEST_TYPED, "x."])
 def test_plain_names_are_taken(name: str) -> None:
     assert checked_name(name) == name
 
 
 @pytest.mark.parametrize(
-    "name", ["", ".", "..", ".x", "-x", "a/b", "../x", "_x", "a b", "a=b", "å", "a\n", "A" * (LONGEST + 1)]
+    "name", ["", ".", "..", ".x", "-x", "a/b", "../x", "_x", "a b", "a=b", "å", "a\n", "A" * (LONGEST_TYPED + 1)]
 )
 def test_others_are_refused(name: str) -> None:
     with pytest.raises(InputError, match="letters, digits"):

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,36 +14,40 @@ import numpy as np
 import pytest
 import torch
 
-from lshfm import outcome
+from lshfm import __version__, outcome
 from lshfm.commands.eval import eval_here
 from lshfm.commands.mimic import mimic_here
 from lshfm.commands.train import train_here
-from lshfm.config.compose import Job, compose, conf_folder
+from lshfm.config.compose import Job, compose
+from lshfm.config.schema import Eval, Mimic, Train
 from lshfm.config.words import rewrite
-from lshfm.engine.state import State
-from lshfm.errors import InputError
+from lshfm.engine import state as state_module
+from lshfm.engine.state import Evaluation, State
 from lshfm.outcome import Terminated
-from lshfm.ranks import group
-from lshfm.ranks.group import PeerLost, Place, rank
-from lshfm.runs import checkpoint, training
-from lshfm.runs.training import Training, check_training
-from lshfm.tasks import networks
+from lshfm.ranks.group import PeerLost, rank
+from lshfm.runs import training
+from lshfm.runs.checkpoint import Checkpoint
+from lshfm.runs.record import Results
+from lshfm.runs.training import TrainingRun
+from lshfm.tasks import multilabel
+from lshfm.tasks.networks import place as place_network
+from lshfm.tasks.task import open_task
 from tests.cli.test_runs import assert_same_run
 from tests.groups import ends_of, in_ranks
-from tests.jobs import CPU, SMALL, jobs, save_trained
+from tests.jobs import CPU, SMALL, changed_job, jobs, save_trained
 
 RAISED = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Terminated}
 STEPS = 3
 pytestmark = pytest.mark.usefixtures("hydra")
 
 
-def train_job(*words: str) -> Job:
+def train_job(*words: str) -> Job[Train]:
     """Three epochs of three steps."""
     sizes = ["model=resnet8", "batch_size=8", "eval_batch_size=5", "epochs=3", "log_every=2"]
-    return compose("train", rewrite([*SMALL, *sizes, *words]))
+    return compose(Train, rewrite("train", [*SMALL, *sizes, *words]))
 
 
-def train(job: Job) -> None:
+def train(job: Job[Train]) -> None:
     train_here(job, CPU)
 
 
@@ -55,32 +60,6 @@ def place(name: str) -> tuple[int, int]:
     """Epochs and steps that last.ckpt is after."""
     state = last(name)["state"]
     return state["epoch"], state["step"]
-
-
-class TestChecked:
-    @pytest.mark.parametrize(
-        ("ranks", "settings", "message"),
-        [
-            (3, {}, "batch_size=8 is that of all ranks: their number, 3, must divide it"),
-            (1, {"accumulate": 3}, "accumulate=3 must divide batch_size=8"),
-            (2, {"accumulate": 8}, "accumulate=8 must divide the 4 images of a batch that a rank gets"),
-            (2, {"bn_group_size": 3}, r"bn_group_size=3 must divide 4, .*\(batch_size=8, ranks: 2, accumulate=1\)"),
-            (2, {"bn_group_size": 4, "accumulate": 2}, "bn_group_size=4 must divide 2, the images that go through the"),
-            (1, {"bn_group_size": 16}, "bn_group_size=16 must divide 8"),
-        ],
-    )
-    def test_refusals(self, monkeypatch: pytest.MonkeyPatch, ranks: int, settings: Any, message: str) -> None:
-        monkeypatch.setattr(group, "_places", [Place(0, ranks, 0, ranks)])
-        with pytest.raises(InputError, match=f"^{message}"):
-            check_training(train_job().values | settings, 24)
-
-    @pytest.mark.parametrize(
-        ("ranks", "settings"),
-        [(1, {}), (4, {"accumulate": 2}), (2, {"bn_group_size": 2, "accumulate": 2}), (8, {"bn_group_size": 1})],
-    )
-    def test_what_fits(self, monkeypatch: pytest.MonkeyPatch, ranks: int, settings: Any) -> None:
-        monkeypatch.setattr(group, "_places", [Place(0, ranks, 0, ranks)])
-        check_training(train_job().values | settings, 24)
 
 
 @pytest.fixture
@@ -122,7 +101,7 @@ def kill() -> None:
     raise Killed
 
 
-def end_of(job: Job, owner: Any, name: str, replacement: Any) -> type[BaseException] | None:
+def end_of(job: Job[Train], owner: Any, name: str, replacement: Any) -> type[BaseException] | None:
     """What ends a run in which something was replaced."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(owner, name, replacement)
@@ -162,7 +141,7 @@ class TestStopped:
             send(number)
             reached.append("after the signal")
 
-        assert end_of(job, networks, "predict", predict) is RAISED[number]
+        assert end_of(job, multilabel, "predict", predict) is RAISED[number]
         assert (place("parts"), reached) == ((0, STEPS), [])
         train(job)
         assert_same_run(Path(), "parts", "whole")
@@ -180,14 +159,14 @@ class TestStopped:
         assert_same_run(Path(), "parts", "whole")
 
     def test_while_the_last_epoch_is_saved(self) -> None:
-        job, save = train_job("name=parts", "ema=0.9"), Training._save
+        job, save = train_job("name=parts", "ema=0.9"), TrainingRun._save
 
-        def saving(run: Training, state: State, *told: Any) -> None:
+        def saving(run: TrainingRun, state: State, *told: Any) -> None:
             if state.epoch == 3:
                 send(signal.SIGTERM)
             save(run, state, *told)
 
-        assert end_of(job, Training, "_save", saving) is Terminated
+        assert end_of(job, TrainingRun, "_save", saving) is Terminated
         assert place("parts") == (3, 0)
         assert not Path("checkpoints/parts.ckpt").exists()
         train(job)
@@ -203,8 +182,7 @@ class TestCheckpointsWithinAnEpoch:
     ) -> None:
         """A step takes 20 s, and this run is killed in the third one of its second epoch."""
         now = [0.0]
-        job = train_job("name=parts")
-        job.values["checkpoint_minutes"] = seconds / 60
+        job = changed_job(train_job("name=parts"), {"checkpoint_minutes": seconds / 60})
         update = State.update
 
         def slow(state: State, lr: float) -> None:
@@ -226,7 +204,7 @@ class TestCheckpointsWithinAnEpoch:
         assert_same_run(Path(), "parts", "whole")
 
 
-def _stopped(job: Job, stop: tuple[int, int], number: int, who: list[int]) -> None:
+def _stopped(job: Job[Train], stop: tuple[int, int], number: int, who: list[int]) -> None:
     as_in_a_command()
     if rank() in who:
         State.update = after_step(stop, partial(send, number))  # type: ignore[method-assign]
@@ -284,14 +262,154 @@ class TestRanks:
         assert_same_run(Path(), "parts", "whole")
 
 
-def _mimic(jobs: list[Job]) -> None:
-    with conf_folder():
-        mimic_here(jobs, CPU)
+def kept(folder: str) -> dict[str, np.ndarray]:
+    """The arrays of a finished run's predictions.npz."""
+    with np.load(f"outputs/{folder}/predictions.npz") as file:
+        return dict(file)
 
 
-def _eval(job: Job, path: Path) -> None:
-    with conf_folder():
-        eval_here((path, True, job), CPU)
+def given_by(name: str, job: Job[Any]) -> dict[str, np.ndarray]:
+    """What a finished checkpoint's network gives for the test split."""
+    settings = job.settings
+    task, path = open_task(settings.dataset), Path(f"checkpoints/{name}.ckpt")
+    train, test = task.read(settings.dataset, [settings.dataset.train_split, settings.dataset.eval_split])
+    network = Checkpoint.open(path).network(task, test.classes, settings.dataset.size, cannot="cannot")
+    data = task.training_data(train, test, settings, CPU)
+    _, arrays = task.evaluator(data.test, test, settings.dataset.metric, settings.precision)(
+        place_network(network, CPU, channels_last=settings.channels_last)
+    )
+    assert np.array_equal(arrays["targets"], test.labels)
+    return arrays | {"classes": np.array(test.classes), "ids": np.array(test.ids)}
+
+
+def assert_same_arrays(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> None:
+    assert ours.keys() == theirs.keys()
+    assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
+
+
+def worse_and_worse(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first epoch is the best."""
+    end_epoch = State.end_epoch
+
+    def ending(state: State, evaluation: Evaluation) -> bool:
+        return end_epoch(state, replace(evaluation, score=-float(state.epoch)))
+
+    monkeypatch.setattr(State, "end_epoch", ending)
+
+
+class TestFinished:
+    def test_its_results(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A step takes 20 s, an evaluation 7 s."""
+        now, update, predict = [0.0], State.update, multilabel.predict
+
+        def slow(state: State, lr: float) -> None:
+            now[0] += 20
+            update(state, lr)
+
+        def looking(*arguments: Any, **keywords: Any) -> Any:
+            now[0] += 7
+            return predict(*arguments, **keywords)
+
+        monkeypatch.setattr(state_module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+        monkeypatch.setattr(State, "update", slow)
+        monkeypatch.setattr(multilabel, "predict", looking)
+        typed = ("lshfm", "train", "name=a", "note='as it was typed'")
+        train(replace(train_job("name=a"), typed=typed))
+        results = Results.read(Path("outputs/train/a/results.json"))
+        assert results.command_line == list(typed)
+        assert (results.name, results.command, results.dataset, results.lshfm) == ("a", "train", "shapes", __version__)
+        assert (results.training_seconds, results.evaluation_seconds) == (9 * 20, 3 * 7)
+        assert results.images_per_second == round(3 * STEPS * 8 / 180, 2)
+        assert results.peak_memory
+        assert results.peak_memory.keys() == {"host_MiB", "gpu_MiB"}
+        assert (results.peak_memory["host_MiB"] or 0) > 0
+        assert results.peak_memory["gpu_MiB"] is None
+        assert results.history
+        assert [entry["epoch"] for entry in results.history] == [1, 2, 3]
+        assert (results.epoch, results.split, results.score) == (3, "test", results.report["mAP"])
+        assert (results.checkpoint, results.best) == (
+            "checkpoints/a.ckpt",
+            max(results.history, key=lambda entry: entry["score"]),
+        )
+
+    @pytest.mark.parametrize(
+        ("words", "epoch"),
+        [
+            ([], 3),
+            (["ema=0.5"], 3),
+            (["dataset.holdout=0.25", "batch_size=6"], 3),
+            (["select=best", "allow_test=true"], 1),
+            (["select=best", "dataset.holdout=0.25", "batch_size=6"], 1),
+        ],
+    )
+    def test_its_predictions_are_those_of_its_checkpoint(
+        self, monkeypatch: pytest.MonkeyPatch, words: list[str], epoch: int
+    ) -> None:
+        """Also where the run is finished by another call, with no evaluation at hand."""
+        worse_and_worse(monkeypatch)
+        job = train_job("name=whole", *words)
+        train(job)
+        whole = kept("train/whole")
+        assert Results.read(Path("outputs/train/whole/results.json")).epoch == epoch
+        assert whole["logits"].dtype == np.float32
+        assert_same_arrays(whole, given_by("whole", job))
+        cut = train_job("name=parts", *words)
+        assert end_of(cut, TrainingRun, "_finish", lambda _: kill()) is Killed
+        assert place("parts") == (3, 0)
+        train(cut)
+        assert_same_arrays(kept("train/parts"), whole)
+        assert_same_run(Path(), "parts", "whole")
+
+    @pytest.mark.parametrize("words", [[], ["dataset.holdout=0.25", "batch_size=6"]])
+    def test_both_stages_keep_what_was_compared(self, monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
+        save_trained("teacher")
+        pair = ["teacher=teacher", "student=resnet8", "loss=lshl2", "loss.hash_num=24", "epochs=1", "batch_size=8"]
+        both = jobs(*pair, "stage=both", "name=a", *words)
+        mimic_here(both, CPU)
+        for stage, job in zip("12", both, strict=True):
+            name = f"a_stage{stage}"
+            found, own = kept(f"mimic/{name}"), given_by(name, job)
+            assert found.keys() == own.keys() | {"angle", "relative_length", "equal_bits"}
+            assert all(np.array_equal(found[key], own[key]) for key in own)
+            mimicry = Results.read(Path(f"outputs/mimic/{name}/results.json")).report["mimicry"]
+            images = len(found["ids"])
+            assert images == 12
+            assert mimicry["hash_agreement"] == 100 * found["equal_bits"].sum() / images
+            for key in ("angle", "relative_length"):
+                assert found[key].shape == (images,)
+                assert mimicry[key] == found[key].mean()
+        with monkeypatch.context() as patch:
+            patch.setattr(TrainingRun, "_finish", lambda _: kill())
+            with pytest.raises(Killed):
+                mimic_here(jobs(*pair, "stage=1", "name=b", *words), CPU)
+        mimic_here(jobs(*pair, "stage=1", "name=b", *words), CPU)
+        assert_same_arrays(kept("mimic/b_stage1"), kept("mimic/a_stage1"))
+
+
+@pytest.mark.parametrize(
+    ("words", "lines"),
+    [
+        ([], ["train on train: 24 of 24 images", "test on test: 12 of 12 images"]),
+        (
+            ["dataset.holdout=0.25"],
+            ["train on train: 18 of 24 images", "validate on 6 images held out", "test on test: 12 of 12 images"],
+        ),
+    ],
+)
+def test_its_data_is_announced(said: list[str], words: list[str], lines: list[str]) -> None:
+    train(train_job("name=a", "epochs=1", *words))
+    first = next(number for number, line in enumerate(said) if line.startswith("run folder outputs/train/a; "))
+    announced = said[first + 1 : first + 1 + len(lines)]
+    assert all(line.startswith(start) for line, start in zip(announced, lines, strict=True))
+    assert not any(line.startswith(("validate on", "train on", "test on")) for line in said[first + 1 + len(lines) :])
+
+
+def _mimic(jobs: list[Job[Mimic]]) -> None:
+    mimic_here(jobs, CPU)
+
+
+def _eval(job: Job[Eval], path: Path) -> None:
+    eval_here((path, job), CPU)
 
 
 def evaluated(name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -318,7 +436,7 @@ class TestTogether:
         saved = torch.load(path, weights_only=True)
         words = [f"checkpoint={path}", "dataset=shapes", "model=resnet8", "eval_batch_size=3", *SMALL]
         for ranks in (1, 2, 3, 5):
-            job = compose("eval", rewrite([*words, f"name=by{ranks}"]), checkpoint.settings(saved))
+            job = compose(Eval, rewrite("eval", [*words, f"name=by{ranks}"]), Checkpoint.of(path, saved).saved())
             in_ranks(ranks, _eval, job, path)
         report, predictions = evaluated("by1")
         assert predictions["logits"].shape == (12, len(saved["classes"]))

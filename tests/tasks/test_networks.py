@@ -1,4 +1,4 @@
-"""Networks, losses and evaluators built from a job's plain values."""
+"""Networks built, checked and placed; evaluators."""
 
 from contextlib import nullcontext
 from typing import Any
@@ -7,17 +7,23 @@ import pytest
 import torch
 from torch import nn
 
-from lshfm.datasets.shapes import CLASSES
+from lshfm.config.check import group_of
+from lshfm.config.groups import Network
+from lshfm.config.schema import Train
 from lshfm.errors import InputError
 from lshfm.models.cifar import cifar_classifier
 from lshfm.ranks import group
 from lshfm.ranks.group import Place
 from lshfm.tasks import networks
-from tests.jobs import CPU, TEST, opened
+from tests.jobs import CPU, changed, opened
 
 
-def test_a_network_is_built_for_the_classes(values: dict[str, Any]) -> None:
-    network, loaded = networks.build_network(values["model"], ["a", "b"], 16)
+def chosen(node: dict[str, Any]) -> Network:
+    return group_of(Network, node, "mine")
+
+
+def test_a_network_is_built_for_the_classes(settings: Train) -> None:
+    network, loaded = networks.build_classifier(settings.model, ["a", "b"], 16)
     assert network(torch.zeros(2, 3, 16, 16))[1].shape == (2, 2)
     assert (network.training, loaded) == (True, None)
 
@@ -40,15 +46,15 @@ class Broken(nn.Module):
 def test_a_users_network_has_to_keep_the_contract(fault: str) -> None:
     node = {"_target_": f"{__name__}.Broken", "fault": fault, "name": "mine", "weights": "none"}
     if fault == "none":
-        assert isinstance(networks.build_network(node, ["a", "b"], 8)[0], Broken)
+        assert isinstance(networks.build_classifier(chosen(node), ["a", "b"], 8)[0], Broken)
         return
     with pytest.raises(InputError, match=r"^Broken must return \(feature, logits\) of shapes"):
-        networks.build_network(node, ["a", "b"], 8)
+        networks.build_classifier(chosen(node), ["a", "b"], 8)
 
 
 def test_a_network_without_a_target_is_the_users_error() -> None:
     with pytest.raises(InputError, match="must name what to build, as _target_"):
-        networks.build_network({"name": "mine"}, ["a"], 8)
+        networks.build_classifier(chosen({"name": "mine"}), ["a"], 8)
 
 
 def test_a_librarys_own_weights_are_asked_for() -> None:
@@ -59,11 +65,31 @@ def test_a_librarys_own_weights_are_asked_for() -> None:
         "weights": "auto",
     }
     with pytest.raises(InputError, match=r"model\.weights=imagenet .*model\.weights=none"):
-        networks.build_network(node, ["a"], 8)
+        networks.build_classifier(chosen(node), ["a"], 8)
 
 
 @pytest.mark.parametrize(
-    ("size", "ranks", "settings", "fits"),
+    ("change", "size", "message"),
+    [
+        ({"pool": "gap"}, 16, "student.pool=gap is unknown"),
+        ({"weights": "nowhere.pth"}, 16, "student.weights=nowhere.pth: no such file"),
+        (
+            {"weights": "imagenet"},
+            16,
+            "there are no ImageNet weights of torchvision for resnet8: give student.weights=",
+        ),
+        ({"_target_": "lshfm.models.backbones.torchvision_classifier", "arch": "vgg16_bn"}, 8, "dataset.size=8 is too"),
+    ],
+)
+def test_messages_name_the_keys_of_the_group(change: dict[str, str], size: int, message: str) -> None:
+    node = {"_target_": "lshfm.models.cifar.cifar_classifier", "arch": "resnet8", "weights": "none"} | change
+    with pytest.raises(InputError) as caught:
+        networks.build_classifier(chosen(node), ["a"], size, at="student")
+    assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("size", "ranks", "typed", "fits"),
     [
         (4, 1, {"batch_size": 1}, False),  # a map of 1 x 1
         (8, 1, {"batch_size": 1}, True),
@@ -78,32 +104,21 @@ def test_a_librarys_own_weights_are_asked_for() -> None:
     ],
 )
 def test_batch_norm_needs_two_values(
-    monkeypatch: pytest.MonkeyPatch, size: int, ranks: int, settings: dict[str, Any], fits: bool
+    monkeypatch: pytest.MonkeyPatch, settings: Train, size: int, ranks: int, typed: dict[str, Any], fits: bool
 ) -> None:
     monkeypatch.setattr(group, "_places", [Place(0, ranks, 0, ranks)])
     network = cifar_classifier("resnet8", 2)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    values = {"accumulate": 1, "bn_group_size": None, "sync_bn": False} | settings
+    settings = changed(settings, {"dataset.size": size} | typed)
     with nullcontext() if fits else pytest.raises(InputError, match=r"too few for BatchNorm here .*raise batch_size"):
-        networks.check_batch_norm(network, size, values)
+        networks.check_batch_norm(network, settings)
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
-def test_memory_order(values: dict[str, Any], channels_last: bool) -> None:
-    values["channels_last"] = channels_last
-    network = networks.place(cifar_classifier("resnet8", 2), CPU, values)
+def test_memory_order(settings: Train, channels_last: bool) -> None:
+    network = networks.place(cifar_classifier("resnet8", 2), CPU, channels_last=channels_last)
     weight = network.backbone.layer1[0].conv1.weight
     assert weight.is_contiguous(memory_format=torch.channels_last) is channels_last
-    assert (
-        next(opened(values).batches.epoch(0)).images.is_contiguous(memory_format=torch.channels_last) is channels_last
-    )
-
-
-def test_the_evaluator_measures_the_whole_split(values: dict[str, Any]) -> None:
-    data = opened(values)
-    network, _ = networks.build_network(values["model"], CLASSES, 16)
-    evaluation, predictions = networks.make_evaluator(data.test, CLASSES, "voc2007", "fp32")(network)
-    assert predictions.index.tolist() == list(range(TEST))
-    assert (evaluation.name, evaluation.score) == ("voc2007 mAP", evaluation.report["mAPs"]["voc2007"])
-    assert evaluation.report["images"] == TEST
+    images = next(opened(changed(settings, {"channels_last": channels_last})).batches.epoch(0)).images
+    assert images.is_contiguous(memory_format=torch.channels_last) is channels_last

@@ -1,21 +1,22 @@
-"""Data opened as a job's plain values say."""
+"""Data opened as settings say."""
 
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from lshfm.config.schema import Train
 from lshfm.datasets.loader import DecodedPixels, StoredPixels
 from lshfm.datasets.shapes import CLASSES
 from lshfm.datasets.split import BrokenImage, Pixels, Split
 from lshfm.errors import InputError
 from lshfm.tasks import pixels
-from tests.jobs import TEST, TRAIN, opened, splits
+from tests.jobs import TEST, TRAIN, changed, opened, splits
 
 
-def test_splits_are_read_by_name(values: dict[str, Any]) -> None:
-    train, test = splits(values)
+def test_splits_are_read_by_name(settings: Train) -> None:
+    train, test = splits(settings)
     assert [(s.name, len(s), s.classes) for s in (train, test)] == [("train", TRAIN, CLASSES), ("test", TEST, CLASSES)]
 
 
@@ -31,45 +32,42 @@ class NoImages:
         return 0
 
 
-def test_splits_of_different_classes_are_refused(values: dict[str, Any]) -> None:
-    dataset = values["dataset"] | {"_target_": f"{__name__}.TwoWorlds"}
-    own = {name: dataset.pop(name) for name in ("seed", "num_train", "num_eval")}
-    assert own
+def test_splits_of_different_classes_are_refused(settings: Train) -> None:
+    dataset = replace(settings.dataset, own={"_target_": f"{__name__}.TwoWorlds"})
     with pytest.raises(InputError, match="the splits a, b of shapes have different classes"):
         pixels.read_splits(dataset, ["a", "b"])
 
 
-def test_without_holdout_the_test_split_validates(values: dict[str, Any]) -> None:
-    data = opened(values)
+def test_without_holdout_the_test_split_validates(settings: Train) -> None:
+    data = opened(settings)
     assert data.validation is data.test
     assert "the best epoch is flattered" in data.validation_name
     assert (len(data.batches), len(data.test)) == (2, 2)  # the last incomplete batch is dropped in training alone
     assert [batch.index.tolist() for batch in data.test.epoch(0)] == [[0, 1, 2, 3], [4, 5]]
-    assert len(data.describe()) == 2
+    assert data.validation_split is data.test_split
 
 
-def test_a_held_out_part_is_not_trained_on(values: dict[str, Any]) -> None:
-    values["dataset"]["holdout"] = 0.25
-    data = opened(values)
+def test_a_held_out_part_is_not_trained_on(settings: Train) -> None:
+    data = opened(changed(settings, {"dataset.holdout": 0.25}))
     held_out = [i for batch in data.validation.epoch(0) for i in batch.index.tolist()]
     learnt = {i for epoch in range(9) for batch in data.batches.epoch(epoch) for i in batch.index.tolist()}
     assert len(held_out) == 3
     assert learnt == set(range(TRAIN)) - set(held_out)
     assert data.validation_name == "3 images held out of train"
-    assert any(line.startswith("validate on 3 images") for line in data.describe())
+    assert data.validation_split is data.train_split
 
 
-def test_training_images_are_augmented_and_others_are_not(values: dict[str, Any]) -> None:
-    data = opened(values | {"augment": values["augment"]})
+def test_training_images_are_augmented_and_others_are_not(settings: Train) -> None:
+    data = opened(settings)
     assert data.batches.view.augment is not None
     assert data.test.view.augment is None
     first, second = (next(data.test.epoch(epoch)).images for epoch in (0, 1))
     assert torch.equal(first, second)
 
 
-def test_the_seed_decides_order_and_views(values: dict[str, Any]) -> None:
+def test_the_seed_decides_order_and_views(settings: Train) -> None:
     def batch(seed: int) -> tuple[list[int], torch.Tensor]:
-        first = next(opened(values | {"seed": seed}).batches.epoch(0))
+        first = next(opened(replace(settings, seed=seed)).batches.epoch(0))
         return first.index.tolist(), first.images
 
     (order, images), (same_order, same_images), (other_order, _) = batch(0), batch(0), batch(1)
@@ -77,10 +75,10 @@ def test_the_seed_decides_order_and_views(values: dict[str, Any]) -> None:
     assert torch.equal(images, same_images)
 
 
-def test_pixels_come_from_a_store_or_from_the_images(values: dict[str, Any]) -> None:
-    _, test = splits(values)
-    decoded, _ = pixels.open_pixels(test, values["dataset"], 0)
-    stored, usable = pixels.open_pixels(test, values["dataset"] | {"cache": "on"}, 0)
+def test_pixels_come_from_a_store_or_from_the_images(settings: Train) -> None:
+    _, test = splits(settings)
+    decoded, _ = pixels.open_pixels(test, settings.dataset, 0)
+    stored, usable = pixels.open_pixels(test, replace(settings.dataset, cache="on"), 0)
     assert (type(decoded), type(stored)) == (DecodedPixels, StoredPixels)
     index = [np.arange(TEST)]
     assert all(map(np.array_equal, decoded.stream(index), stored.stream(index)))
@@ -108,22 +106,26 @@ class OneBroken:
 
 
 @pytest.mark.parametrize("cache", ["on", "off"])
-def test_broken_images_are_left_out_when_asked(values: dict[str, Any], cache: str) -> None:
+def test_broken_images_are_left_out_when_asked(settings: Train, cache: str) -> None:
     split = Split("train", ("x",), ("a", "b", "c"), np.ones((3, 1), np.int8), OneBroken())
-    _, usable = pixels.open_pixels(split, values["dataset"] | {"cache": cache, "skip_broken": True}, 0)
+    _, usable = pixels.open_pixels(split, replace(settings.dataset, cache=cache, skip_broken=True), 0)
     assert usable.tolist() == [0, 2]
 
 
+@pytest.mark.parametrize("cache", ["on", "off"])
+def test_a_broken_image_is_named_with_the_key_that_leaves_it_out(settings: Train, cache: str) -> None:
+    split = Split("train", ("x",), ("a", "b", "c"), np.ones((3, 1), np.int8), OneBroken())
+    with pytest.raises(InputError, match=r"(?s)b\.jpg is truncated\n.*leave .* out with dataset\.skip_broken=true$"):
+        list(pixels.open_pixels(split, replace(settings.dataset, cache=cache), 0)[0].stream([np.arange(3)]))
+
+
+def test_what_is_held_out_is_named_by_its_key(settings: Train) -> None:
+    settings = changed(settings, {"dataset.holdout": 0.001})
+    with pytest.raises(InputError, match=r"^dataset\.holdout=0\.001 of \d+ images leaves one part empty"):
+        opened(settings)
+
+
 @pytest.mark.parametrize("name", ["mean", "std"])
-def test_a_normalisation_has_three_numbers(values: dict[str, Any], name: str) -> None:
+def test_a_normalisation_has_three_numbers(settings: Train, name: str) -> None:
     with pytest.raises(InputError, match=rf"^dataset\.{name}=\[0.5, 0.5\]: must be three numbers"):
-        pixels.make_view(values["dataset"] | {name: [0.5, 0.5]}, None, channels_last=False)
-
-
-def test_a_split_in_words() -> None:
-    labels = np.array([[1, 0], [1, 1], [-1, -1], [-1, 0]], np.int8)
-    images = type("Four", (NoImages,), {"__len__": lambda _: 4})()
-    split = Split("val", ("a", "b"), tuple("wxyz"), labels, images)
-    assert pixels.describe_split(split, 3, "test on") == (
-        "test on val: 3 of 4 images, 2 classes, 0.75 positive labels an image, 2 difficult ones"
-    )
+        pixels.make_view(replace(settings.dataset, **{name: [0.5, 0.5]}), None, channels_last=False)

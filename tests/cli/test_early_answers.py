@@ -1,0 +1,74 @@
+"""What is wrong with a command line is said before torch is imported."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Refuse, here
+
+SCRIPT = """
+import sys
+from lshfm import cli
+sys.argv = ["lshfm", *sys.argv[1:]]
+code = cli.main()
+print(code, *sorted({"torch", "timm", "torchvision"} & set(sys.modules)))
+"""
+COMMANDS = [
+    (["train", "epochs=abc"], "epochs=abc: must be a whole number"),
+    (["train", "gpus=0"], "gpus=0 could mean two things: gpus=[0] is the first GPU, gpus=[] is the CPU"),
+    (["train", "dataset=voc2007", "dataset.root=nowhere"], "No VOC2007 at dataset.root="),
+    (["train", "dataset=coco", "dataset.root=nowhere"], "No split 'train' at dataset.root="),
+    (["train", "model.weights=nowhere.pth"], "model.weights=nowhere.pth: no such file; give a file, imagenet or none"),
+    (["mimic", "lr=-1"], "lr=-1.0: must be above 0"),
+    (["mimic", "gpus=first"], "gpus=first: must be a list of device numbers"),
+    (["mimic", "teacher=a.ckpt"], "teacher=a.ckpt: no network, no file and no checkpoint in checkpoints is called so"),
+    (["mimic", "stage=2", "student.init=b.ckpt"], "student.init=b.ckpt: no such file; give a file, imagenet or none"),
+    (["mimic", "stage=1", "student.weights=b.pth"], "student.weights=b.pth: no such file"),
+    (["eval", "checkpoint=c.ckpt"], "c.ckpt: no such file"),
+    (["eval", "checkpoint=c.ckpt", "eval_batch_size=x"], "eval_batch_size=x: must be a whole number"),
+    (["eval", "checkpoint=c.ckpt", "gpus=0"], "gpus=0 could mean two things"),
+    (["check", "dataset=manifest", "dataset.root=nowhere"], "No split 'train' at dataset.root="),
+    (["train", "-m", "lr=0.1,abc"], "job 2 of 2: lr=abc: lr=abc: must be a number"),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), COMMANDS)
+def test_answered_without_torch(tmp_path: Path, words: list[str], message: str) -> None:
+    command = [sys.executable, "-c", SCRIPT, *words]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.stderr.startswith(f"lshfm: error: {message}")
+    assert done.stdout.split() == ["2"]
+    assert not list(tmp_path.iterdir())
+
+
+def test_files_are_rank_0s_to_look_at(refuse: Refuse, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")  # and not all else that torchrun sets, which comes before the files
+    assert refuse("eval", "checkpoint=nowhere.ckpt") == "nowhere.ckpt: no such file"
+    assert "RANK is set" in refuse("train", "model.weights=nowhere.pth")
+
+
+def test_a_sweeps_jobs_are_checked_before_the_first_starts(refuse: Refuse) -> None:
+    message = refuse("mimic", "-m", "stage=1,2", "lr=0.1,-2")
+    assert message == "job 2 of 4: stage=1 lr=-2: lr=-2.0: must be above 0"
+
+
+def test_a_sweep_says_which_job_is_at_work_and_which_failed(tmp_path: Path) -> None:
+    tiny = ("model=resnet8", "dataset.num_train=64", "dataset.num_eval=32", "dataset.size=16", "dataset.cache=off")
+    words = ("gpus=[]", "workers=0", "epochs=1", "accumulate=1,3")
+    said = here(tmp_path, "train", "-m", *tiny, *words, code=2).splitlines()
+    assert [line for line in said if line.startswith("job ")] == [
+        "job 1 of 2: accumulate=1",
+        "job 2 of 2: accumulate=3",
+    ]
+    assert said[-2:] == ["1 of 2 jobs failed:", "  job 2 of 2: accumulate=3"]
+    assert "lshfm: error: accumulate=3 must divide batch_size=32" in said
+
+
+def test_jobs_of_a_sweep_may_leave_each_other_checkpoints(tmp_path: Path) -> None:
+    """A job's file is looked for once it is its turn."""
+    said = here(tmp_path, "eval", "-m", "checkpoint=a.ckpt,b.ckpt", code=2).splitlines()
+    assert said[1] == "lshfm: error: a.ckpt: no such file"
+    assert said[3] == "lshfm: error: b.ckpt: no such file"
