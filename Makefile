@@ -29,7 +29,7 @@ test: setup
 	$(BIN)/python -m pytest -m 'not slow and not gpu' -n 2
 
 test-all: setup
-	$(BIN)/python -m pytest -m 'slow and not gpu'
+	$(BIN)/python -m pytest -m 'slow and not gpu' -n 2
 
 gpu-check: $(if $(filter file,$(origin PYTHON)),setup)
 	$(GPU_PYTHON) benchmarks/gpu_check.py $(PARTS)

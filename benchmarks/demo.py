@@ -5,7 +5,6 @@ with a teacher of its own. Runs that are finished are not run again.
 """
 
 import argparse
-import json
 import os
 import shlex
 import statistics
@@ -18,6 +17,8 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+
+from lshfm.runs.record import Results
 
 TEACHER, STUDENT = "resnet20", "resnet8"
 # One epoch aligns the projection; beta and the number of functions (8 a feature) suit so small a set.
@@ -43,9 +44,8 @@ def story(seed: int, settings: Sequence[str]) -> dict[str, Row]:
     lshfm("train", f"model={STUDENT}", f"name=demo_alone_s{seed}", *common)
     lshfm("mimic", f"teacher=demo_teacher_s{seed}", f"student={STUDENT}", f"name=demo_mimic_s{seed}", *MIMIC, *common)
     lshfm("eval", f"checkpoint=checkpoints/demo_alone_s{seed}.ckpt", f"teacher=demo_teacher_s{seed}")
-    alone = json.loads(Path(f"outputs/eval/demo_alone_s{seed}/results.json").read_text())["report"]
-    mimicked = json.loads(Path(f"outputs/mimic/demo_mimic_s{seed}_stage2/results.json").read_text())["report"]
-    aligned = json.loads(Path(f"outputs/mimic/demo_mimic_s{seed}_stage1/results.json").read_text())["report"]
+    runs = (f"eval/demo_alone_s{seed}", f"mimic/demo_mimic_s{seed}_stage1", f"mimic/demo_mimic_s{seed}_stage2")
+    alone, aligned, mimicked = (Results.read(Path("outputs") / run / "results.json").report for run in runs)
     return {
         f"teacher {TEACHER}": (mimicked["mimicry"]["teacher_mAP"], 0.0, 1.0, 100.0),
         f"student {STUDENT} alone": figures(alone),

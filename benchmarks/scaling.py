@@ -5,13 +5,15 @@ or GPUs scale no further. On GPUs: `--gpus`, with settings for a real data set b
 """
 
 import argparse
-import json
 import os
 import platform
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from lshfm.engine.lines import StepLine
+from lshfm.runs.record import read_metrics
 
 SETTINGS = ("model=resnet20", "dataset.size=64", "dataset.num_train=1024", "dataset.num_eval=64", "epochs=3")
 
@@ -24,10 +26,13 @@ def measure(ranks: int, share: int, settings: list[str], *, on_gpus: bool) -> di
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "lshfm", "train", *words]
         subprocess.run(command, cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL)
-        lines = (Path(folder) / "outputs/train/run/metrics.jsonl").read_text().splitlines()
-    entries = [entry for entry in map(json.loads, lines) if "images_per_second" in entry]
-    best = max(entries, key=lambda entry: entry["images_per_second"])
-    return {"images_per_second": best["images_per_second"], "waiting": best.get("waiting", {}).get("seconds", 0.0)}
+        lines = read_metrics(Path(folder) / "outputs/train/run/metrics.jsonl")
+    steps = [line for line in lines if isinstance(line, StepLine) and line.images_per_second is not None]
+    best = max(steps, key=lambda line: line.images_per_second or 0.0)
+    return {
+        "images_per_second": best.images_per_second or 0.0,
+        "waiting": best.waiting.seconds if best.waiting else 0.0,
+    }
 
 
 def main() -> None:
