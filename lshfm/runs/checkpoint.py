@@ -174,12 +174,6 @@ def checkpoints(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
     return readable
 
 
-def find_finished(name: str, folder: Path) -> Path | None:
-    """The finished checkpoint of a name, with or without its ending, in a folder of them; None if there is none."""
-    path = folder / f"{name.removesuffix('.ckpt')}.ckpt"
-    return path if path.is_file() else None
-
-
 def fill(network: nn.Module, weights: Mapping[str, torch.Tensor], path: Path) -> None:
     """Fill `network` completely with a file's weights. Raises InputError naming the first tensors that do not fit."""
     expected = network.state_dict()

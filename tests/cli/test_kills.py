@@ -176,4 +176,4 @@ def wait_a_while(process: Process, folder: Path, chance: random.Random) -> None:
 def children(pid: int) -> list[int]:
     """The ranks that a command has started, not multiprocessing's own children."""
     found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(child) for child in found if b"/rank.py" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    return [int(child) for child in found if b"/worker.py" in Path(f"/proc/{child}/cmdline").read_bytes()]

@@ -87,7 +87,7 @@ def _parent(pid: int) -> int:
 
 def ranks_of(process: Process) -> list[int]:
     """The ranks that a command has started, rank 0 first."""
-    return [pid for pid in children(process.pid) if b"/rank.py" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return [pid for pid in children(process.pid) if b"/worker.py" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 def is_running(pid: int) -> bool:

@@ -133,7 +133,7 @@ def test_a_checkpoint_of_the_published_code_is_evaluated(run: Run, tmp_path: Pat
     run("train", *TINY, "name=ours")
     weights = torch.load(tmp_path / "checkpoints/ours.ckpt")["model"]
     torch.save({"state_dict": {f"module.{name}": tensor for name, tensor in weights.items()}}, tmp_path / "plain.pth")
-    tiny = ["dataset=shapes", "model=resnet8", "dataset.num_eval=64"]
+    tiny = ["dataset=shapes", "model=resnet8", "dataset.num_eval=64", "dataset.size=16"]
     run("eval", "checkpoint=plain.pth", *tiny, "name=plain")
     ours, plain = results(tmp_path / "outputs/train/ours"), results(tmp_path / "outputs/eval/plain")
     assert plain["score"] == pytest.approx(ours["score"], abs=1e-4)
