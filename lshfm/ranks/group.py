@@ -56,14 +56,18 @@ def is_main() -> bool:
     return place().rank == 0
 
 
+def join(here: Place, store: Store, backend: str) -> None:
+    """Connect to the other ranks, for whom this waits within torch. here: this process's place among them."""
+    dist.init_process_group(backend, store=store, rank=here.rank, world_size=here.num, timeout=PATIENCE)
+
+
 @contextmanager
-def process_group(here: Place, store: Store, backend: str) -> Iterator[None]:
-    """The ranks form a group while the block runs. here: this process's place among them.
+def process_group(here: Place, store: Store) -> Iterator[None]:
+    """The ranks that have joined are a group while the block runs. here: this process's place among them.
 
     If the block fails at several ranks, the error of the first one alone is left to be shown. An error that comes of
     another rank's end becomes PeerLost. The group is destroyed only after success, as that may wait for other ranks.
     """
-    dist.init_process_group(backend, store=store, rank=here.rank, world_size=here.num, timeout=PATIENCE)
     _places.append(here)
     try:
         yield

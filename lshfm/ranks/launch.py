@@ -6,7 +6,7 @@ How signals travel where a command starts its ranks itself:
   which a terminal's Ctrl-C does not reach.
 - On SIGINT, SIGTERM, SIGHUP or SIGQUIT, but for those it ignores (nohup), the parent sends SIGTERM to every rank.
 - A rank that trains finishes its step; all ranks save together and end with code 143 (engine.interrupts). At other
-  times SIGTERM ends a rank at once.
+  times SIGTERM ends a rank at once, also while it waits for others that have not joined yet and now never will.
 - The parent waits up to SECONDS_TO_SAVE, kills what is left, and ends as its own signal ends a process (SIGINT: 130).
   A second signal sends a second SIGTERM, which ends ranks without saving; a third one kills them.
 - When a rank fails, the launcher sends SIGTERM to the others, and SIGKILL to those still there 30 s later.
@@ -47,7 +47,7 @@ from torch.distributed.rendezvous import rendezvous
 from lshfm import console, outcome
 from lshfm.errors import InputError, RunFailed
 from lshfm.ranks.device import share_cores
-from lshfm.ranks.group import PATIENCE, PeerLost, Place, process_group
+from lshfm.ranks.group import PATIENCE, PeerLost, Place, join, process_group
 
 SECONDS_TO_SAVE = 600  # that ranks have after a signal
 MEETING = timedelta(minutes=15)  # that ranks started from outside may take to find each other
@@ -117,11 +117,25 @@ def joined(here: Place, device: torch.device) -> Iterator[None]:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     share_cores(here.local_num)
-    store = PrefixStore(f"lshfm-{next(_jobs)}", _store())
-    store.set_timeout(PATIENCE)
     backend = "gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl"
-    with process_group(here, store, backend), contextlib.nullcontext() if here.rank == 0 else console.silence():
+    with _ended_at_once():
+        store = PrefixStore(f"lshfm-{next(_jobs)}", _store())
+        store.set_timeout(PATIENCE)
+        join(here, store, backend)
+    with process_group(here, store), contextlib.nullcontext() if here.rank == 0 else console.silence():
         yield
+
+
+@contextmanager
+def _ended_at_once() -> Iterator[None]:
+    """While the block runs, SIGINT and SIGTERM need no Python: torch does not come back from a wait to handle them."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    heeded = {number: handler for number, handler in handlers.items() if handler not in (signal.SIG_IGN, None)}
+    _set_handlers(dict.fromkeys(heeded, signal.SIG_DFL))
+    try:
+        yield
+    finally:
+        _set_handlers(heeded)
 
 
 def start(num: int, work: Callable[..., None], *arguments: Any) -> None:

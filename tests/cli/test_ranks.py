@@ -198,6 +198,32 @@ def test_a_signal_while_ranks_start_ends_them_silently(
 
 
 @pytest.mark.slow
+def test_a_rank_that_waits_for_one_that_never_joins_ends_with_the_command(start: Start, tmp_path: Path) -> None:
+    """It waits within torch, which does not let Python handle the signal, and for up to hours."""
+    process = start(*TRAIN, TWO, "epochs=100000", "name=a", TMPDIR=str(tmp_path))
+    late, waiting = started(process)
+    os.kill(late, signal.SIGSTOP)
+    before = -1.0
+    while not (has_sockets(waiting) and seconds_of(waiting) == before):  # connected, and with nothing left to compute
+        before = seconds_of(waiting)
+        time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    os.kill(late, signal.SIGCONT)
+    assert ended(process) == (130, "")
+    assert not any(map(is_running, (late, waiting)))
+
+
+def has_sockets(pid: int) -> bool:
+    return any("socket" in str(file.readlink()) for file in Path(f"/proc/{pid}/fd").iterdir())
+
+
+def seconds_of(pid: int) -> float:
+    """The time that a process has computed."""
+    user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.mark.slow
 def test_closed_streams_are_no_failure(tmp_path: Path, environment: dict[str, str]) -> None:
     """Whoever closes them wants to hear nothing."""
     words = [str(Path(sys.executable).with_name("lshfm")), *TRAIN, TWO, "epochs=1", "name=a"]
