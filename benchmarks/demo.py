@@ -18,12 +18,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from lshfm.report.features import CAPTION, COLUMNS
 from lshfm.runs.record import Results
 
 TEACHER, STUDENT = "resnet20", "resnet8"
 # One epoch aligns the projection; beta and the number of functions (8 a feature) suit so small a set.
 MIMIC = ("loss=lshl2", "loss.beta=3", "loss.hash_num=512", "stage1.epochs=1")
-COLUMNS = ("mAP", "angle", "length", "hash agreement")
 PROGRAM = Path(sys.executable).with_name("lshfm")
 BEFORE = f"""On 4000 small drawn images, with one CPU thread: a teacher ({TEACHER}), its student ({STUDENT}) alone, and
 the student mimicking the teacher's features in two stages; then a table of the three. That takes about 4 minutes a
@@ -56,7 +56,7 @@ def story(seed: int, settings: Sequence[str]) -> dict[str, Row]:
     runs = (f"eval/demo_alone_s{seed}", f"mimic/demo_mimic_s{seed}_stage1", f"mimic/demo_mimic_s{seed}_stage2")
     alone, aligned, mimicked = (Results.read(Path("outputs") / run / "results.json").report for run in runs)
     return {
-        f"teacher {TEACHER}": (mimicked["mimicry"]["teacher_mAP"], 0.0, 1.0, 100.0),
+        f"teacher {TEACHER}": (mimicked["mimicry"]["teacher_mAP"], 0.0, 1.0, 100.0, 100.0),
         f"student {STUDENT} alone": figures(alone),
         f"student {STUDENT} after stage 1": figures(aligned),
         f"student {STUDENT} mimicking": figures(mimicked),
@@ -66,19 +66,20 @@ def story(seed: int, settings: Sequence[str]) -> dict[str, Row]:
 def figures(report: dict[str, Any]) -> Row:
     """What the table shows of a network."""
     mimicry = report["mimicry"]
-    return report.get("mAP"), mimicry["angle"], mimicry["relative_length"], mimicry["hash_agreement"]
+    keys = ("angle", "relative_length", "hash_agreement", "hash_agreement_own_medians")
+    return report.get("mAP"), *(mimicry[key] for key in keys)
 
 
 def show(stories: Sequence[dict[str, Row]]) -> None:
     """The table, with standard deviations where there are several seeds."""
     table = Table(title=f"embedded set, {len(stories)} seed(s)", title_justify="left")
     table.add_column("network")
-    for column in COLUMNS:
+    for column in ("mAP", *COLUMNS):
         table.add_column(column, justify="right")
-    for name in stories[0]:
-        table.add_row(name, *(summary([s[name][i] for s in stories]) for i in range(len(COLUMNS))))
+    for name, row in stories[0].items():
+        table.add_row(name, *(summary([story[name][i] for story in stories]) for i in range(len(row))))
     Console(width=100).print(table)
-    print("angle: degrees; length: student's / teacher's; hash agreement: % of 2048 bits, chance is 50")
+    print(CAPTION)
 
 
 def summary(values: Sequence[float | None]) -> str:

@@ -64,6 +64,8 @@ def register_teachers(folders: Iterable[Path] = ()) -> None:
     store = ConfigStore.instance()
     for folder in (CONF_DIR, *folders):
         for path in sorted((folder / "model").glob("*.yaml")):
+            if is_teacher(path.stem):  # the entry says nothing but the name
+                continue
             network = {"defaults": [{"/model@_here_": path.stem}, "_self_"], "path": None}
             store.store(group="teacher", name=path.stem, node=network)
             for pool in POOLINGS:

@@ -1,6 +1,8 @@
 """What can be told of settings before anything heavy is imported: devices, and files that are not there."""
 
 import os
+import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +10,8 @@ from lshfm.checks import device_numbers, weights_file
 from lshfm.config.build import build
 from lshfm.config.catalogue import options
 from lshfm.config.compose import Job
-from lshfm.config.groups import Dataset, Teacher
-from lshfm.config.schema import Mimic, Train
+from lshfm.config.groups import Dataset, Teacher, without_pooling
+from lshfm.config.schema import Eval, Mimic, Train
 from lshfm.errors import InputError, at, nearest
 
 NO_FILES = (None, "none", "imagenet", "auto")  # starting weights that are no path
@@ -34,6 +36,31 @@ def teacher_file(teacher: Teacher, folder: Path, folders: tuple[Path, ...] = ())
     raise InputError(
         f"teacher={given}: no network, no file and no checkpoint in {folder} is called so{nearest(given, known)}"
     )
+
+
+def missing_teacher(job: Job[Mimic] | Job[Eval]) -> InputError:
+    """The error where no checkpoint is of the network that the job names as its teacher."""
+    settings = job.settings
+    return InputError(
+        f"no finished {settings.teacher.title} on {settings.dataset.name} is in "
+        f"{Path(settings.checkpoint_dir).expanduser()}. Train one:\n  {_train_command(job)}\nor give teacher=PATH"
+    )
+
+
+def _train_command(job: Job[Mimic] | Job[Eval]) -> str:
+    changed, option = job.changed, without_pooling(str(job.settings.teacher.option))
+    words = ["lshfm", "train", f"dataset={job.settings.dataset.option}"]
+    words += [f"{key}={value}" for key, value in changed.items() if key.startswith("dataset.")]
+    words += [f"model={option}"]
+    words += [f"model.{key}={value}" for key, value in _chosen_design(job.settings.teacher, option, changed).items()]
+    return shlex.join(words)
+
+
+def _chosen_design(typed: Teacher, option: str, changed: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of the teacher's network that were typed or come with its option's suffix, such as _GMP."""
+    suffix = {"pool"} if option != typed.option else set()
+    chosen = {key.removeprefix("teacher.") for key in changed} | suffix
+    return {key: value for key, value in typed.design.items() if key in chosen}
 
 
 def require_root(dataset: Dataset) -> None:
@@ -74,12 +101,16 @@ def require_starts_of_mimic(job: Job[Mimic]) -> None:
     """InputError for a teacher's file, or a file that the student starts from, that is not there."""
     settings, student = job.settings, job.settings.student
     folder = Path(settings.checkpoint_dir).expanduser()
-    if settings.teacher.path and not is_one_of_many():
+    if is_one_of_many():
+        return
+    if settings.teacher.path:
         teacher_file(settings.teacher, folder, job.folders)
     if settings.is_stage1:
         _require_weights("student.weights", student.weights)
     elif student.init and not (folder / f"{student.init}.ckpt").is_file():
         _require_weights("student.init", student.init)
+    if not settings.teacher.path and not any(folder.glob("*.ckpt")):
+        raise missing_teacher(job)
 
 
 def _require_weights(key: str, weights: str | None) -> None:

@@ -1,16 +1,13 @@
 """Finding the teacher that a command names: a network, a finished checkpoint's name, or any file."""
 
-import shlex
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
 from lshfm.config.compose import Job
-from lshfm.config.early import teacher_file
+from lshfm.config.early import missing_teacher, teacher_file
 from lshfm.config.groups import Teacher as TeacherSettings
 from lshfm.config.groups import without_pooling
 from lshfm.config.schema import Eval, Mimic
@@ -103,27 +100,8 @@ def _only_candidate(job: Job[Mimic] | Job[Eval], split: Split) -> Path:
         listed = "\n".join(f"  teacher={path.stem}" for path in candidates)
         raise InputError(f"several finished {typed.title} on {dataset} are in {_folder(job)}; choose one:\n{listed}")
     if not candidates:
-        raise InputError(
-            f"no finished {typed.title} on {dataset} is in {_folder(job)}. Train one:\n"
-            f"  {_train_command(job, option)}\nor give teacher=PATH"
-        )
+        raise missing_teacher(job)
     return candidates[0]
-
-
-def _train_command(job: Job[Mimic] | Job[Eval], option: str) -> str:
-    changed = job.changed
-    words = ["lshfm", "train", f"dataset={job.settings.dataset.option}"]
-    words += [f"{key}={value}" for key, value in changed.items() if key.startswith("dataset.")]
-    words += [f"model={option}"]
-    words += [f"model.{key}={value}" for key, value in _chosen_design(job.settings.teacher, option, changed).items()]
-    return shlex.join(words)
-
-
-def _chosen_design(typed: TeacherSettings, option: str, changed: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of the teacher's network that were typed or come with its option's suffix, such as _GMP."""
-    suffix = {"pool"} if option != typed.option else set()
-    chosen = {key.removeprefix("teacher.") for key in changed} | suffix
-    return {key: value for key, value in typed.design.items() if key in chosen}
 
 
 def _check_fits(checkpoint: Checkpoint, job: Job[Mimic] | Job[Eval], split: Split) -> None:

@@ -23,6 +23,7 @@ COMMANDS = [
     (["train", "model.weights=nowhere.pth"], "model.weights=nowhere.pth: no such file; give a file, imagenet or none"),
     (["mimic", "lr=-1"], "lr=-1.0: must be above 0"),
     (["mimic", "gpus=first"], "gpus=first: must be a list of device numbers"),
+    (["mimic"], "no finished resnet20 on shapes is in checkpoints. Train one:\n  lshfm train dataset=shapes"),
     (["mimic", "teacher=a.ckpt"], "teacher=a.ckpt: no network, no file and no checkpoint in checkpoints is called so"),
     (["mimic", "stage=2", "student.init=b.ckpt"], "student.init=b.ckpt: no such file; give a file, imagenet or none"),
     (["mimic", "stage=1", "student.weights=b.pth"], "student.weights=b.pth: no such file"),
