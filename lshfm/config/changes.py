@@ -36,14 +36,14 @@ def changed_keys(config: DictConfig, reference: DictConfig) -> dict[str, Any]:
     """
     raw, raw_reference = (flatten(OmegaConf.to_container(c)) for c in (config, reference))  # type: ignore[arg-type]
     values = flatten(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
-    changed = {}
+    changed, alone = {}, config.copy()
     for dotted, value in raw.items():
         if (dotted in raw_reference and raw_reference[dotted] == value) or dotted.startswith(("published.", "recipe.")):
             continue
-        alone = config.copy()
         OmegaConf.update(alone, dotted, raw_reference.get(dotted), merge=False)
         default = OmegaConf.select(alone, dotted, throw_on_missing=False)
         default = OmegaConf.to_container(default) if OmegaConf.is_config(default) else default
+        OmegaConf.update(alone, dotted, value, merge=False)
         if values[dotted] != default:
             changed[dotted] = values[dotted]
     return changed | _from_recipe(config, raw, values)

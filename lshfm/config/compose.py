@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -44,9 +43,11 @@ def compose(
     command line as the user gave it, for the record.
     Raises InputError for a value that is missing, of the wrong type or out of range, naming the key.
     """
-    config, choices = compose_unchecked(keys.command, overrides)
+    kept, choices = compose_unchecked(keys.command, overrides)
+    config = kept.copy()
     check_choices(keys, config, choices)
-    fill_in(config, saved or {}, typed={_key_of(override) for override in overrides})
+    if saved:
+        fill_in(config, saved, typed={_key_of(override) for override in overrides})
     values = _plain(config)
     check(values, keys)
     check_homes(flatten(values))
@@ -58,7 +59,8 @@ def compose(
 
 def check_alone(keys: type[schema.Settings], overrides: Sequence[str]) -> dict[str, Any]:
     """The values of a command's keys beside its groups, checked. Raises InputError as `compose` does."""
-    config, _ = compose_unchecked(keys.command, overrides)
+    kept, _ = compose_unchecked(keys.command, overrides)
+    config = kept.copy()
     with open_dict(config):
         for name in [name for name, hint in key_types(keys).items() if is_group(hint)]:
             config[name] = None
@@ -108,7 +110,10 @@ def to_yaml(values: Mapping[str, Any]) -> str:
 
 
 def compose_unchecked(command: str, overrides: Sequence[str]) -> tuple[DictConfig, dict[str, Any]]:
-    """The composed settings, neither resolved nor checked, and each group's option by the group's spelling in conf/."""
+    """The composed settings, neither resolved nor checked, and each group's option by the group's spelling in conf/.
+
+    Both may be kept for the next one who asks: whoever changes them makes copies.
+    """
     if command != "mimic":
         return _with_label_loss(command, overrides, *_hydra_compose(command, overrides))
     # The data set's preset may choose student and teacher: until it is known, any of their keys is accepted (++).
@@ -139,7 +144,7 @@ def _hydra_compose(command: str, overrides: Sequence[str]) -> tuple[DictConfig, 
     """Hydra's settings and options; a tenth of a second, so that what holds no files of the user's is kept."""
     if config_folders():
         return _composed(command, overrides)
-    return deepcopy(_kept(command, tuple(overrides)))
+    return _kept(command, tuple(overrides))
 
 
 @lru_cache(maxsize=64)

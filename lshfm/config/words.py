@@ -25,6 +25,7 @@ OF_A_STAGE = ("loss", "label_loss")  # groups that may differ between the stages
 
 def rewrite(command: str, argv: Sequence[str]) -> list[str]:
     """A command's arguments for Hydra: overrides rewritten, flags first, as Hydra takes none between overrides."""
+    argv = _with_checkpoint(command, argv)
     groups = filled_from_elsewhere(command)
     sweeps = bool({"-m", "--multirun"} & set(argv))
     given = {word.partition("=")[0] for word in argv}
@@ -45,6 +46,15 @@ def rewrite(command: str, argv: Sequence[str]) -> list[str]:
     if sweeps:
         require_countable(overrides)
     return flags + overrides
+
+
+def _with_checkpoint(command: str, argv: Sequence[str]) -> list[str]:
+    """`lshfm eval PATH` as `lshfm eval checkpoint=PATH`."""
+    after_flags = {number for number, word in enumerate(argv, 1) if word[:1] == "-" and word not in ("-m", "--multirun")}
+    bare = [n for n, word in enumerate(argv) if "=" not in word and word[:1] not in "-~" and n not in after_flags]
+    if command != "eval" or len(bare) != 1:
+        return list(argv)
+    return [f"checkpoint={word}" if n == bare[0] else word for n, word in enumerate(argv)]
 
 
 def _require_names(override: str) -> None:

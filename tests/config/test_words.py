@@ -57,6 +57,20 @@ def test_spellings(word: str, rewritten: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("words", "rewritten"),
+    [
+        (["a b.ckpt", "gpus=[]"], ["checkpoint='a b.ckpt'", "gpus=[]"]),
+        (["-m", "seed_0", "dataset.size=16,32"], ["-m", "checkpoint='seed_0'", "++dataset.size=16,32"]),
+        (["--config-dir", "folder", "a.ckpt"], ["--config-dir", "folder", "checkpoint='a.ckpt'"]),
+        (["a.ckpt", "b.ckpt"], ["a.ckpt", "b.ckpt"]),
+    ],
+)
+def test_a_word_alone_is_the_checkpoint_of_eval(words: list[str], rewritten: list[str]) -> None:
+    assert rewrite("eval", words) == rewritten
+    assert rewrite("train", words[:1]) == words[:1]
+
+
+@pytest.mark.parametrize(
     ("word", "rewritten"),
     [
         ("stage=1,2", "stage='1','2'"),
