@@ -10,7 +10,7 @@ from typing import Any
 from lshfm import __version__, console, outcome
 from lshfm.config import slips
 from lshfm.config.catalogue import register_teachers
-from lshfm.config.launch import answer, launch
+from lshfm.config.launch import answer, explained, launch
 from lshfm.config.orders import order
 from lshfm.config.repeat import with_settings
 from lshfm.config.slips import refuse_slips
@@ -108,7 +108,8 @@ def _set_argv(command: str, argv: Sequence[str]) -> None:
 
 def _run(command: str, typed: list[str], overrides: list[str]) -> None:
     try:
-        arguments = order(command, overrides, typed)  # before torch is imported
+        with explained(command):
+            arguments = order(command, overrides, typed)  # before torch is imported
         import_module(f"lshfm.commands.{command}").run(*arguments)
     except LshfmError as error:
         outcome.complain(error)  # at once: in a sweep the other jobs go on
@@ -122,13 +123,15 @@ def _submitted(work: Callable[[], None]) -> None:
 def _help_of(command: str, overrides: list[str]) -> None:
     from lshfm.config.help import command_help, terminal_width
 
-    print(command_help(command, overrides, terminal_width()))
+    with explained(command):
+        print(command_help(command, overrides, terminal_width()))
 
 
 def _settings_of(command: str, overrides: list[str]) -> None:
     from lshfm.config.help import settings_text
 
-    print(settings_text(command, overrides))
+    with explained(command):
+        print(settings_text(command, overrides))
 
 
 def _without_settings_flag(words: list[str]) -> list[str] | None:

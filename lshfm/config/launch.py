@@ -3,7 +3,8 @@
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -42,46 +43,76 @@ def launch(
     """
     if not folders_of(sys.argv[1:]) and answer(command, task):  # files of the user's may set keys of Hydra's
         return
-    errors: dict[str, Exception] = {}  # by job; kept from Hydra, which would print them in its own way
-    parent_process, titles = _process(), dict[int, str]()
+    jobs = _Jobs(command, task, elsewhere)
+    _set_up_logs()
+    with _launched(command), explained(command):
+        jobs.titles |= enumerate(checked_sweep(sys.argv[1:], check))
+        hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name=command)(jobs.run)()
+    jobs.end()
 
-    def work() -> None:
-        try:
-            _require_sweep()
-            task(list(HydraConfig.get().overrides.task))
-        except (HydraException, OmegaConfBaseException) as error:
-            raise explain(command, error) from error
 
-    def job(_config: DictConfig) -> None:
-        if _process() != parent_process:
-            elsewhere(work)
+class _Jobs:
+    """The jobs of a command as Hydra runs them; their errors are kept from it, for it prints them in its own way."""
+
+    def __init__(
+        self, command: str, task: Callable[[list[str]], None], elsewhere: Callable[[Callable[[], None]], None]
+    ) -> None:
+        self.titles: dict[int, str] = {}  # by number, of a sweep
+        self._command, self._task, self._elsewhere = command, task, elsewhere
+        self._errors: dict[str, Exception] = {}  # by title
+        self._process = _process()
+
+    def run(self, _config: DictConfig) -> None:
+        """The job that Hydra has composed: done here, or in the process that a launcher has started for it."""
+        if _process() != self._process:
+            self._elsewhere(self._work)
             return
-        title = titles[HydraConfig.get().job.num] if titles else command
-        if titles:
+        title = self.titles[HydraConfig.get().job.num] if self.titles else self._command
+        if self.titles:
             logger.info(title)
         try:
-            work()
-        except Exception as error:  # noqa: BLE001 - raised again below
-            errors[title] = error
+            self._work()
+        except Exception as error:  # noqa: BLE001 - raised again at the end
+            self._errors[title] = error
 
-    _set_up_logs()
-    main = hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name=command)(job)
+    def _work(self) -> None:
+        try:
+            _require_sweep()
+            self._task(list(HydraConfig.get().overrides.task))
+        except (HydraException, OmegaConfBaseException) as error:
+            raise explain(self._command, error) from error
+
+    def end(self) -> None:
+        """Name the jobs that failed, and raise the first one's error."""
+        failed = len(self._errors)
+        if len(self.titles) > 1 and failed:
+            listed = "\n".join(f"  {title}" for title in self._errors)
+            logger.info("%d of %d jobs failed:\n%s", failed, len(self.titles), listed)
+        if failed:
+            raise next(iter(self._errors.values()))
+
+
+@contextmanager
+def explained(command: str) -> Iterator[None]:
+    """What Hydra complains of while it reads words and files, as our errors."""
     try:
-        titles |= enumerate(checked_sweep(sys.argv[1:], check))
-        main()
+        yield
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
         raise explain(command, error) from error
+
+
+@contextmanager
+def _launched(command: str) -> Iterator[None]:
+    """What Hydra's launchers and its parser of flags complain of, as our errors."""
+    try:
+        yield
     except RuntimeError as error:
         if isinstance(error, RecursionError):
             raise
         raise not_launched(error) from error
-    except SystemExit as stop:  # Hydra's own argument parser: --hydra-help, or a flag it does not know
+    except SystemExit as stop:  # for --hydra-help, or a flag that Hydra does not know
         if stop.code not in (0, None):
             raise InputError(f"see lshfm {command} --help") from stop
-    if len(titles) > 1 and errors:
-        logger.info("%d of %d jobs failed:\n%s", len(errors), len(titles), "\n".join(f"  {each}" for each in errors))
-    if errors:
-        raise next(iter(errors.values()))
 
 
 def answer(command: str, work: Callable[[list[str]], None]) -> bool:
@@ -100,7 +131,7 @@ def answer(command: str, work: Callable[[list[str]], None]) -> bool:
     try:
         with conf_folder([folder.absolute() for folder in folders]):
             work(list(get_args_parser().parse_args(words).overrides))
-    except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
+    except (HydraException, OmegaConfBaseException) as error:
         raise explain(command, error) from error
     return True
 

@@ -50,7 +50,8 @@ def rewrite(command: str, argv: Sequence[str]) -> list[str]:
 
 def _with_checkpoint(command: str, argv: Sequence[str]) -> list[str]:
     """`lshfm eval PATH` as `lshfm eval checkpoint=PATH`."""
-    after_flags = {number for number, word in enumerate(argv, 1) if word[:1] == "-" and word not in ("-m", "--multirun")}
+    flags = {"-m", "--multirun"}
+    after_flags = {n for n, word in enumerate(argv, 1) if word[:1] == "-" and word not in flags}
     bare = [n for n, word in enumerate(argv) if "=" not in word and word[:1] not in "-~" and n not in after_flags]
     if command != "eval" or len(bare) != 1:
         return list(argv)
