@@ -27,7 +27,7 @@ lint: setup
 	$(BIN)/mypy
 
 test: setup
-	$(BIN)/python -m pytest -m 'not slow and not gpu' -n 2
+	$(BIN)/python -m pytest -m 'not slow and not gpu' -n 2 --dist loadfile
 
 test-all: setup
 	$(BIN)/python -m pytest -m 'slow and not gpu' -n 2

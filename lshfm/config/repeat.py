@@ -50,10 +50,9 @@ def _is_of_another(key: str, typed: Mapping[str, str], saved: Mapping[str, Any])
 
 def _read(command: str, name: str) -> dict[str, Any]:
     """What the file holds. Raises InputError."""
-    path = Path(name.strip("'\"")).expanduser()
     try:
-        config = OmegaConf.load(path)
-    except (OSError, UnicodeDecodeError, YAMLError) as error:
+        config = OmegaConf.load(Path(name.strip("'\"")).expanduser())
+    except (OSError, UnicodeDecodeError, YAMLError, RuntimeError) as error:  # the last: of ~USER, and no such user
         raise InputError(f"settings={name}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
     saved = OmegaConf.to_container(config)
     if not isinstance(config, DictConfig) or not isinstance(saved, dict) or "epochs" not in saved:

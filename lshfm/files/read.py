@@ -110,6 +110,7 @@ class _Copy:
         self.seen: set[int] = set()
 
     def of(self, value: Any, entry: str = "it", depth: int = 0) -> Any:
+        """A copy of plain data, tensors without gradients. Raises InputError for tensors without dense values."""
         self.values -= 1
         if self.values < 0 or depth > _DEEPEST:
             raise InputError("refused: it holds values within values without end")

@@ -5,6 +5,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +141,9 @@ def checked_name(name: str) -> str:
 
 def file_title(path: Path) -> str:
     """What a file is called in names: a run's best.ckpt by its folder, others by themselves."""
-    folder = path.expanduser().absolute().parent.name
+    with suppress(RuntimeError):  # ~USER, and no such user: not of a path that leads anywhere
+        path = path.expanduser()
+    folder = path.absolute().parent.name
     return f"{folder}_best" if path.name == "best.ckpt" and folder else path.stem
 
 

@@ -59,6 +59,7 @@ class MultiLabel(ImageTask):
         """A function that measures every multi-label metric; arrays `ids` (n,), `logits` (n, C), `targets` (n, C)."""
 
         def evaluate(network: nn.Module) -> tuple[Evaluation, Arrays]:
+            """What the network scores; its arrays at rank 0, in the split's order."""
             with Bar("evaluating", len(loader)) as bar:
                 outputs = predict(network, loader.epoch(0), precision=precision, features=features, report=bar.update)
 

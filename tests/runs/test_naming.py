@@ -6,7 +6,7 @@ from itertools import combinations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lshfm.config.compose import Job, compose, conf_folder
@@ -82,6 +82,7 @@ def test_different_settings_have_different_names(a: dict[str, Any], b: dict[str,
     assert (named(a) == named(b)) is (rounded(a) == rounded(b))
 
 
+@example({"init": "~nobody/a.ckpt"})
 @given(st.dictionaries(st.text(max_size=9), st.none() | st.booleans() | st.floats() | st.text() | st.lists(st.text())))
 def test_names_hold_plain_characters_whatever_the_values(changed: dict[str, Any]) -> None:
     name = join("stem/with space", changed)
