@@ -79,8 +79,8 @@ def test_what_no_settings_are(tmp_path: Path) -> None:
         with_settings("train", [word, word])
     with pytest.raises(InputError, match=r"^settings=nowhere.yaml: cannot be read: No such file or directory$"):
         with_settings("train", ["settings=nowhere.yaml"])
-    with pytest.raises(InputError, match=r"^settings=~nobody/a.yaml: cannot be read: Could not determine home"):
-        with_settings("train", ["settings=~nobody/a.yaml"])
+    with pytest.raises(InputError, match=r"^settings=~no_such_user/a.yaml: cannot be read: Could not determine home"):
+        with_settings("train", ["settings=~no_such_user/a.yaml"])
     for text in ("- a\n", "a: 1\n", "a: [\n"):
         (tmp_path / "config.yaml").write_text(text)
         with pytest.raises(InputError, match=r"holds no settings|cannot be read"):

@@ -82,7 +82,7 @@ def test_different_settings_have_different_names(a: dict[str, Any], b: dict[str,
     assert (named(a) == named(b)) is (rounded(a) == rounded(b))
 
 
-@example({"init": "~nobody/a.ckpt"})
+@example({"init": "~no_such_user/a.ckpt"})
 @given(st.dictionaries(st.text(max_size=9), st.none() | st.booleans() | st.floats() | st.text() | st.lists(st.text())))
 def test_names_hold_plain_characters_whatever_the_values(changed: dict[str, Any]) -> None:
     name = join("stem/with space", changed)
