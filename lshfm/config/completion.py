@@ -40,8 +40,18 @@ _lshfm() {
 }
 (( $+functions[compdef] )) && compdef _lshfm lshfm
 """,
-    "fish": """# lshfm completion fish > ~/.config/fish/completions/lshfm.fish
-complete -c lshfm -a '(lshfm --complete (commandline -opc)[2..] (commandline -ct) 2> /dev/null)'
+    "fish": r"""# lshfm completion fish > ~/.config/fish/completions/lshfm.fish
+function __lshfm_words
+    set -l found (lshfm --complete (commandline -opc)[2..] (commandline -ct) 2> /dev/null)
+    if test -n "$found"
+        printf '%s\n' $found
+    else
+        set -l key (string match -r '^.*=|^' -- (commandline -ct))
+        __fish_complete_path (string sub -s (math (string length -- "$key") + 1) -- (commandline -ct)) | \
+            string replace -r '^' -- "$key"
+    end
+end
+complete -c lshfm -f -a '(__lshfm_words)'
 """,
 }
 

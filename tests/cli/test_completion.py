@@ -43,6 +43,23 @@ def test_bash_completes(line: str, found: list[str]) -> None:
     assert completed(line) == found
 
 
+@pytest.mark.skipif(shutil.which("fish") is None, reason="no fish")
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("lshfm train dataset=co", ["dataset=coco", "dataset=coco2014"]),
+        ("lshfm train dataset.root=pict", ["dataset.root=pictures/"]),
+        ("lshfm eval pict", ["pictures/"]),
+    ],
+)
+def test_fish_completes_words_and_paths(tmp_path: Path, line: str, found: list[str]) -> None:
+    (tmp_path / "pictures").mkdir()
+    command = ["fish", "--no-config", "-c", f"{SCRIPTS['fish']}\ncomplete -C '{line}'"]
+    path = {"PATH": f"{LSHFM.parent}:{os.environ['PATH']}"}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | path, cwd=tmp_path)
+    assert done.stdout.split() == found
+
+
 @pytest.mark.parametrize(
     ("words", "found"),
     [
