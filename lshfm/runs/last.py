@@ -12,11 +12,12 @@ from lshfm.engine.state import State
 from lshfm.errors import InputError
 from lshfm.files.read import read_checkpoint
 from lshfm.files.write import write_checkpoint
+from lshfm.models.run_state import FORMAT
 from lshfm.ranks.group import require_same
 from lshfm.report import disk
 from lshfm.runs.folder import RunFolder
 
-FORMAT, VERSION = "lshfm-run", 2
+VERSION = 2
 NOTHING_YET: dict[str, Any] = {"names": [], "rows": []}  # the state_dict of a journal without pending losses
 
 
