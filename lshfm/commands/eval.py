@@ -35,6 +35,11 @@ def run(asked: Request) -> None:
     path, given = asked.checkpoint, asked.given
     checkpoint = Checkpoint.open(path, config_folders())
     missing = {"dataset", "model"} - given - checkpoint.options.keys()
+    if "model" in missing and checkpoint.run:
+        raise InputError(
+            f"{path} is {checkpoint.run}. An older version wrote it without saying which network and data set they "
+            "are: add dataset=... and model=... to evaluate it"
+        )
     if "model" in missing:
         raise InputError(
             f"{path} is no checkpoint of lshfm, so it names neither data set nor network: "

@@ -7,7 +7,7 @@ from typing import Any
 from lshfm.errors import InputError, printable
 from lshfm.models.wrappings import COUNT, DDP, Found, state_of
 
-FORMAT = "lshfm-run"
+FORMAT, VERSION = "lshfm-run", 2
 
 
 def is_run_state(file: Mapping[str, Any]) -> bool:

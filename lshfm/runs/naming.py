@@ -139,9 +139,10 @@ def checked_name(name: str) -> str:
 
 
 def file_title(path: Path) -> str:
-    """What a file is called in names: a run's best.ckpt by its folder, others by themselves."""
+    """What a file is called in names: a run's best.ckpt and last.ckpt by their folder too, others by themselves."""
     folder = path.expanduser().absolute().parent.name
-    return f"{folder}_best" if path.name == "best.ckpt" and folder else path.stem
+    is_of_run = re.fullmatch(r"(best|last(-\d+)?)\.ckpt", path.name)
+    return f"{folder}_{path.stem}" if is_of_run and folder else path.stem
 
 
 def _last(key: str) -> str:

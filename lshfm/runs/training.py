@@ -10,7 +10,6 @@ from torch import nn
 from lshfm import __version__
 from lshfm.config.compose import Job
 from lshfm.config.groups import Network
-from lshfm.config.keys import plain, without_code
 from lshfm.config.schema import Mimic, Train, Training
 from lshfm.console import logger, shown
 from lshfm.engine.assemble import assemble
@@ -26,7 +25,7 @@ from lshfm.files.write import write_checkpoint
 from lshfm.ranks.group import Consensus, all_gather, is_main, num_ranks, on_main
 from lshfm.ranks.start import describe, log_ranks
 from lshfm.runs.last import log_room, position_of, restore, write_last
-from lshfm.runs.layout import pack
+from lshfm.runs.layout import named, pack
 from lshfm.runs.place import RunPlace
 from lshfm.runs.predictions import write_predictions
 from lshfm.runs.record import Metrics, Results, measured, peak_memory, revision
@@ -164,12 +163,13 @@ class TrainingRun:
         write_last(self.folder, self.state, self.journal, self._saved_by(), self.settings.keep_last)
 
     def _saved_by(self) -> dict[str, Any]:
-        """What the exact results of a resumed run depend on, and its settings, for last.ckpt."""
+        """What the exact results of a resumed run depend on, and what it says of its network, for last.ckpt."""
         device = self.data.batches.device.type
         threads = {"threads": torch.get_num_threads()} if device == "cpu" else {}
         versions = {"pixels": self.data.pixels, "torch": str(torch.__version__)}
-        config = without_code(plain(self.settings))
-        return {"ranks": num_ranks(), "device": device, **threads, **versions, "config": config}
+        of_network = named(self.settings, self.trained, self.data.train_split.classes) | self.made_by
+        record = {"command": self.settings.command, "identity": self.place.identity}
+        return {"ranks": num_ranks(), "device": device, **threads, **versions, **of_network, **record}
 
     def _pack(self) -> dict[str, Any]:
         constants = {"constants": self.state.constants} if self.keep_constants else {}

@@ -133,7 +133,8 @@ def test_weights_of_a_users_own_network_are_shown_where_they_are_no_default(tmp_
     ("path", "title"),
     [
         ("outputs/train/a/best.ckpt", "a_best"), ("best.ckpt", f"{Path.cwd().name}_best"), ("/best.ckpt", "best"),
-        ("checkpoints/a.ckpt", "a"), ("/x/net.v2.pth", "net.v2"), ("x/last.ckpt", "last"),
+        ("checkpoints/a.ckpt", "a"), ("/x/net.v2.pth", "net.v2"), ("x/last.ckpt", "x_last"),
+        ("x/last-1.ckpt", "x_last-1"), ("x/lasting.ckpt", "lasting"),
     ],
 )  # fmt: skip
 def test_files_in_names(path: str, title: str) -> None:
