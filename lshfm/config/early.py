@@ -8,7 +8,7 @@ from lshfm.checks import device_numbers, weights_file
 from lshfm.config.build import build
 from lshfm.config.catalogue import options
 from lshfm.config.compose import Job
-from lshfm.config.groups import Dataset, Teacher
+from lshfm.config.groups import Dataset, Network, Teacher
 from lshfm.config.schema import Mimic, Train
 from lshfm.errors import InputError, at, nearest
 
@@ -34,6 +34,15 @@ def teacher_file(teacher: Teacher, folder: Path, folders: tuple[Path, ...] = ())
     raise InputError(
         f"teacher={given}: no network, no file and no checkpoint in {folder} is called so{nearest(given, known)}"
     )
+
+
+def refuse_pretrained(group: str, network: Network) -> None:
+    """InputError for `pretrained` of a network whose library fetches weights: `weights` says so. group: its key."""
+    if network.fetches and network.own["pretrained"]:
+        raise InputError(
+            f"{group}.pretrained={str(network.own['pretrained']).lower()}: the key is {group}.weights=imagenet here, "
+            "which has the network's library fetch its weights"
+        )
 
 
 def require_root(dataset: Dataset) -> None:

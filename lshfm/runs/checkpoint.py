@@ -76,7 +76,9 @@ class Checkpoint:
     @property
     def saw_only_its_data(self) -> bool:
         """Whether the network started from random weights."""
-        return self.content is not None and self.content["network"]["values"].get("weights", "none") == "none"
+        if self.content is None or (self.settings and self.settings.starts_itself):
+            return False
+        return bool(self.content["network"]["values"].get("weights", "none") == "none")
 
     @property
     def data(self) -> str | None:
