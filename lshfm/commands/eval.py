@@ -102,7 +102,7 @@ def eval_here(what: tuple[Path, Job[Eval]], device: torch.device) -> None:
             write_files(folder, arrays, checkpoint.saw_only_its_data)
         results.write(folder / "results.json")
 
-    on_main(write)
+    on_main(write, "writing the results")
     if not checkpoint.is_stage1:
         show_tables(task.tables(evaluation.report))
     if teacher:

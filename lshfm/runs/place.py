@@ -75,7 +75,7 @@ class RunPlace:
         Raises InputError as `RunFolder.occupy` does.
         """
         with ExitStack() as stack:
-            on_main(lambda: self._enter(stack, settings))
+            on_main(lambda: self._enter(stack, settings), "opening the run folder")
             if not is_main():
                 stack.enter_context(errors_in(self.folder.log))
             yield self.folder

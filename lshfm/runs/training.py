@@ -22,7 +22,7 @@ from lshfm.engine.step import EagerStep
 from lshfm.errors import RunFailed, printable
 from lshfm.files.read import read_checkpoint
 from lshfm.files.write import write_checkpoint
-from lshfm.ranks.group import Consensus, all_gather, is_main, num_ranks, on_main
+from lshfm.ranks.group import Consensus, all_gather, doing, is_main, num_ranks, on_main
 from lshfm.ranks.start import describe, log_ranks
 from lshfm.runs.last import log_room, position_of, restore, write_last
 from lshfm.runs.layout import named, pack
@@ -101,7 +101,7 @@ class TrainingRun:
             initial_lr=schedule.initial_lr,
         )  # fmt: skip
         try:
-            with Interrupts() as self.interrupts:
+            with Interrupts() as self.interrupts, doing("training"):
                 fit(
                     self.state,
                     EagerStep(self.state, accumulate=settings.accumulate),
@@ -133,7 +133,7 @@ class TrainingRun:
         if agreed:
             self.journal.settle()
             state.synchronise()
-            on_main(self._write_last)
+            on_main(self._write_last, "writing last.ckpt")
             self._saved_at = time.monotonic()
         if agreed > SAVE:
             self.interrupts.stop(agreed)
@@ -155,7 +155,7 @@ class TrainingRun:
                 write_checkpoint(self.folder.best, self._pack() | measured(evaluation))
             self._write_last()
 
-        on_main(write)
+        on_main(write, "writing checkpoints")
         self._saved_at = time.monotonic()
 
     def _write_last(self) -> None:
@@ -194,7 +194,7 @@ class TrainingRun:
             write_predictions(self.folder.predictions, arrays, self.data.test_split.classes)
             results.write(self.folder.results)
 
-        on_main(write)
+        on_main(write, "writing the results")
         logger.info(
             "finished: %s %s on %s; %s", results.metric, shown(results.score), results.split, results.checkpoint
         )

@@ -68,7 +68,7 @@ class MultiLabel(ImageTask):
                 report = measure(outputs.logits, outputs.labels, split.classes, metric)
                 return Evaluation(f"{metric} mAP", report["mAP"], report)
 
-            evaluation = on_main(measured)
+            evaluation = on_main(measured, "computing the metrics")
             if outputs is None:
                 return evaluation, {}
             ids = np.array([split.ids[i] for i in outputs.index])
