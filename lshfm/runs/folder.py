@@ -9,6 +9,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from lshfm.config.changes import ONCE_COUNTED
 from lshfm.console import logger
 from lshfm.errors import InputError
 from lshfm.files.locks import locked
@@ -115,7 +116,7 @@ class RunFolder:
 
     def _read_identity(self) -> dict[str, Any]:
         try:
-            return dict(json.loads(self._identity.read_text()))
+            return dict(json.loads(self._identity.read_text(encoding="utf-8")))
         except (ValueError, TypeError) as error:
             raise InputError(f"{self._identity} is damaged: delete {self.path} to start that run anew") from error
 
@@ -139,6 +140,8 @@ def differing_keys(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[st
 
 
 def _same(key: str, saved: Mapping[str, Any], current: Mapping[str, Any]) -> bool:
+    if key in ONCE_COUNTED:
+        return True
     if key in saved and key in current:
         return bool(saved[key] == current[key])
     # A switch that an older version did not have is off.

@@ -22,16 +22,19 @@ LONGEST_TYPED = 180  # a file system takes 255 bytes; endings and temporary name
 LAYOUTS = ("manifest", "coco")  # data sets whose name says how files are laid out, not whose they are
 
 
-def train_name(job: Job[Train]) -> str:
-    """<dataset>_<network>[_<pool>]_<loss>_s<seed> and _<key>-<value> for whatever else was set."""
+def train_name(job: Job[Train], *, also: Collection[str] = ()) -> str:
+    """<dataset>_<network>[_<pool>]_<loss>_s<seed> and _<key>-<value> for whatever else was set.
+
+    also: keys that change no result, to be shown too.
+    """
     settings = job.settings
     if settings.name:
         return checked_name(settings.name)
     stem = [_data_title(job), settings.model.title, settings.loss.title, f"s{settings.seed}"]
-    return join("_".join(stem), _others(job, {"model": settings.model}), _keys(settings))
+    return join("_".join(stem), _others(job, {"model": settings.model}, also), _keys(settings))
 
 
-def mimic_name(job: Job[Mimic], teacher: str) -> str:
+def mimic_name(job: Job[Mimic], teacher: str, *, also: Collection[str] = ()) -> str:
     """<dataset>_<teacher>_<student>_<loss>_s<seed>_stage<1|2>, or the name given and the stage; keys as in train."""
     settings, stage = job.settings, f"stage{job.settings.stage.name}"
     if settings.name:
@@ -40,7 +43,7 @@ def mimic_name(job: Job[Mimic], teacher: str) -> str:
     stem = [_data_title(job), *networks, f"s{settings.seed}", stage]
     label = settings.label_loss.title
     others = {"label_loss": label} if label != "bce" else {}
-    others |= _others(job, {"teacher": settings.teacher, "student": settings.student})
+    others |= _others(job, {"teacher": settings.teacher, "student": settings.student}, also)
     used = {key: value for key, value in others.items() if used_in_stage(settings, key)}
     named = {key.replace("teacher.path", "teacher"): value for key, value in used.items()}
     return join("_".join(stem), named, _keys(settings))
@@ -79,12 +82,12 @@ def _keys(settings: Train | Mimic) -> list[str]:
     return [k for k in keys if changes_results(settings.command, k) and k != "seed" and not k.startswith(aside)]
 
 
-def _others(job: Job[Train] | Job[Mimic], networks: Mapping[str, Network]) -> dict[str, Any]:
+def _others(job: Job[Train] | Job[Mimic], networks: Mapping[str, Network], also: Collection[str]) -> dict[str, Any]:
     """What was set beside the options and is not shown by the names of the networks."""
     return {
         key: value
         for key, value in job.changed.items()
-        if changes_results(job.settings.command, key)
+        if (changes_results(job.settings.command, key) or key in also)
         and key != "seed"
         and not any(_says_nothing(role, network, key, value, job) for role, network in networks.items())
     }

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ from lshfm.ranks.group import Consensus, all_gather, doing, is_main, num_ranks, 
 from lshfm.ranks.start import describe, log_ranks
 from lshfm.runs.last import log_room, position_of, restore, write_last
 from lshfm.runs.layout import named, pack
+from lshfm.runs.memory import TooLargeToEvaluate, enough_to_evaluate, enough_to_train
 from lshfm.runs.place import RunPlace
 from lshfm.runs.predictions import write_predictions
 from lshfm.runs.record import Metrics, Results, measured, peak_memory, revision
@@ -101,7 +103,7 @@ class TrainingRun:
             initial_lr=schedule.initial_lr,
         )  # fmt: skip
         try:
-            with Interrupts() as self.interrupts, doing("training"):
+            with Interrupts() as self.interrupts, doing("training"), enough_to_train(settings.batch_size):
                 fit(
                     self.state,
                     EagerStep(self.state, accumulate=settings.accumulate),
@@ -113,11 +115,6 @@ class TrainingRun:
                     evaluate=self._evaluate,
                     save=self._save,
                 )
-        except torch.OutOfMemoryError as error:
-            raise RunFailed(
-                f"the GPU is out of memory at batch_size={settings.batch_size}: accumulate=2 or more takes a batch "
-                "in parts, precision=bf16 halves most of it"
-            ) from error
         except BaseException as stop:
             if not isinstance(stop, Exception):
                 logger.info("stopped; the same command continues %s", position_of(self.folder) if is_main() else "")
@@ -140,14 +137,17 @@ class TrainingRun:
 
     def _evaluate(self, network: nn.Module) -> Evaluation:
         try:
-            with self.interrupts.at_once(), self.state.evaluating():
+            with self.interrupts.at_once(), self.state.evaluating(), self._memory():
                 evaluation, arrays = self.validate(network)
         except BaseException as stop:
-            if is_main() and not isinstance(stop, Exception):
+            if is_main() and (not isinstance(stop, Exception) or isinstance(stop, TooLargeToEvaluate)):
                 self._write_last()  # the epoch is done but for its evaluation
             raise
         self._arrays = arrays
         return evaluation
+
+    def _memory(self) -> AbstractContextManager[None]:
+        return enough_to_evaluate(self.settings.eval_batch_size)
 
     def _save(self, _state: State, evaluation: Evaluation, is_best: bool) -> None:
         def write() -> None:
@@ -183,7 +183,7 @@ class TrainingRun:
         is_held_out = self.data.validation is not self.data.test
         if is_held_out or arrays is None or self.settings.select == "best":  # of other images or weights
             self.state.model.load_state_dict(content["model"])
-            with self.state.evaluating():
+            with self.state.evaluating(), self._memory():
                 evaluation, arrays = self.test(self.state.model)
             content |= measured(evaluation) if is_held_out else {}
         results = self._results(content)
