@@ -136,6 +136,10 @@ class Eval(Machine):
 
     checkpoint: str = key("the checkpoint to evaluate")
     eval_batch_size: int | None = key("images a batch; without it as in training", low=1, changes_results=False)
+    threshold: float | None = key(
+        "probability from which a label counts as predicted in precision, recall and F1; without it 0.5",
+        above=0, below=1,
+    )  # fmt: skip
     precision: str | None = key("fp32 or bf16; without it as in training", choices=("fp32", "bf16"))
     channels_last: bool | None = key("memory order; without it as in training")
     deterministic: bool = key("only algorithms that give the same bits every time")

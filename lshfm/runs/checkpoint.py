@@ -81,6 +81,17 @@ class Checkpoint:
         return bool(self.content["network"]["values"].get("weights", "none") == "none")
 
     @property
+    def label_loss(self) -> tuple[str, Mapping[str, Any]] | None:
+        """The option of the group label_loss that it was trained with, and its values; None where it does not tell."""
+        content = self.content or {}
+        key = "label_loss" if content.get("command") == "mimic" else "loss"
+        values = content.get("config", {}).get(key)
+        if not isinstance(values, dict):
+            return None
+        option = (content.get("identity") or {}).get(key) or values.get("name")
+        return (option, without_code(values)) if isinstance(option, str) else None
+
+    @property
     def data(self) -> str | None:
         """The fingerprint of the split that it was trained on, where the file tells."""
         return ((self.content or {}).get("identity") or {}).get("data.train")
