@@ -17,6 +17,7 @@ from lshfm.config.schema import Eval
 from lshfm.console import logger, show_tables, shown
 from lshfm.datasets.loader import Loader
 from lshfm.datasets.split import Split
+from lshfm.engine.state import Evaluation
 from lshfm.errors import InputError
 from lshfm.files.write import require_writable
 from lshfm.mimicking.measure import ComparedEvaluator, show
@@ -58,9 +59,7 @@ def eval_here(what: tuple[Path, Job[Eval]], device: torch.device) -> None:
     """This rank's part of an evaluation. what: the checkpoint's path, and the job."""
     path, job = what
     settings, dataset = job.settings, job.settings.dataset
-    checkpoint, task = Checkpoint.open(path, job.folders), open_task(dataset, job.folders)
-    if settings.threshold is not None:
-        task = task.at_threshold(settings.threshold)
+    checkpoint, task = Checkpoint.open(path, job.folders), _task(job)
     folder = Path(settings.output_dir).expanduser() / "eval" / _name(checkpoint, settings)
     on_main(lambda: require_writable(folder, "output_dir"))
     (split,) = task.read(dataset, [dataset.eval_split])
@@ -77,9 +76,7 @@ def eval_here(what: tuple[Path, Job[Eval]], device: torch.device) -> None:
     )  # fmt: skip
     logger.info(task.describe(split, len(loader.indices), "evaluate on"))
     evaluate = _evaluator(task, loader, split, settings, teacher, labels=not checkpoint.is_stage1)
-    loss_name, loss = (None, None) if checkpoint.is_stage1 else _label_loss(checkpoint, task, job)
-    if loss:
-        evaluate = with_loss(evaluate, task, loss)
+    loss_name, evaluate = (None, evaluate) if checkpoint.is_stage1 else _told_loss(evaluate, checkpoint, task, job)
     started = time.perf_counter()
     evaluation, arrays = evaluate(place(network, device, channels_last=channels_last))
     seconds = time.perf_counter() - started
@@ -113,13 +110,25 @@ def eval_here(what: tuple[Path, Job[Eval]], device: torch.device) -> None:
         results.write(folder / "results.json")
 
     on_main(write, "writing the results")
+    _show(task, job, evaluation, checkpoint, teacher)
+    told = "" if evaluation.loss is None else f"{loss_name} loss {evaluation.loss:.4f}; "
+    score = shown(evaluation.score)
+    logger.info("%s of %s on %s: %s; %swritten to %s", evaluation.name, path.name, split.name, score, told, folder)
+
+
+def _task(job: Job[Eval]) -> Task:
+    task, threshold = open_task(job.settings.dataset, job.folders), job.settings.threshold
+    return task if threshold is None else task.at_threshold(threshold)
+
+
+def _show(
+    task: Task, job: Job[Eval], evaluation: Evaluation, checkpoint: Checkpoint, teacher: TeacherFile | None
+) -> None:
+    """Print the tables."""
     if not checkpoint.is_stage1:
         show_tables(task.tables(evaluation.report))
     if teacher:
-        show(task, teacher.name, settings.model.title, evaluation.report)
-    score = shown(evaluation.score)
-    told = "" if evaluation.loss is None else f"{loss_name} loss {evaluation.loss:.4f}; "
-    logger.info("%s of %s on %s: %s; %swritten to %s", evaluation.name, path.name, split.name, score, told, folder)
+        show(task, teacher.name, job.settings.model.title, evaluation.report)
 
 
 def _evaluator(
@@ -135,8 +144,13 @@ def _evaluator(
     return compared
 
 
+def _told_loss(evaluate: Evaluate, checkpoint: Checkpoint, task: Task, job: Job[Eval]) -> tuple[str, Evaluate]:
+    """The evaluator with the loss of labels that the checkpoint was trained with, else the data set's; and its name."""
+    name, loss = _label_loss(checkpoint, task, job)
+    return name, with_loss(evaluate, task, loss)
+
+
 def _label_loss(checkpoint: Checkpoint, task: Task, job: Job[Eval]) -> tuple[str, nn.Module]:
-    """The loss of labels that the checkpoint was trained with, else that of the data set; and its name."""
     otherwise: tuple[str, dict[str, Any]] = (str(job.settings.dataset.preset.get("label_loss") or "bce"), {})
     option, values = checkpoint.label_loss or otherwise
     try:
