@@ -76,6 +76,14 @@ def silence() -> Iterator[None]:
         console.quiet = False
 
 
+def speak(text: str) -> None:
+    """Say something in spite of `silence`: what a rank waits for, which rank 0 cannot say for it."""
+    if logger.isEnabledFor(logging.INFO):
+        logger.info("%s", text)
+    else:
+        _Console(**_AS_IT_IS).print(text)
+
+
 def show_tables(tables: RenderableType) -> None:
     """Print tables as wide as they need to be; a narrower terminal wraps them, no number is cut."""
     width = max(console.width, TABLE_WIDTH)

@@ -5,19 +5,29 @@ import os
 import pickle
 import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch._C._distributed_c10d import Store
 
-from lshfm.ranks.group import Place, process_group
+from lshfm.ranks.group import Place, join, process_group
 
 # Forked off a server that has imported what takes long and done nothing else: the test's own process may have threads.
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["torch.nn.parallel", "hypothesis", "pytest", "lshfm.commands.mimic"])
+
+
+@contextmanager
+def grouped(place: Place, store: Store) -> Iterator[None]:
+    """This process is one of a group of ranks on CPUs while the block runs."""
+    join(place, store, "gloo")
+    with process_group(place, store):
+        yield
 
 
 class Died:
@@ -70,7 +80,7 @@ def _is_bad(end: Any) -> bool:
 def _rank(connection: Connection, folder: Path, place: Place, work: Callable[..., Any], arguments: Any) -> None:
     torch.set_num_threads(1)
     try:
-        with process_group(place, dist.FileStore(str(folder / "store"), place.num), "gloo"):
+        with grouped(place, dist.FileStore(str(folder / "store"), place.num)):
             end = work(*arguments)
     except BaseException as error:  # noqa: BLE001 - the test judges it
         error.traced = traceback.format_exc()  # type: ignore[attr-defined]

@@ -69,6 +69,11 @@ class Process:
                 file.close()
         return self.returncode
 
+    def wait_for_output(self, text: str) -> None:
+        """Wait until it has printed so."""
+        while text not in _all(self._streams[0]):
+            assert self.wait(0.05) is None, self.communicate()
+
     def poll(self) -> int | None:
         """The exit code if it has ended."""
         return self.wait(0)

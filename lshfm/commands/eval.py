@@ -2,11 +2,13 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from lshfm import __version__
+from lshfm.config.catalogue import label_loss_of
 from lshfm.config.changes import changes_results, flatten
 from lshfm.config.compose import Job, config_folders
 from lshfm.config.evaluation import DEFAULTS, Request
@@ -15,6 +17,7 @@ from lshfm.config.schema import Eval
 from lshfm.console import logger, show_tables, shown
 from lshfm.datasets.loader import Loader
 from lshfm.datasets.split import Split
+from lshfm.engine.state import Evaluation
 from lshfm.errors import InputError
 from lshfm.files.write import require_writable
 from lshfm.mimicking.measure import ComparedEvaluator, show
@@ -26,6 +29,7 @@ from lshfm.runs.checkpoint import Checkpoint
 from lshfm.runs.naming import checked_name, data_title, file_title, join
 from lshfm.runs.predictions import write_predictions
 from lshfm.runs.record import Results, peak_memory, revision
+from lshfm.tasks.losses import with_loss
 from lshfm.tasks.networks import place
 from lshfm.tasks.task import Evaluate, Task, open_task
 
@@ -35,6 +39,11 @@ def run(asked: Request) -> None:
     path, given = asked.checkpoint, asked.given
     checkpoint = Checkpoint.open(path, config_folders())
     missing = {"dataset", "model"} - given - checkpoint.options.keys()
+    if "model" in missing and checkpoint.run:
+        raise InputError(
+            f"{path} is {checkpoint.run}. An older version wrote it without saying which network and data set they "
+            "are: add dataset=... and model=... to evaluate it"
+        )
     if "model" in missing:
         raise InputError(
             f"{path} is no checkpoint of lshfm, so it names neither data set nor network: "
@@ -50,7 +59,7 @@ def eval_here(what: tuple[Path, Job[Eval]], device: torch.device) -> None:
     """This rank's part of an evaluation. what: the checkpoint's path, and the job."""
     path, job = what
     settings, dataset = job.settings, job.settings.dataset
-    checkpoint, task = Checkpoint.open(path, job.folders), open_task(dataset, job.folders)
+    checkpoint, task = Checkpoint.open(path, job.folders), _task(job)
     folder = Path(settings.output_dir).expanduser() / "eval" / _name(checkpoint, settings)
     on_main(lambda: require_writable(folder, "output_dir"))
     (split,) = task.read(dataset, [dataset.eval_split])
@@ -67,6 +76,7 @@ def eval_here(what: tuple[Path, Job[Eval]], device: torch.device) -> None:
     )  # fmt: skip
     logger.info(task.describe(split, len(loader.indices), "evaluate on"))
     evaluate = _evaluator(task, loader, split, settings, teacher, labels=not checkpoint.is_stage1)
+    loss_name, evaluate = (None, evaluate) if checkpoint.is_stage1 else _told_loss(evaluate, checkpoint, task, job)
     started = time.perf_counter()
     evaluation, arrays = evaluate(place(network, device, channels_last=channels_last))
     seconds = time.perf_counter() - started
@@ -81,6 +91,8 @@ def eval_here(what: tuple[Path, Job[Eval]], device: torch.device) -> None:
         dataset=dataset.name,
         metric=evaluation.name,
         score=evaluation.score,
+        label_loss_name=loss_name,
+        label_loss=evaluation.loss,
         split=split.name,
         data=split.fingerprint(),
         report=evaluation.report,
@@ -97,13 +109,26 @@ def eval_here(what: tuple[Path, Job[Eval]], device: torch.device) -> None:
             write_files(folder, arrays, checkpoint.saw_only_its_data)
         results.write(folder / "results.json")
 
-    on_main(write)
+    on_main(write, "writing the results")
+    _show(task, job, evaluation, checkpoint, teacher)
+    told = "" if evaluation.loss is None else f"{loss_name} loss {evaluation.loss:.4f}; "
+    score = shown(evaluation.score)
+    logger.info("%s of %s on %s: %s; %swritten to %s", evaluation.name, path.name, split.name, score, told, folder)
+
+
+def _task(job: Job[Eval]) -> Task:
+    task, threshold = open_task(job.settings.dataset, job.folders), job.settings.threshold
+    return task if threshold is None else task.at_threshold(threshold)
+
+
+def _show(
+    task: Task, job: Job[Eval], evaluation: Evaluation, checkpoint: Checkpoint, teacher: TeacherFile | None
+) -> None:
+    """Print the tables."""
     if not checkpoint.is_stage1:
         show_tables(task.tables(evaluation.report))
     if teacher:
-        show(task, teacher.name, settings.model.title, evaluation.report)
-    score = shown(evaluation.score)
-    logger.info("%s of %s on %s: %s; written to %s", evaluation.name, path.name, split.name, score, folder)
+        show(task, teacher.name, job.settings.model.title, evaluation.report)
 
 
 def _evaluator(
@@ -119,16 +144,33 @@ def _evaluator(
     return compared
 
 
+def _told_loss(evaluate: Evaluate, checkpoint: Checkpoint, task: Task, job: Job[Eval]) -> tuple[str, Evaluate]:
+    """The evaluator with the loss of labels that the checkpoint was trained with, else the data set's; and its name."""
+    name, loss = _label_loss(checkpoint, task, job)
+    return name, with_loss(evaluate, task, loss)
+
+
+def _label_loss(checkpoint: Checkpoint, task: Task, job: Job[Eval]) -> tuple[str, nn.Module]:
+    otherwise: tuple[str, dict[str, Any]] = (str(job.settings.dataset.preset.get("label_loss") or "bce"), {})
+    option, values = checkpoint.label_loss or otherwise
+    try:
+        return task.label_loss(label_loss_of(option, values, job.folders), 1, at="label_loss")
+    except InputError as error:
+        logger.warning("the loss of its training is not there, so that of %s is taken: %s", otherwise[0], error)
+        return task.label_loss(label_loss_of(*otherwise, job.folders), 1, at="label_loss")
+
+
 def _name(checkpoint: Checkpoint, settings: Eval) -> str:
     """The evaluation's name: the checkpoint's, and the settings that differ from those it was trained with."""
     path, dataset = checkpoint.path, settings.dataset
     if settings.name:
         return checked_name(settings.name)
     title, stem = data_title(dataset.name, dataset.own.get("root"), checkpoint.folders), file_title(path)
+    cut = {} if settings.threshold in (None, 0.5) else {"threshold": settings.threshold}
     if checkpoint.content is None:
-        return join(stem, {"dataset": title})
+        return join(stem, {"dataset": title} | cut)
     before, now = checkpoint.saved(), flatten(plain(settings))
-    others = {k: v for k, v in now.items() if k in before and before[k] != v and changes_results("eval", k)}
+    others = cut | {k: v for k, v in now.items() if k in before and before[k] != v and changes_results("eval", k)}
     trained_on = checkpoint.content["dataset"]["values"]
     if title != data_title(trained_on["name"], trained_on.get("root"), checkpoint.folders):
         others["dataset"] = title

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from lshfm.config.build import build
+from lshfm.config.changes import ONCE_COUNTED
 from lshfm.config.compose import Job
 from lshfm.config.schema import Mimic
 from lshfm.console import logger
@@ -102,8 +103,8 @@ class Stage:
         settings = self.settings
         start = find_start(settings, self.teacher, self.train, aligned)
         job, teacher_name = self.job, self.teacher.name
-        name, older = mimic_name(job, teacher_name), older_mimic_name(job, teacher_name)
-        place = RunPlace.of(settings, name, self._identity(start), older=older)
+        older = [mimic_name(job, teacher_name, also=ONCE_COUNTED), older_mimic_name(job, teacher_name)]
+        place = RunPlace.of(settings, mimic_name(job, teacher_name), self._identity(start), older=older)
         if place.is_finished():
             return place.checkpoint
         prepare(self.device, deterministic=settings.deterministic)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
+from lshfm.config.changes import ONCE_COUNTED
 from lshfm.config.compose import Job
 from lshfm.config.schema import Train
 from lshfm.console import logger
@@ -43,7 +44,9 @@ def _train(job: Job[Train], device: torch.device) -> None:
     check_training(settings, len(train))
     identity = settings_identity(settings, train, test)
     identity["model.weights"] = weights_identity(settings.model.weights or "none")
-    place = RunPlace.of(settings, train_name(job), identity, older=older_train_name(job))
+    place = RunPlace.of(
+        settings, train_name(job), identity, older=[train_name(job, also=ONCE_COUNTED), older_train_name(job)]
+    )
     if place.is_finished():
         return
     prepare(device, deterministic=settings.deterministic)

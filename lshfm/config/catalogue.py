@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from lshfm.config import CONF_DIR, schema
 from lshfm.config.changes import fill_in, flatten
 from lshfm.config.check import group_of, key_types
-from lshfm.config.groups import POOLINGS, Network
+from lshfm.config.groups import POOLINGS, LabelLoss, Network
 from lshfm.config.guards import check_files
 from lshfm.errors import InputError, nearest
 
@@ -82,15 +82,28 @@ def network_of(option: str, saved: Mapping[str, Any], folders: Sequence[Path] = 
 
     Raises InputError for an unknown option, and for one whose file needs keys of other files.
     """
-    config = OmegaConf.create({"model": _node("model", option, folders)})
-    fill_in(config, flatten(saved, "model."), typed=set())
-    config.model.weights = "none"
+    none = {"weights": "none"}
+    return group_of(Network, _filled("model", option, {**saved, **none}, folders) | none, option)
+
+
+def label_loss_of(option: str, saved: Mapping[str, Any], folders: Sequence[Path] = ()) -> LabelLoss:
+    """The settings of an option of the group label_loss, with `saved` values in place of its file's.
+
+    Raises InputError as `network_of` does.
+    """
+    return group_of(LabelLoss, _filled("label_loss", option, saved, folders), option)
+
+
+def _filled(group: str, option: str, saved: Mapping[str, Any], folders: Sequence[Path]) -> dict[str, Any]:
+    """What an option's file holds by itself, with saved values for the keys that it has."""
+    config = OmegaConf.create({group: _node(group, option, folders)})
+    fill_in(config, flatten(saved, f"{group}."), typed=set())
     try:
-        node = OmegaConf.to_container(config.model, resolve=True, throw_on_missing=True)
+        node = OmegaConf.to_container(config[group], resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
-        raise InputError(f"model={option}: its file cannot be read by itself: {error}") from error
+        raise InputError(f"{group}={option}: its file cannot be read by itself: {error}") from error
     assert isinstance(node, dict)
-    return group_of(Network, {"name": option} | {str(name): value for name, value in node.items()}, option)
+    return {"name": option} | {str(name): value for name, value in node.items()}
 
 
 def starts_from_imagenet(option: str, preset: Mapping[str, Any], folders: Sequence[Path] = ()) -> bool:

@@ -9,6 +9,9 @@ from lshfm.config import schema
 from lshfm.config.groups import Dataset
 from lshfm.config.keys import key_fields
 
+# Keys that change no result, which older versions kept in identities and showed in names all the same.
+ONCE_COUNTED = frozenset({"eval_batch_size", "allow_test"})
+
 
 def flatten(values: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
     """Nested mappings as dotted keys; lists are leaves."""

@@ -10,7 +10,7 @@ from lshfm.checks import device_numbers, weights_file
 from lshfm.config.build import build
 from lshfm.config.catalogue import options
 from lshfm.config.compose import Job
-from lshfm.config.groups import Dataset, Teacher, without_pooling
+from lshfm.config.groups import Dataset, Network, Teacher, without_pooling
 from lshfm.config.schema import Eval, Mimic, Train
 from lshfm.errors import InputError, at, nearest
 
@@ -61,6 +61,15 @@ def _chosen_design(typed: Teacher, option: str, changed: Mapping[str, Any]) -> d
     suffix = {"pool"} if option != typed.option else set()
     chosen = {key.removeprefix("teacher.") for key in changed} | suffix
     return {key: value for key, value in typed.design.items() if key in chosen}
+
+
+def refuse_pretrained(group: str, network: Network) -> None:
+    """InputError for `pretrained` of a network whose library fetches weights: `weights` says so. group: its key."""
+    if network.fetches and network.own["pretrained"]:
+        raise InputError(
+            f"{group}.pretrained={str(network.own['pretrained']).lower()}: the key is {group}.weights=imagenet here, "
+            "which has the network's library fetch its weights"
+        )
 
 
 def require_root(dataset: Dataset) -> None:

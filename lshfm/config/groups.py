@@ -60,6 +60,19 @@ class Network(Group):
         """The arguments it is built with; neither its weights nor its name are among them."""
         return {name: value for name, value in self.own.items() if name != "_target_" and value is not None}
 
+    @property
+    def fetches(self) -> bool:
+        """Whether its library fetches ImageNet's weights itself, as `weights` says: timm's, by the key `pretrained`.
+
+        In a class of the user's own that key is as good as any other.
+        """
+        return "pretrained" in self.own and str(self.target).startswith("lshfm.")
+
+    @property
+    def starts_itself(self) -> bool:
+        """Whether a class of the user's own was told, by its key `pretrained`, to give itself weights."""
+        return bool(self.own.get("pretrained")) and not self.fetches
+
     def with_weights(self, weights: str) -> Self:
         """The same network with other starting weights."""
         return replace(self, weights=weights)

@@ -5,6 +5,7 @@ from typing import Any
 
 from lshfm.config.compose import compose
 from lshfm.config.early import (
+    refuse_pretrained,
     require_checkpoint,
     require_devices,
     require_root,
@@ -31,6 +32,7 @@ def order(command: str, overrides: Words, typed: Words = (), *, files: bool = Tr
 def _train(overrides: Words, typed: Words, files: bool) -> tuple[Any, ...]:
     job = compose(Train, overrides, typed=typed)
     require_devices(job.settings.gpus)
+    refuse_pretrained("model", job.settings.model)
     require_root(job.settings.dataset)
     if files:
         require_starts(job)
@@ -40,6 +42,7 @@ def _train(overrides: Words, typed: Words, files: bool) -> tuple[Any, ...]:
 def _mimic(overrides: Words, typed: Words, files: bool) -> tuple[Any, ...]:
     jobs, notes = plan(overrides, typed)
     require_devices(jobs[-1].settings.gpus)
+    refuse_pretrained("student", jobs[-1].settings.student)
     require_root(jobs[-1].settings.dataset)
     for job in jobs if files else ():
         require_starts_of_mimic(job)

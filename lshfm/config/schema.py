@@ -55,7 +55,7 @@ class Training(Machine):
 
     epochs: int = key("passes over the training split", low=1, high=1_000_000)
     batch_size: int = key("images a step, over all GPUs", low=1)
-    eval_batch_size: int = key("images a batch in evaluation", low=1)
+    eval_batch_size: int = key("images a batch in evaluation", low=1, changes_results=False)
     accumulate: int = key("parts a batch goes through the network in, to save memory", low=1)
     optimizer: str = key("sgd or adamw", choices=("sgd", "adamw"))
     lr: float = key("learning rate", above=0)
@@ -74,7 +74,7 @@ class Training(Machine):
     channels_last: bool = key("memory order of images and weights: true is faster on most hardware")
     deterministic: bool = key("only algorithms that give the same bits every time")
     select: str = key("weights a finished run leaves: last or best epoch", choices=("last", "best"))
-    allow_test: bool = key("let select=best look at the test split")
+    allow_test: bool = key("let select=best look at the test split", changes_results=False)
     seed: int = key("seed of everything random", low=0, high=2**31 - 1)
     log_every: int = key("steps between log lines", low=1, changes_results=False)
     checkpoint_minutes: float = key(
@@ -135,7 +135,11 @@ class Eval(Machine):
     command: ClassVar = "eval"
 
     checkpoint: str = key("the checkpoint to evaluate")
-    eval_batch_size: int | None = key("images a batch; without it as in training", low=1)
+    eval_batch_size: int | None = key("images a batch; without it as in training", low=1, changes_results=False)
+    threshold: float | None = key(
+        "probability from which a label counts as predicted in precision, recall and F1; without it 0.5",
+        above=0, below=1,
+    )  # fmt: skip
     precision: str | None = key("fp32 or bf16; without it as in training", choices=("fp32", "bf16"))
     channels_last: bool | None = key("memory order; without it as in training")
     deterministic: bool = key("only algorithms that give the same bits every time")

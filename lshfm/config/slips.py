@@ -30,6 +30,7 @@ _AGAIN = (
 _FOLDER = ("output_dir: the folder of run folders; name= is that of the run",)
 _SETTINGS = ("settings: settings=FILE takes the config.yaml of a run folder",)
 _NONE = "nothing to set"
+_CUT = ("threshold", f"{_NONE}: eval reports precision and recall at 0.5, or at its threshold=")
 SYNONYMS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("device", "devices", "cuda", "gpu", "gpu_ids", "accelerator", "ngpus", "num_gpus"), _GPUS),
     **dict.fromkeys(("amp", "fp16", "bf16", "half", "mixed_precision", "use_amp", "amp_dtype"), _HALF),
@@ -40,7 +41,7 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("val_batch_size", "test_batch_size", "validation_batch_size"), ("eval_batch_size",)),
     **dict.fromkeys(("img_size", "imgsz", "image_size", "input_size", "img", "crop_size", "resize"), _SIZE),
     **dict.fromkeys(("resume", "resume_from", "resume_from_checkpoint", "auto_resume"), _AGAIN),
-    **dict.fromkeys(("threshold", "conf", "thre", "thr"), (f"{_NONE}: eval reports precision and recall at 0.5",)),
+    **dict.fromkeys(("conf", "thre", "thr"), _CUT),
     **dict.fromkeys(("data", "data_dir", "data_path", "datadir", "datamodule"), _DATA),
     **dict.fromkeys(("root", "data_root", "dataset_root", "dataset_dir"), ("dataset.root",)),
     **dict.fromkeys(("num_workers", "nworkers", "n_workers", "j"), ("workers",)),

@@ -1,6 +1,5 @@
 """A split's pictures, decoded and resized once into a file of uint8 pixels that is mapped into memory."""
 
-import fcntl
 import hashlib
 import json
 import logging
@@ -19,6 +18,7 @@ from lshfm.datasets.decode import Report, decode_each, sweep
 from lshfm.datasets.split import Images
 from lshfm.datasets.store_file import Store, StoreFile
 from lshfm.errors import InputError, RunFailed, parameter
+from lshfm.files.locks import locked
 
 log = logging.getLogger("lshfm")
 
@@ -127,20 +127,14 @@ def _sole_builder(path: Path) -> Iterator[None]:
     """Only one process at a time builds stores of this name, size and place."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = (path.parent / f".{_prefix(path)}lock").open("a")
-        with lock:
-            _wait_for(lock.fileno(), path)
+        name = path.parent / f".{_prefix(path)}lock"
+        with name.open("a") as lock:
+            if not locked(lock.fileno(), name):
+                log.info("Waiting for another process that builds the pixel store %s", path)
+                locked(lock.fileno(), name, wait=True)
             yield
     except OSError as error:
         raise InputError(f"No pixel store in {path.parent}: {error.strerror}. {_other_ways()}") from error
-
-
-def _wait_for(lock: int, path: Path) -> None:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        log.info("Waiting for another process that builds the pixel store %s", path)
-        fcntl.flock(lock, fcntl.LOCK_EX)
 
 
 def _build(file: StoreFile, images: Images, workers: int, report: Report, skip_broken: bool) -> None:

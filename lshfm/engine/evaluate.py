@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from lshfm.ranks.device import autocast
-from lshfm.ranks.group import gather
+from lshfm.ranks.group import doing, gather
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,13 @@ def predict(
     """
     model.eval()
     collected: list[tuple[torch.Tensor, ...]] = []
-    for done, batch in enumerate(batches, start=1):
-        with autocast(batch.images.device, precision):
-            feature, logits = model(batch.images)
-        collected.append((batch.index, logits.float(), batch.labels, *([feature.float()] if features else [])))
-        if report:
-            report(done)
+    with doing("evaluating"):
+        for done, batch in enumerate(batches, start=1):
+            with autocast(batch.images.device, precision):
+                feature, logits = model(batch.images)
+            collected.append((batch.index, logits.float(), batch.labels, *([feature.float()] if features else [])))
+            if report:
+                report(done)
     local_columns = [torch.cat(parts).cpu().numpy() for parts in zip(*collected, strict=True)]
     gathered = gather(local_columns)
     if gathered is None:

@@ -112,7 +112,7 @@ class Journal:
         if not self._steps_timed:
             return None, None  # all steps of this line were done before the run was stopped
         state.clock.lap()  # include the work that a GPU still had queued when its losses were copied
-        times = all_gather(state.clock.take())
+        times = all_gather(state.clock.take(), in_step=True)
         seconds, busy = times[0][0], [busy_seconds for _, busy_seconds in times]
         rate = self._steps_timed * self.batch_size / max(seconds, 1e-9)
         self._rate = rate
@@ -180,7 +180,7 @@ class Journal:
         bad, losses: (steps, names), of this rank.
         """
         rows = bad.any(1).nonzero().flatten().tolist()
-        firsts = [(first[0], r) for r, first in enumerate(all_gather(rows[:1])) if first]
+        firsts = [(first[0], r) for r, first in enumerate(all_gather(rows[:1], in_step=True)) if first]
         if not firsts:
             return
         row, culprit = min(firsts)  # a step later, averaged gradients have spoilt all ranks

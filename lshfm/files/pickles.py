@@ -1,4 +1,4 @@
-"""Checks a checkpoint's pickles before torch reads them, and defines the numpy scalars that they may hold.
+"""Checks a checkpoint's pickles before torch reads them, and defines what stands in for objects that they may hold.
 
 torch's reader with weights_only=True runs nothing that a pickle names. It still packs and hashes tuples as it is
 told, which a few bytes can make endless, and encodes text in any way that Python knows.
@@ -120,9 +120,21 @@ def _scalar(number: _Number, data: bytes) -> float:
     return value
 
 
-# Checkpoints of the published code hold one numpy scalar (best_prec1), under numpy 1's or numpy 2's name.
-NUMPY_SCALARS: list[Any] = [
+class _Aside:
+    """Stands in for objects that say how a file was made: nothing of them is kept, and nothing of theirs runs."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+# Checkpoints of the published code hold one numpy scalar (best_prec1), under numpy 1's or numpy 2's name. Those of
+# other training tools hold their command line, as argparse gives it, and paths.
+STAND_INS: list[Any] = [
     (_scalar, "numpy.core.multiarray.scalar"),
     (_scalar, "numpy._core.multiarray.scalar"),
     (_Number, "numpy.dtype"),
+    *((_Aside, name) for name in ("argparse.Namespace", "pathlib.PosixPath", "pathlib.WindowsPath")),
 ]

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from lshfm.errors import InputError
-from lshfm.files.pickles import NUMPY_SCALARS, check_pickles
+from lshfm.files.pickles import STAND_INS, check_pickles
 
 _MOST_VALUES, _DEEPEST = 10**6, 50  # of what a file holds, all containers counted as often as they are in others
 
@@ -38,7 +38,7 @@ def digest(state: Mapping[str, torch.Tensor]) -> str:
 
 def _load(path: Path) -> Any:
     # Files of before torch 1.6 are no zip archives and cannot be mapped into memory.
-    with warnings.catch_warnings(), torch.serialization.safe_globals(NUMPY_SCALARS):
+    with warnings.catch_warnings(), torch.serialization.safe_globals(STAND_INS):
         warnings.simplefilter("ignore")
         return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
 

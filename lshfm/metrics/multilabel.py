@@ -1,5 +1,6 @@
 """All numbers of a multi-label evaluation, from logits and labels of the whole split."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +16,9 @@ Labels = NDArray[np.int8]  # (n, C): +1 present, 0 only difficult objects, -1 ab
 Mask = NDArray[np.bool_]  # (n, C)
 
 
-def measure(logits: Logits, labels: Labels, classes: Sequence[str], headline: str) -> dict[str, Any]:
+def measure(
+    logits: Logits, labels: Labels, classes: Sequence[str], headline: str, threshold: float = 0.5
+) -> dict[str, Any]:
     """Every metric of `logits` (n, C) against `labels` (n, C), as plain values that JSON can hold.
 
     All APs, precisions, recalls and F1s are in percent; `mAP` is the mAP named by `headline`. A class without
@@ -23,7 +26,8 @@ def measure(logits: Logits, labels: Labels, classes: Sequence[str], headline: st
     CF1. In OP its predictions still count, as wrong ones. `classes_without_positives` names these classes and
     `classes_averaged` counts the others; if there are no others, all of these numbers are None.
     `positive_rate` is the fraction of positives among the labels that are not difficult: about what chance
-    scores.
+    scores. `threshold_0.5` is called after the `threshold` in (0, 1), from which probability on a label counts as
+    predicted; another one than 0.5 is also an entry by itself.
 
     Raises InputError for an unknown headline and RunFailed for logits that are not finite.
     """
@@ -37,14 +41,16 @@ def measure(logits: Logits, labels: Labels, classes: Sequence[str], headline: st
     }
     means = {key: _mean_defined([of_class[key] for of_class in ap.values()]) for key in DEFINITIONS}
     without_positives = [name for name in classes if ap[name][headline] is None]
-    confident = logits >= 0  # p >= 0.5, without the rounding of a sigmoid
+    confident = logits.astype(np.float64) >= math.log(threshold / (1 - threshold))  # not rounded as a sigmoid's values
+    at = f"threshold_{threshold:g}"
     return {
         "metric": headline,
         "mAP": means[headline],
         "mAPs": means,
         "ap": ap,
-        "threshold_0.5": precision_recall(confident, labels),
-        "threshold_0.5_by_class": by_class(confident, labels, classes),
+        **({} if threshold == 0.5 else {"threshold": threshold}),
+        at: precision_recall(confident, labels),
+        f"{at}_by_class": by_class(confident, labels, classes),
         "top_3": precision_recall(confident & highest(logits, 3), labels),
         "images": len(logits),
         "classes": len(classes),

@@ -75,7 +75,7 @@ def prepare(
             wanted.num, wanted.std, wanted.rule, len(images.indices), wanted.views,
         )  # fmt: skip
         features = None if wanted.rule == "zero" else _features(teacher, images, names)
-        on_main(lambda: at_main.append(_drawn(wanted, features)))
+        on_main(lambda: at_main.append(_drawn(wanted, features)), "drawing the hash functions")
     on_main(keep)
     functions = _shared(at_main[0] if at_main else None)
     return functions, functions.state() | {"views": wanted.views}

@@ -61,7 +61,7 @@ class ComparedEvaluator:
             if isinstance(error, PeerLost):
                 raise
             raise InputError(f"the teacher {self.name} cannot be mimicked: {error}") from error
-        on_main(lambda: self._keep(evaluation, arrays))
+        on_main(lambda: self._keep(evaluation, arrays), "comparing features")
         self._is_prepared = True
 
     def _keep(self, evaluation: Evaluation, arrays: Arrays) -> None:
@@ -87,7 +87,7 @@ class ComparedEvaluator:
             by_own = own_medians_agreement(features, reference.features, reference.weights)
             return self._with(evaluation, means | {"hash_agreement_own_medians": by_own}, reference)
 
-        return on_main(measured), arrays | compared
+        return on_main(measured, "comparing features"), arrays | compared
 
     def _with(self, evaluation: Evaluation, means: Mapping[str, Any], reference: Reference) -> Evaluation:
         """The student's evaluation, completed by the `means` of the comparison and the teacher's score."""

@@ -16,7 +16,7 @@ from lshfm.errors import InputError
 from lshfm.mimicking.teachers import TeacherFile
 from lshfm.models.weights import Loaded
 from lshfm.runs.checkpoint import checkpoints, fill, is_stage1, same_network
-from lshfm.runs.layout import is_ours, unpack
+from lshfm.runs.layout import about_run, content_of, unpack
 from lshfm.runs.place import weights_identity
 from lshfm.tasks.task import Task
 
@@ -91,11 +91,11 @@ def _say_unreleased(settings: Mimic) -> None:
 
 
 def _from_file(path: Path, settings: Mimic, teacher: TeacherFile) -> Start:
-    if not path.is_file() or not is_ours(path):
+    content = content_of(path) if path.is_file() else None
+    if content is None or not is_stage1(content):
         return Start(str(path))
-    content = unpack(path)
-    if not is_stage1(content):
-        return Start(str(path))
+    if run := about_run(path):
+        logger.info("taken: the student in %s, %s", path, run)
     _refuse_other_teacher(path, content, teacher)
     if not same_network(content, settings.student.option, settings.student.design):
         raise InputError(f"{path} aligned another student than {settings.student.title} with its settings")

@@ -1,7 +1,7 @@
 """Loads weights from a file into a network: all of the backbone or an error; of the heads what fits, as the log says.
 
-Four kinds of files: torchvision's state dicts, this project's checkpoints, checkpoints of the published code,
-and any other state dict, bare or under "state_dict".
+Kinds of files: torchvision's state dicts, this project's checkpoints and states of runs, checkpoints of the published
+code, and any other state dict, bare or as training tools wrap it (models.wrappings).
 """
 
 import re
@@ -19,9 +19,9 @@ from lshfm.models.backbones import TORCHVISION
 from lshfm.models.classifier import Classifier
 from lshfm.models.pooling import POOLING
 from lshfm.models.recognise import recognise
+from lshfm.models.run_state import describe, is_run_state, network_of_run
 from lshfm.models.timm_backbone import TimmClassifier
-
-State = dict[str, Tensor]
+from lshfm.models.wrappings import Found, State, bare, state_of, weights_in
 
 # The names torchvision and the published code give to the layers behind the backbone.
 FOREIGN_HEADS = (
@@ -43,10 +43,11 @@ class Loaded:
     taken: int = 0
     dropped: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    words: tuple[str, ...] = ()  # on where in the file the weights were found
 
     def describe(self) -> str:
         """One line for the log."""
-        parts = [f"taken {self.taken} tensors from {self.path.name} ({self.kind})"]
+        parts = [f"taken {self.taken} tensors from {self.path.name} ({'; '.join([self.kind, *self.words])})"]
         if self.dropped:
             parts.append(f"dropped {', '.join(self.dropped)}")
         if self.missing:
@@ -59,31 +60,39 @@ class Source:
     """A file's weights under the names it uses, and what else it says of the network they belong to."""
 
     kind: str
-    state: State
+    found: Found
     arch: str | None = None
     classes: tuple[str, ...] | None = None
+
+    def state(self, model: nn.Module) -> tuple[State, tuple[str, ...]]:
+        """The weights without the prefixes that no name in `model` has, and words on where they were found."""
+        own = model.state_dict()
+        inner = [name.removeprefix("network.") for name in own] if isinstance(model, TimmClassifier) else []
+        found = bare(self.found, {*own, *inner})
+        return found.state, found.words
 
 
 def _open(path: Path) -> Source:
     file = read_checkpoint(path)
+    try:
+        return _source(path, file)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _source(path: Path, file: Mapping[str, Any]) -> Source:
+    classes = file.get("classes")
+    names = tuple(map(str, classes)) if isinstance(classes, list | tuple) else None
     if file.get("format") == "lshfm":
-        classes = file.get("classes")
-        names = tuple(map(str, classes)) if isinstance(classes, list | tuple) else None
-        return Source("lshfm", _tensors(file.get("model"), path), classes=names)
-    if "state_dict" not in file:
-        return Source("torchvision", _tensors(file, path))
-    state = _tensors(file["state_dict"], path)
-    arch = str(file.get("arch"))
+        return Source("lshfm", Found(state_of(file.get("model"))), classes=names)
+    if is_run_state(file):
+        return Source(describe(path, file), network_of_run(file), classes=names)
+    found, arch = weights_in(file), str(file.get("arch"))
+    if not found.words:
+        return Source("torchvision", found)
     if "arch" in file and ("global_step" in file or _published_arch(arch)[0] in TORCHVISION):
-        return Source("published", state, arch=arch)
-    return Source("plain", state)
-
-
-def _tensors(state: Any, path: Path) -> State:
-    if isinstance(state, dict) and state and all(isinstance(value, Tensor) for value in state.values()):
-        return {str(name).removeprefix("module."): tensor for name, tensor in state.items()}
-    found = ", ".join(map(str, list(state)[:5])) if isinstance(state, dict) else type(state).__name__
-    raise InputError(f"{path}: holds no state dict (found: {found or 'nothing'})")
+        return Source("published", found, arch=arch)
+    return Source("plain", found)
 
 
 def _own_names(model: nn.Module, state: State) -> State:
@@ -162,7 +171,7 @@ def published_network(path: Path) -> tuple[str, dict[str, Any]] | None:
     name, pool = _published_arch(source.arch)
     if name not in TORCHVISION:
         raise InputError(f"{path}: holds a network called {source.arch!r}, which is none of {', '.join(TORCHVISION)}")
-    projection = source.state.get("feat_fc.weight")
+    projection = bare(source.found).state.get("feat_fc.weight")
     return name, {"pool": pool, "projection": None if projection is None else len(projection)}
 
 
@@ -219,12 +228,13 @@ def load_weights(model: nn.Module, path: Path, classes: Sequence[str] | None = N
     source = _open(path)
     if source.arch is not None:
         _check_published_arch(model, source.arch, path)
-    state, expected, heads = _own_names(model, source.state), model.state_dict(), _heads(model)
+    theirs, words = source.state(model)
+    state, expected, heads = _own_names(model, theirs), model.state_dict(), _heads(model)
     taken = _beside(state, heads)
     _check_body(model, _beside(expected, heads), taken, path)
-    foreign = isinstance(model, Classifier) and state.keys() != source.state.keys()
+    foreign = isinstance(model, Classifier) and state.keys() != theirs.keys()
     kind = "plain" if source.kind == "torchvision" and not foreign else source.kind
-    loaded = Loaded(kind, path, sha256(path))
+    loaded = Loaded(kind, path, sha256(path), words=words)
     same_classes = classes is None or not source.classes or tuple(classes) == source.classes
     taken |= _take_heads(model, expected, state, same_classes, loaded)
     _check_finite(taken, path)

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from typing import Any, TypeVar, cast
 
@@ -11,8 +11,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch._C._distributed_c10d import Store
 
-from lshfm import outcome
 from lshfm.errors import LshfmError, RunFailed
+from lshfm.ranks.waiting import Roll, patiently, spoken_of
 
 T = TypeVar("T")
 
@@ -20,6 +20,7 @@ T = TypeVar("T")
 PATIENCE = timedelta(hours=12)
 
 _places: list["Place"] = []  # this process's place in the group that it is in; empty outside a group
+_rolls: list[Roll] = []  # of that group
 
 
 class PeerLost(RunFailed):
@@ -57,16 +58,23 @@ def is_main() -> bool:
     return place().rank == 0
 
 
+def join(here: Place, store: Store, backend: str) -> None:
+    """Connect to the other ranks, for whom this waits within torch. here: this process's place among them."""
+    roll = Roll(store, here.rank, here.num)
+    roll.come()
+    with spoken_of(roll.words):
+        dist.init_process_group(backend, store=store, rank=here.rank, world_size=here.num, timeout=PATIENCE)
+
+
 @contextmanager
-def process_group(here: Place, store: Store, backend: str) -> Iterator[None]:
-    """The ranks form a group while the block runs. here: this process's place among them.
+def process_group(here: Place, store: Store) -> Iterator[None]:
+    """The ranks that have joined are a group while the block runs. here: this process's place among them.
 
     If the block fails at several ranks, the error of the first one alone is left to be shown. An error that comes of
     another rank's end becomes PeerLost. The group is destroyed only after success, as that may wait for other ranks.
     """
-    with outcome.signals_end_at_once():
-        dist.init_process_group(backend, store=store, rank=here.rank, world_size=here.num, timeout=PATIENCE)
     _places.append(here)
+    _rolls.append(Roll(store, here.rank, here.num, turn=1))  # joining was the first
     try:
         yield
         all_gather(None)  # the store may live in one of the processes: they leave together
@@ -83,6 +91,20 @@ def process_group(here: Place, store: Store, backend: str) -> Iterator[None]:
         raise
     finally:
         _places.pop()
+        _rolls.pop()
+
+
+@contextmanager
+def doing(task: str) -> Iterator[None]:
+    """Within the block this rank does `task`, in words for those who wait for it: "decoding train"."""
+    with _rolls[-1].doing(task) if num_ranks() > 1 and _rolls else nullcontext():
+        yield
+
+
+def _together(operation: Callable[[], T]) -> T:
+    """A collective operation, which waits until every rank has come to it."""
+    _rolls[-1].come()
+    return patiently(operation, _rolls[-1].words)
 
 
 def _hush(error: Exception, store: Store) -> None:
@@ -107,12 +129,16 @@ def _is_lost_connection(error: RuntimeError) -> bool:
     return isinstance(error, dist.DistError) or re.search(r"\bgloo\b|NCCL", str(error)) is not None
 
 
-def on_main(work: Callable[[], T]) -> T:
-    """Do `work` at rank 0 alone. Every rank returns its result, or raises its LshfmError or OSError."""
+def on_main(work: Callable[[], T], task: str = "") -> T:
+    """Do `work` at rank 0 alone. Every rank returns its result, or raises its LshfmError or OSError.
+
+    task: what rank 0 does, in words for those who wait for it.
+    """
     if num_ranks() == 1:
         return work()
-    outcome: list[Any] = [_attempt(work) if is_main() else None]
-    dist.broadcast_object_list(outcome, src=0)
+    with doing(task) if task and is_main() else nullcontext():
+        outcome: list[Any] = [_attempt(work) if is_main() else None]
+    _together(lambda: dist.broadcast_object_list(outcome, src=0))
     return cast(T, _settled(outcome[0]))
 
 
@@ -145,12 +171,16 @@ def _settled(outcome: tuple[T | None, Exception | None]) -> T | None:
     return result
 
 
-def all_gather(value: T) -> list[T]:
-    """Every rank's value, in the order of ranks."""
+def all_gather(value: T, *, in_step: bool = False) -> list[T]:
+    """Every rank's value, in the order of ranks. in_step: it is part of training, where ranks wait in silence."""
     if num_ranks() == 1:
         return [value]
     values: list[Any] = [None] * num_ranks()
-    dist.all_gather_object(values, value)
+
+    def gather() -> None:
+        dist.all_gather_object(values, value)
+
+    gather() if in_step else _together(gather)
     return values
 
 
@@ -159,7 +189,7 @@ def gather(value: T) -> list[T] | None:
     if num_ranks() == 1:
         return [value]
     values: list[Any] | None = [None] * num_ranks() if is_main() else None
-    dist.gather_object(value, values, dst=0)
+    _together(lambda: dist.gather_object(value, values, dst=0))
     return values
 
 

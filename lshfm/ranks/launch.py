@@ -6,7 +6,7 @@ How signals travel where a command starts its ranks itself:
   which a terminal's Ctrl-C does not reach.
 - On SIGINT, SIGTERM, SIGHUP or SIGQUIT, but for those it ignores (nohup), the parent sends SIGTERM to every rank.
 - A rank that trains finishes its step; all ranks save together and end with code 143 (engine.interrupts). At other
-  times SIGTERM ends a rank at once, also while it waits for others that have not joined yet and now never will.
+  times SIGTERM ends a rank at once, also while it waits for others (ranks.meeting, ranks.waiting).
 - The parent waits up to SECONDS_TO_SAVE, kills what is left, and ends as its own signal ends a process (SIGINT: 130).
   A second signal sends a second SIGTERM, which ends ranks without saving; a third one kills them.
 - When a rank fails, the launcher sends SIGTERM to the others, and SIGKILL to those still there 30 s later.
@@ -20,109 +20,32 @@ import io
 import logging
 import os
 import pickle
-import re
 import shutil
 import signal
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from datetime import timedelta
-from functools import cache
-from itertools import count
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 from uuid import uuid4
 
 import torch
-from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
-from torch.distributed.rendezvous import rendezvous
 
 from lshfm import console, outcome
-from lshfm.errors import InputError, RunFailed
-from lshfm.ranks.device import share_cores
-from lshfm.ranks.group import PATIENCE, PeerLost, Place, process_group
+from lshfm.errors import RunFailed
+from lshfm.ranks.group import PeerLost, Place
+from lshfm.ranks.meeting import has_store, set_handlers
 
 SECONDS_TO_SAVE = 600  # that ranks have after a signal
-MEETING = timedelta(minutes=15)  # that ranks started from outside may take to find each other
 HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)  # all reach the ranks as SIGTERM
 WORKER = Path(__file__).with_name("worker.py")  # the program of a rank
 LINGER = 10.0  # seconds that a rank which lost another one waits, so that the launcher sees that one fail first
-
-_jobs = count()  # of this process: the jobs of a sweep in one group of ranks share a store
-
-
-def surrounding(environment: Mapping[str, str] = os.environ) -> Place | None:
-    """This process's place among ranks that torchrun or srun started; None if they did not.
-
-    Raises InputError for an environment that names only some of what torchrun sets.
-    """
-    if "RANK" in environment and "WORLD_SIZE" in environment:
-        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-        try:
-            return Place(*(int(environment[name]) for name in names))
-        except (KeyError, ValueError) as error:
-            raise InputError(f"RANK is set, so {', '.join(names)} must be, to whole numbers: {error}") from error
-    if int(environment.get("SLURM_STEP_NUM_TASKS", 1)) > 1:  # srun's own: in a batch script it is not set
-        rank, node, local = (int(environment[f"SLURM_{name}"]) for name in ("PROCID", "NODEID", "LOCALID"))
-        per_node = _counts(environment["SLURM_STEP_TASKS_PER_NODE"])
-        return Place(rank, sum(per_node), local, per_node[node])
-    return None
-
-
-def _counts(text: str) -> list[int]:
-    """SLURM's tasks a node, `2(x3),1`, as [2, 2, 2, 1]."""
-    groups = re.findall(r"(\d+)(?:\(x(\d+)\))?", text)
-    return [int(tasks) for tasks, times in groups for _ in range(int(times or 1))]
-
-
-def _address(environment: Mapping[str, str]) -> tuple[str, int]:
-    """Where rank 0 of an srun step listens: on its first machine, at a port made from the step's numbers."""
-    nodes = environment.get("SLURM_STEP_NODELIST") or environment["SLURM_JOB_NODELIST"]
-    prefix, bracket = re.match(r"([^,\[]+)(?:\[(\d+))?", nodes).groups()  # type: ignore[union-attr]
-    job, step = (int(environment.get(name, 0)) for name in ("SLURM_JOB_ID", "SLURM_STEP_ID"))
-    port = int(environment.get("MASTER_PORT", 20000 + (job * 31 + step) % 20000))
-    return environment.get("MASTER_ADDR", prefix + (bracket or "")), port
-
-
-@cache
-def _store() -> Store:
-    """The key-value store of the ranks around this process.
-
-    Raises InputError if the environment does not say where it is, and RunFailed if it is not there.
-    """
-    place = surrounding()
-    assert place
-    try:
-        if "RANK" in os.environ:
-            store: Store = next(rendezvous("env://", timeout=MEETING))[0]
-            return store
-        host, port = _address(os.environ)
-        return TCPStore(host, port, place.num, place.rank == 0, timeout=MEETING)
-    except ValueError as error:
-        raise InputError(f"RANK is set, as torchrun does, but not all that it sets: {error}") from error
-    except torch.distributed.DistError as error:
-        raise RunFailed(f"rank {place.rank} of {place.num} does not find the others: {error}") from error
-
-
-@contextmanager
-def joined(here: Place, device: torch.device) -> Iterator[None]:
-    """The ranks around this process are a group while the block runs; all but rank 0 are silent."""
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    share_cores(here.local_num)
-    backend = "gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl"
-    with outcome.signals_end_at_once():
-        store = PrefixStore(f"lshfm-{next(_jobs)}", _store())
-    store.set_timeout(PATIENCE)
-    with process_group(here, store, backend), contextlib.nullcontext() if here.rank == 0 else console.silence():
-        yield
 
 
 def start(num: int, work: Callable[..., None], *arguments: Any) -> None:
@@ -148,25 +71,20 @@ def start(num: int, work: Callable[..., None], *arguments: Any) -> None:
         )  # fmt: skip
         logging.disable(logging.CRITICAL)  # what the launcher says of a rank's end, its own message says better
         try:
-            _set_handlers(dict.fromkeys(heeded, stop))
+            set_handlers(dict.fromkeys(heeded, stop))
             # A command, not a function: torch would have functions wait for each other, for ever if one is killed then.
             elastic_launch(config, sys.executable)("-P", str(WORKER), folder)
         except ChildFailedError as error:
             _, failure = error.get_first_failure()
             _raise(failure.local_rank, failure.exitcode)
         except SignalException:
-            _set_handlers(dict.fromkeys(heeded, signal.SIG_IGN))
+            set_handlers(dict.fromkeys(heeded, signal.SIG_IGN))
             _kill_ranks(Path(folder))  # there are some only if further signals came
         finally:
             logging.disable(logging.NOTSET)
-            _set_handlers(handlers)
+            set_handlers(handlers)
     if stopped_by:
         signal.raise_signal(stopped_by[0])  # the ranks have ended, and so this process does in its usual way
-
-
-def _set_handlers(handlers: Mapping[signal.Signals, Any]) -> None:
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
 
 
 def _raise(local_rank: int, code: int) -> NoReturn:
@@ -224,15 +142,19 @@ def outcome_of(task: Callable[[], int]) -> int:
 
 
 def leave_group(here: Place, code: int) -> NoReturn:
-    """End a rank that torchrun or srun started; srun's rank 0, which holds the store, waits until others are done."""
-    if here.rank == 0 and "RANK" not in os.environ:
-        time.sleep(LINGER)
+    """End a rank that torchrun or srun started; srun's rank 0, which holds the store, waits until others are done.
+
+    After a signal, which srun sends to all, it does not.
+    """
+    is_signal = code in (128 + signal.SIGINT, 128 + signal.SIGTERM)
+    with contextlib.suppress(KeyboardInterrupt, outcome.Terminated):
+        time.sleep(LINGER if here.rank == 0 and "RANK" not in os.environ and not is_signal else 0)
     leave(code)
 
 
 def leave_if_joined(code: int) -> None:
     """End this process at once if it joined other ranks: a thread that frees a tensor while Python ends would abort."""
-    if _store.cache_info().currsize:
+    if has_store():
         leave(code)
 
 

@@ -9,6 +9,8 @@ from lshfm.console import logger
 from lshfm.ranks import launch
 from lshfm.ranks.device import choose, describe_hardware, name_of
 from lshfm.ranks.group import all_gather, num_ranks, on_main, rank
+from lshfm.ranks.meeting import joined
+from lshfm.ranks.surroundings import surrounding
 
 Work = Callable[[Any, torch.device], None]
 
@@ -19,18 +21,18 @@ def in_ranks(work: Work, task: Any, *, gpus: Any, ranks: int | None) -> None:
     work: a module's function. task: can be pickled; every rank gets rank 0's. gpus, ranks: as in device.choose.
     Raises the error or signal of the first rank to fail.
     """
-    surrounding = launch.surrounding()
-    devices = choose(gpus, ranks, surrounding)
-    if surrounding:
-        place, device = surrounding, devices[surrounding.local_rank]
+    given = surrounding()
+    devices = choose(gpus, ranks, given)
+    if given:
+        device = devices[given.local_rank]
 
-        def joined() -> int:
-            with launch.joined(place, device):
+        def joined_work() -> int:
+            with joined(given, device):
                 work(on_main(lambda: task), device)
             return 0
 
-        if code := launch.outcome_of(joined):
-            launch.leave_group(surrounding, code)
+        if code := launch.outcome_of(joined_work):
+            launch.leave_group(given, code)
     elif len(devices) == 1:
         work(task, devices[0])
     else:
@@ -38,10 +40,10 @@ def in_ranks(work: Work, task: Any, *, gpus: Any, ranks: int | None) -> None:
 
 
 def _started(work: Work, task: Any, devices: Sequence[torch.device]) -> None:
-    place = launch.surrounding()
+    place = surrounding()
     assert place
     device = devices[place.local_rank]
-    with launch.joined(place, device):
+    with joined(place, device):
         work(task, device)
 
 

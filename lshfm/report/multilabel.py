@@ -42,25 +42,32 @@ def _means(report: Mapping[str, Any]) -> Table:
     return table
 
 
+def _threshold(report: Mapping[str, Any]) -> float:
+    return float(report.get("threshold", 0.5))
+
+
 def _by_class(report: Mapping[str, Any]) -> Table:
-    table = Table(title="a class at p >= 0.5", title_justify="left")
+    table = Table(title=f"a class at p >= {_threshold(report):g}", title_justify="left")
     table.add_column("class")
     for name in ("precision", "recall", "F1", "support"):
         table.add_column(name, justify="right")
-    for row in report["threshold_0.5_by_class"]:
+    for row in report[f"threshold_{_threshold(report):g}_by_class"]:
         table.add_row(row["class"], *(shown(row[name]) for name in ("precision", "recall", "f1")), str(row["support"]))
     return table
 
 
 def _thresholds(report: Mapping[str, Any]) -> Table:
-    table = Table(title="at p >= 0.5", title_justify="left")
+    table = Table(title=f"at p >= {_threshold(report):g}", title_justify="left")
     names = ("CP", "CR", "CF1", "OP", "OR", "OF1")
     table.add_column("labels predicted")
     for name in names:
         table.add_column(name, justify="right")
     table.caption = _LETTERS
     table.caption_justify = "left"
-    for title, key in (("all that pass", "threshold_0.5"), ("the three highest that pass", "top_3")):
+    for title, key in (
+        ("all that pass", f"threshold_{_threshold(report):g}"),
+        ("the three highest that pass", "top_3"),
+    ):
         table.add_row(title, *(shown(report[key][name]) for name in names))
     return table
 

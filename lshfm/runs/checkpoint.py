@@ -4,7 +4,7 @@ Files of the published code and bare weights are read too, as far as they say wh
 """
 
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from lshfm.config.keys import without_code
 from lshfm.console import logger
 from lshfm.errors import InputError
 from lshfm.models.weights import published_network
-from lshfm.runs.layout import AS_TRAINED, is_ours, unpack
+from lshfm.runs.layout import AS_TRAINED, about_run, content_of, unpack
 from lshfm.tasks.task import Task
 
 IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])  # what the published code normalises by
@@ -29,21 +29,23 @@ class Checkpoint:
     """A file with a network's weights, and what it says of them.
 
     content: that of a checkpoint of lshfm, checked; None for any other file. settings: those of its network, where
-    the file names it, as checkpoints of lshfm and of the published code do.
+    the file names it, as checkpoints of lshfm and of the published code do. run: in words, which state of a run it is.
     """
 
     path: Path
     content: Mapping[str, Any] | None
     settings: Network | None
     folders: tuple[Path, ...] = field(default=(), repr=False)  # of --config-dir, with networks of the user's own
+    run: str | None = None
 
     @classmethod
     def open(cls, path: Path, folders: Sequence[Path] = ()) -> "Checkpoint":
         """Read a file whole. Raises InputError if it is damaged, too new, or no checkpoint."""
-        if is_ours(path):
-            return cls.of(path, unpack(path), folders)
+        content, run = content_of(path), about_run(path)
+        if content is not None:
+            return replace(cls.of(path, content, folders), run=run)
         known = published_network(path)
-        return cls(path, None, network_of(*known, folders) if known else None, tuple(folders))
+        return cls(path, None, network_of(*known, folders) if known else None, tuple(folders), run)
 
     @classmethod
     def of(cls, path: Path, content: Mapping[str, Any], folders: Sequence[Path] = ()) -> "Checkpoint":
@@ -74,7 +76,20 @@ class Checkpoint:
     @property
     def saw_only_its_data(self) -> bool:
         """Whether the network started from random weights."""
-        return self.content is not None and self.content["network"]["values"].get("weights", "none") == "none"
+        if self.content is None or (self.settings and self.settings.starts_itself):
+            return False
+        return bool(self.content["network"]["values"].get("weights", "none") == "none")
+
+    @property
+    def label_loss(self) -> tuple[str, Mapping[str, Any]] | None:
+        """The option of the group label_loss that it was trained with, and its values; None where it does not tell."""
+        content = self.content or {}
+        key = "label_loss" if content.get("command") == "mimic" else "loss"
+        values = content.get("config", {}).get(key)
+        if not isinstance(values, dict):
+            return None
+        option = (content.get("identity") or {}).get(key) or values.get("name")
+        return (option, without_code(values)) if isinstance(option, str) else None
 
     @property
     def data(self) -> str | None:
@@ -101,10 +116,14 @@ class Checkpoint:
         if self.content is not None:
             network, _ = task.network(settings.with_weights("none"), classes, size)
             fill(network, self.content["model"], self.path)
+            if self.run:
+                logger.info("taken: the network in %s, %s", self.path, self.run)
             return network
         network, loaded = task.network(settings.with_weights(str(self.path)), classes, size)
         if loaded and loaded.missing:
             raise InputError(f"{self.path} {cannot}: {loaded.describe()}")
+        if loaded:
+            logger.info(loaded.describe())
         return network
 
     def class_mismatch(self, classes: Sequence[str], dataset: str) -> str | None:

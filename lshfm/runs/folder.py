@@ -1,6 +1,5 @@
 """The run folder: the identity of its run, whether it is finished, and a lock that lets one process in at a time."""
 
-import fcntl
 import json
 import shutil
 import time
@@ -10,8 +9,10 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from lshfm.config.changes import ONCE_COUNTED
 from lshfm.console import logger
 from lshfm.errors import InputError
+from lshfm.files.locks import locked
 from lshfm.files.write import TEMPORARY, duplicate, remove_left_overs, write_json
 
 SECONDS_TO_LEAVE = 10.0
@@ -98,7 +99,7 @@ class RunFolder:
         """
         self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / ".lock").open("w") as lock:
-            if not _locked(lock.fileno()):
+            if not _locked(lock.fileno(), self.path / ".lock"):
                 raise InputError(f"another lshfm process is running in {self.path}; wait for it or use name=NAME")
             status = self.examine(identity, overwrite=overwrite)  # again: another process may have been here
             if status is Status.FINISHED:
@@ -115,7 +116,7 @@ class RunFolder:
 
     def _read_identity(self) -> dict[str, Any]:
         try:
-            return dict(json.loads(self._identity.read_text()))
+            return dict(json.loads(self._identity.read_text(encoding="utf-8")))
         except (ValueError, TypeError) as error:
             raise InputError(f"{self._identity} is damaged: delete {self.path} to start that run anew") from error
 
@@ -139,27 +140,25 @@ def differing_keys(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[st
 
 
 def _same(key: str, saved: Mapping[str, Any], current: Mapping[str, Any]) -> bool:
+    if key in ONCE_COUNTED:
+        return True
     if key in saved and key in current:
         return bool(saved[key] == current[key])
     # A switch that an older version did not have is off.
     return saved.get(key, current.get(key)) in (None, False, BEFORE_THERE_WAS.get(key))
 
 
-def _locked(lock: int) -> bool:
+def _locked(lock: int, path: Path) -> bool:
     """Try to take the lock; waits SECONDS_TO_LEAVE for ranks that are still saving after their parent was killed."""
     end, is_said = time.monotonic() + SECONDS_TO_LEAVE, False
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > end:
-                return False
-            if not is_said:
-                logger.info("another lshfm process is there; waiting up to %.0f s for it to leave", SECONDS_TO_LEAVE)
-                is_said = True
-            time.sleep(0.1)
-        else:
-            return True
+    while not locked(lock, path):
+        if time.monotonic() > end:
+            return False
+        if not is_said:
+            logger.info("another lshfm process is there; waiting up to %.0f s for it to leave", SECONDS_TO_LEAVE)
+            is_said = True
+        time.sleep(0.1)
+    return True
 
 
 def _difference(key: str, saved: Mapping[str, Any], current: Mapping[str, Any]) -> str:

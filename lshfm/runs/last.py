@@ -12,18 +12,19 @@ from lshfm.engine.state import State
 from lshfm.errors import InputError
 from lshfm.files.read import read_checkpoint
 from lshfm.files.write import write_checkpoint
+from lshfm.models.run_state import FORMAT, VERSION
 from lshfm.ranks.group import require_same
 from lshfm.report import disk
 from lshfm.runs.folder import RunFolder
 
-FORMAT, VERSION = "lshfm-run", 2
 NOTHING_YET: dict[str, Any] = {"names": [], "rows": []}  # the state_dict of a journal without pending losses
 
 
 def write_last(folder: RunFolder, state: State, journal: Journal, made_by: Mapping[str, Any], keep: int) -> None:
     """Write a synchronised state and a settled journal to last.ckpt, keeping `keep - 1` older ones; rank 0 alone.
 
-    made_by: what else the numbers depend on: ranks, device, threads, torch's version, pixels, config.
+    made_by: what else the numbers depend on (ranks, device, threads, torch's version, pixels), and what a finished
+    checkpoint says of its network, so that it can be evaluated and started from meanwhile.
     """
     content = {"state": state.state_dict(), "journal": journal.state_dict()}
     folder.shift_lasts(keep)

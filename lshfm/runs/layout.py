@@ -17,6 +17,8 @@ from lshfm.config.keys import plain, without_code
 from lshfm.config.schema import Training
 from lshfm.errors import InputError
 from lshfm.files.read import read_checkpoint
+from lshfm.models.run_state import VERSION as RUN_VERSION
+from lshfm.models.run_state import describe, is_run_state, network_of_run
 
 FORMAT, VERSION = "lshfm", 1
 HOLD_TENSORS = ("model", "constants")  # all else is plain values
@@ -31,12 +33,14 @@ def pack(
     trained: the network's settings, of the group model or student.
     """
     weights = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
+    return {"format": FORMAT, "version": VERSION, "model": weights} | named(settings, trained, classes) | record
+
+
+def named(settings: Training, trained: Network, classes: Sequence[str]) -> dict[str, Any]:
+    """What a checkpoint says of its network and its data set."""
     dataset = settings.dataset
     return {
-        "format": FORMAT,
-        "version": VERSION,
         "lshfm": __version__,
-        "model": weights,
         "classes": list(classes),
         "size": dataset.size,
         "mean": dataset.mean,
@@ -44,7 +48,6 @@ def pack(
         "network": {"option": trained.option, "values": trained.without_code()},
         "dataset": {"option": dataset.option, "values": dataset.without_code()},
         "config": without_code(plain(settings)),
-        **record,
     }
 
 
@@ -56,6 +59,42 @@ def unpack(path: Path, *, whole: bool = True) -> dict[str, Any]:
             f"{path} is no checkpoint of lshfm, so it names neither data set nor network: "
             "add dataset=... and model=... to evaluate it"
         )
+    return _checked(path, content)
+
+
+def content_of(path: Path) -> dict[str, Any] | None:
+    """That of a finished checkpoint, or of the state of a run as if it had finished; None for other files.
+
+    Older versions did not say in last.ckpt which network it holds. Raises InputError as `unpack` does.
+    """
+    file = read_checkpoint(path, whole=False)
+    if file.get("format") == FORMAT:
+        return unpack(path)
+    return _of_run(path) if is_run_state(file) and "network" in file else None
+
+
+def about_run(path: Path) -> str | None:
+    """In words, which state of a run a file holds, and which files hold its networks; None for other files."""
+    file = read_checkpoint(path, whole=False)
+    return describe(path, file) if is_run_state(file) else None
+
+
+def _of_run(path: Path) -> dict[str, Any]:
+    file = read_checkpoint(path)
+    if not isinstance(file.get("version"), int) or file["version"] > RUN_VERSION:
+        raise InputError(f"{path} was written by a newer lshfm ({file.get('lshfm')}): upgrade to read it")
+    try:
+        weights = network_of_run(file).state
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    is_stage1 = file.get("command") == "mimic" and file.get("stage") == "1"
+    constants = {"constants": file["state"].get("constants")} if is_stage1 else {}
+    about = {name: value for name, value in file.items() if name not in ("state", "journal")}
+    return _checked(path, about | constants | {"format": FORMAT, "version": VERSION, "model": weights})
+
+
+def _checked(path: Path, content: dict[str, Any]) -> dict[str, Any]:
+    """The content of a checkpoint; raises InputError if it is damaged or too new."""
     if not isinstance(content.get("version"), int) or content["version"] > VERSION:
         raise InputError(f"{path} was written by a newer lshfm ({content.get('lshfm')}): upgrade to read it")
     wanted: dict[str, type] = {"model": dict, "classes": list, "network": dict, "dataset": dict, "config": dict}
@@ -115,8 +154,3 @@ def _is_choice(node: Mapping[str, Any]) -> bool:
     option = node.get("option")
     plain = isinstance(option, str) and re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)*", option)
     return bool(plain) and isinstance(node.get("values"), dict) and "${" not in str(node["values"])
-
-
-def is_ours(path: Path) -> bool:
-    """Whether a file is a finished checkpoint of lshfm. Raises InputError as `read_checkpoint` does."""
-    return read_checkpoint(path, whole=False).get("format") == FORMAT

@@ -23,16 +23,19 @@ LONGEST_TYPED = 180  # a file system takes 255 bytes; endings and temporary name
 LAYOUTS = ("manifest", "coco")  # data sets whose name says how files are laid out, not whose they are
 
 
-def train_name(job: Job[Train]) -> str:
-    """<dataset>_<network>[_<pool>]_<loss>_s<seed> and _<key>-<value> for whatever else was set."""
+def train_name(job: Job[Train], *, also: Collection[str] = ()) -> str:
+    """<dataset>_<network>[_<pool>]_<loss>_s<seed> and _<key>-<value> for whatever else was set.
+
+    also: keys that change no result, to be shown too.
+    """
     settings = job.settings
     if settings.name:
         return checked_name(settings.name)
     stem = [_data_title(job), settings.model.title, settings.loss.title, f"s{settings.seed}"]
-    return join("_".join(stem), _others(job, {"model": settings.model}), _keys(settings))
+    return join("_".join(stem), _others(job, {"model": settings.model}, also), _keys(settings))
 
 
-def mimic_name(job: Job[Mimic], teacher: str) -> str:
+def mimic_name(job: Job[Mimic], teacher: str, *, also: Collection[str] = ()) -> str:
     """<dataset>_<teacher>_<student>_<loss>_s<seed>_stage<1|2>, or the name given and the stage; keys as in train."""
     settings, stage = job.settings, f"stage{job.settings.stage.name}"
     if settings.name:
@@ -41,7 +44,7 @@ def mimic_name(job: Job[Mimic], teacher: str) -> str:
     stem = [_data_title(job), *networks, f"s{settings.seed}", stage]
     label = settings.label_loss.title
     others = {"label_loss": label} if label != "bce" else {}
-    others |= _others(job, {"teacher": settings.teacher, "student": settings.student})
+    others |= _others(job, {"teacher": settings.teacher, "student": settings.student}, also)
     used = {key: value for key, value in others.items() if used_in_stage(settings, key)}
     named = {key.replace("teacher.path", "teacher"): value for key, value in used.items()}
     return join("_".join(stem), named, _keys(settings))
@@ -80,12 +83,12 @@ def _keys(settings: Train | Mimic) -> list[str]:
     return [k for k in keys if changes_results(settings.command, k) and k != "seed" and not k.startswith(aside)]
 
 
-def _others(job: Job[Train] | Job[Mimic], networks: Mapping[str, Network]) -> dict[str, Any]:
+def _others(job: Job[Train] | Job[Mimic], networks: Mapping[str, Network], also: Collection[str]) -> dict[str, Any]:
     """What was set beside the options and is not shown by the names of the networks."""
     return {
         key: value
         for key, value in job.changed.items()
-        if changes_results(job.settings.command, key)
+        if (changes_results(job.settings.command, key) or key in also)
         and key != "seed"
         and not any(_says_nothing(role, network, key, value, job) for role, network in networks.items())
     }
@@ -140,11 +143,12 @@ def checked_name(name: str) -> str:
 
 
 def file_title(path: Path) -> str:
-    """What a file is called in names: a run's best.ckpt by its folder, others by themselves."""
+    """What a file is called in names: a run's best.ckpt and last.ckpt by their folder too, others by themselves."""
     with suppress(RuntimeError):  # ~USER, and no such user: not of a path that leads anywhere
         path = path.expanduser()
     folder = path.absolute().parent.name
-    return f"{folder}_best" if path.name == "best.ckpt" and folder else path.stem
+    is_of_run = re.fullmatch(r"(best|last(-\d+)?)\.ckpt", path.name)
+    return f"{folder}_{path.stem}" if is_of_run and folder else path.stem
 
 
 def _last(key: str) -> str:

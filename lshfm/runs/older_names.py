@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lshfm.config.changes import changes_results
+from lshfm.config.changes import ONCE_COUNTED, changes_results
 from lshfm.config.compose import Job
 from lshfm.config.groups import Network
 from lshfm.config.schema import Mimic, Train
@@ -37,7 +37,7 @@ def _others(job: Job[Train] | Job[Mimic], networks: Mapping[str, Network]) -> di
     return {
         key: value
         for key, value in job.changed.items()
-        if changes_results(job.settings.command, key)
+        if (changes_results(job.settings.command, key) or key in ONCE_COUNTED)
         and key != "seed"
         and not any(_says_nothing(role, network, key, value) for role, network in networks.items())
     }

@@ -1,6 +1,6 @@
 """A run's place: its folder and its checkpoint's path, what they hold already, and the run's identity."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,17 +32,15 @@ class RunPlace:
     overwrite: bool
 
     @classmethod
-    def of(cls, settings: Train | Mimic, name: str, identity: Mapping[str, Any], *, older: str | None = None) -> Self:
+    def of(cls, settings: Train | Mimic, name: str, identity: Mapping[str, Any], *, older: Sequence[str] = ()) -> Self:
         """The place of the run called `name`, the same for all ranks.
 
-        older: what an older version called this run, which stays where that has put it.
+        older: what older versions called this run, which stays where one has put it.
         Raises InputError if it cannot be written to, and RunFailed if the ranks see different data.
         """
         require_same(f"the settings or the data of {name}", identity)
         runs = Path(settings.output_dir).expanduser() / settings.command
-        if older and on_main(lambda: not (runs / name).exists() and RunFolder(runs / older).is_of(identity)):
-            on_main(lambda: logger.info("an older version called this run %s: it stays there", runs / older))
-            name = older
+        name = on_main(lambda: _name_in(runs, name, older, identity))
         folder = runs / name
         checkpoint = Path(settings.checkpoint_dir).expanduser() / f"{name}.ckpt"
         on_main(lambda: require_writable(folder, "output_dir"))
@@ -75,7 +73,7 @@ class RunPlace:
         Raises InputError as `RunFolder.occupy` does.
         """
         with ExitStack() as stack:
-            on_main(lambda: self._enter(stack, settings))
+            on_main(lambda: self._enter(stack, settings), "opening the run folder")
             if not is_main():
                 stack.enter_context(errors_in(self.folder.log))
             yield self.folder
@@ -110,6 +108,15 @@ class RunPlace:
                 f"{self.checkpoint} is there already, from another run: name=NAME or checkpoint_dir=DIR keeps both, "
                 "overwrite=true replaces it"
             )
+
+
+def _name_in(runs: Path, name: str, older: Sequence[str], identity: Mapping[str, Any]) -> str:
+    """What the run is called in the folder of runs: `name`, unless it lies there under an older one."""
+    found = next((other for other in older if other != name and RunFolder(runs / other).is_of(identity)), None)
+    if found is None or (runs / name).exists():
+        return name
+    logger.info("an older version called this run %s: it stays there", runs / found)
+    return found
 
 
 def settings_identity(settings: Train | Mimic, train: Split, test: Split) -> dict[str, Any]:

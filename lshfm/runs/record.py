@@ -150,6 +150,7 @@ class Results:
     metric: str  # "voc2010 mAP"
     score: float | None = None  # None where it is undefined
     label_loss: float | None = None  # of the same evaluation as the score, mean over the images
+    label_loss_name: str | None = None  # of eval
     epoch: int | None = None  # that was evaluated
     split: str | None = None  # of the data set: what was evaluated on
     data: str | None = None  # fingerprint of that split

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -10,7 +11,6 @@ from torch import nn
 from lshfm import __version__
 from lshfm.config.compose import Job
 from lshfm.config.groups import Network
-from lshfm.config.keys import plain, without_code
 from lshfm.config.schema import Mimic, Train, Training
 from lshfm.console import logger, shown
 from lshfm.engine.assemble import assemble
@@ -23,10 +23,11 @@ from lshfm.engine.step import EagerStep
 from lshfm.errors import RunFailed, printable
 from lshfm.files.read import read_checkpoint
 from lshfm.files.write import write_checkpoint
-from lshfm.ranks.group import Consensus, all_gather, is_main, num_ranks, on_main
+from lshfm.ranks.group import Consensus, all_gather, doing, is_main, num_ranks, on_main
 from lshfm.ranks.start import describe, log_ranks
 from lshfm.runs.last import log_room, position_of, restore, write_last
-from lshfm.runs.layout import pack
+from lshfm.runs.layout import named, pack
+from lshfm.runs.memory import TooLargeToEvaluate, enough_to_evaluate, enough_to_train
 from lshfm.runs.place import RunPlace
 from lshfm.runs.predictions import write_predictions
 from lshfm.runs.record import Metrics, Results, measured, peak_memory, revision
@@ -102,7 +103,7 @@ class TrainingRun:
             initial_lr=schedule.initial_lr,
         )  # fmt: skip
         try:
-            with Interrupts() as self.interrupts:
+            with Interrupts() as self.interrupts, doing("training"), enough_to_train(settings.batch_size):
                 fit(
                     self.state,
                     EagerStep(self.state, accumulate=settings.accumulate),
@@ -114,11 +115,6 @@ class TrainingRun:
                     evaluate=self._evaluate,
                     save=self._save,
                 )
-        except torch.OutOfMemoryError as error:
-            raise RunFailed(
-                f"the GPU is out of memory at batch_size={settings.batch_size}: accumulate=2 or more takes a batch "
-                "in parts, precision=bf16 halves most of it"
-            ) from error
         except BaseException as stop:
             if not isinstance(stop, Exception):
                 logger.info("stopped; the same command continues %s", position_of(self.folder) if is_main() else "")
@@ -134,21 +130,24 @@ class TrainingRun:
         if agreed:
             self.journal.settle()
             state.synchronise()
-            on_main(self._write_last)
+            on_main(self._write_last, "writing last.ckpt")
             self._saved_at = time.monotonic()
         if agreed > SAVE:
             self.interrupts.stop(agreed)
 
     def _evaluate(self, network: nn.Module) -> Evaluation:
         try:
-            with self.interrupts.at_once(), self.state.evaluating():
+            with self.interrupts.at_once(), self.state.evaluating(), self._memory():
                 evaluation, arrays = self.validate(network)
         except BaseException as stop:
-            if is_main() and not isinstance(stop, Exception):
+            if is_main() and (not isinstance(stop, Exception) or isinstance(stop, TooLargeToEvaluate)):
                 self._write_last()  # the epoch is done but for its evaluation
             raise
         self._arrays = arrays
         return evaluation
+
+    def _memory(self) -> AbstractContextManager[None]:
+        return enough_to_evaluate(self.settings.eval_batch_size)
 
     def _save(self, _state: State, evaluation: Evaluation, is_best: bool) -> None:
         def write() -> None:
@@ -156,7 +155,7 @@ class TrainingRun:
                 write_checkpoint(self.folder.best, self._pack() | measured(evaluation))
             self._write_last()
 
-        on_main(write)
+        on_main(write, "writing checkpoints")
         self._saved_at = time.monotonic()
 
     def _write_last(self) -> None:
@@ -164,12 +163,13 @@ class TrainingRun:
         write_last(self.folder, self.state, self.journal, self._saved_by(), self.settings.keep_last)
 
     def _saved_by(self) -> dict[str, Any]:
-        """What the exact results of a resumed run depend on, and its settings, for last.ckpt."""
+        """What the exact results of a resumed run depend on, and what it says of its network, for last.ckpt."""
         device = self.data.batches.device.type
         threads = {"threads": torch.get_num_threads()} if device == "cpu" else {}
         versions = {"pixels": self.data.pixels, "torch": str(torch.__version__)}
-        config = without_code(plain(self.settings))
-        return {"ranks": num_ranks(), "device": device, **threads, **versions, "config": config}
+        of_network = named(self.settings, self.trained, self.data.train_split.classes) | self.made_by
+        record = {"command": self.settings.command, "identity": self.place.identity}
+        return {"ranks": num_ranks(), "device": device, **threads, **versions, **of_network, **record}
 
     def _pack(self) -> dict[str, Any]:
         constants = {"constants": self.state.constants} if self.keep_constants else {}
@@ -183,7 +183,7 @@ class TrainingRun:
         is_held_out = self.data.validation is not self.data.test
         if is_held_out or arrays is None or self.settings.select == "best":  # of other images or weights
             self.state.model.load_state_dict(content["model"])
-            with self.state.evaluating():
+            with self.state.evaluating(), self._memory():
                 evaluation, arrays = self.test(self.state.model)
             content |= measured(evaluation) if is_held_out else {}
         results = self._results(content)
@@ -194,7 +194,7 @@ class TrainingRun:
             write_predictions(self.folder.predictions, arrays, self.data.test_split.classes)
             results.write(self.folder.results)
 
-        on_main(write)
+        on_main(write, "writing the results")
         logger.info(
             "finished: %s %s on %s; %s", results.metric, shown(results.score), results.split, results.checkpoint
         )

@@ -35,6 +35,6 @@ def with_loss(evaluate: Evaluate, task: Task, loss: nn.Module) -> Evaluate:
 
     def measured(network: nn.Module) -> tuple[Evaluation, Arrays]:
         evaluation, arrays = evaluate(network)
-        return replace(evaluation, loss=on_main(lambda: task.mean_loss(loss, arrays))), arrays
+        return replace(evaluation, loss=on_main(lambda: task.mean_loss(loss, arrays), "computing the loss")), arrays
 
     return measured

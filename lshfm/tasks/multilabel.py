@@ -1,6 +1,7 @@
 """The task of multi-label classification: any number of classes in an image, ranked class by class."""
 
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,13 @@ class MultiLabel(ImageTask):
     stages = ("1", "2")
     metrics = tuple(DEFINITIONS)
     score = "mAP"
+    threshold = 0.5  # the probability from which a label counts as predicted
+
+    def at_threshold(self, threshold: float) -> "MultiLabel":
+        """The task with another threshold."""
+        other = copy(self)
+        other.threshold = threshold
+        return other
 
     def read(self, dataset: Dataset, names: Sequence[str]) -> list[Split]:
         """The named splits, with the same classes. Raises InputError for labels of another kind."""
@@ -66,10 +74,10 @@ class MultiLabel(ImageTask):
             def measured() -> Evaluation:
                 assert outputs
                 assert len(outputs.index) == len(loader.indices)
-                report = measure(outputs.logits, outputs.labels, split.classes, metric)
+                report = measure(outputs.logits, outputs.labels, split.classes, metric, self.threshold)
                 return Evaluation(f"{metric} mAP", report["mAP"], report)
 
-            evaluation = on_main(measured)
+            evaluation = on_main(measured, "computing the metrics")
             if outputs is None:
                 return evaluation, {}
             ids = np.array([split.ids[i] for i in outputs.index])

@@ -32,7 +32,7 @@ def build_classifier(
     keywords = dict(network.own)
     weights = network.weights or "none"
     arch = str(keywords.get("arch") or network.target)
-    if "pretrained" in keywords:  # its library, such as timm, fetches weights itself
+    if network.fetches:
         if weights == "auto":
             raise InputError(
                 f"{at}.weights is not given for {arch}. Choose one of {at}.weights=imagenet (its library fetches "
@@ -40,6 +40,11 @@ def build_classifier(
             )
         keywords["pretrained"] = weights == "imagenet"
         weights = "none" if weights == "imagenet" else weights
+    elif "pretrained" in keywords and weights == "imagenet":
+        raise InputError(
+            f"{at}.weights=imagenet is for torchvision's and timm's networks; {arch} has a key of its own, "
+            f"{at}.pretrained: write {at}.pretrained=true {at}.weights=none"
+        )
     module: nn.Module = build(keywords, at=at, num_classes=len(outputs))
     with errors.at("dataset"):
         check_size(module, size)
@@ -71,6 +76,8 @@ def starting_weights(network: Network, loaded: Loaded | None) -> str:
     """Where a built network's weights come from, in words: what was taken from a file, what dropped, what missing."""
     if loaded:
         return loaded.describe()
+    if network.starts_itself:
+        return f"those that {network.target} gives itself with pretrained={network.own['pretrained']}"
     return "ImageNet, from the network's library" if network.weights == "imagenet" else "random"
 
 

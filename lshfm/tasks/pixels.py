@@ -20,7 +20,7 @@ from lshfm.datasets.loader import DecodedPixels, Index, Loader, PixelSource, Sha
 from lshfm.datasets.split import Split
 from lshfm.datasets.store import choose_cache, find_store, open_store, pixel_key, store_bytes
 from lshfm.errors import InputError, at
-from lshfm.ranks.group import first_on_each_machine, num_ranks, place, rank
+from lshfm.ranks.group import doing, first_on_each_machine, num_ranks, place, rank
 
 
 def build_source(dataset: Dataset) -> Any:
@@ -31,7 +31,7 @@ def build_source(dataset: Dataset) -> Any:
 def read_splits(dataset: Dataset, names: Sequence[str]) -> list[Split]:
     """Read the named splits of a data set and check that they have the same classes."""
     source = build_source(dataset)
-    with at("dataset"):
+    with at("dataset"), doing(f"reading {dataset.name}"):
         splits = [source.split(name) for name in names]
     if any(split.classes != splits[0].classes for split in splits):
         raise InputError(f"the splits {', '.join(names)} of {dataset.name} have different classes")
@@ -60,7 +60,7 @@ def _open_pixels(split: Split, dataset: Dataset, workers: int | None) -> tuple[P
     use_store, sentence = choose_cache(dataset.cache, 0 if stored else store_bytes(len(split), size), folder)
     logger.info("%s: %s", split.name, f"Pixels come from the store {stored.path}." if stored else sentence)
     source: PixelSource
-    with progress(f"decoding {split.name}") as report:
+    with progress(f"decoding {split.name}") as report, doing(f"decoding {split.name}"):
         if use_store:
             store = open_store(split.images, size, folder, name=name, workers=builders, report=report, skip_broken=skip)
             source, broken = StoredPixels(store), store.broken

@@ -90,6 +90,10 @@ class Task(ABC):
         `targets`, with `features` (n, D) where asked for; other ranks have none.
         """
 
+    def at_threshold(self, threshold: float) -> "Task":
+        """The task with labels predicted from this probability on. Raises InputError for a task without thresholds."""
+        raise InputError(f"threshold={threshold:g}: the data set's task has none, so leave it out")
+
     def mean_loss(self, loss: nn.Module, arrays: Arrays) -> float | None:  # noqa: ARG002
         """The label loss of what the evaluator kept, mean over the images; None where a task does not tell it.
 

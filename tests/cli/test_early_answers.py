@@ -21,6 +21,14 @@ COMMANDS = [
     (["train", "dataset=voc2007", "dataset.root=nowhere"], "No VOC2007 at dataset.root="),
     (["train", "dataset=coco", "dataset.root=nowhere"], "No split 'train' at dataset.root="),
     (["train", "model.weights=nowhere.pth"], "model.weights=nowhere.pth: no such file; give a file, imagenet or none"),
+    (
+        ["train", "model=timm", "model.arch=resnet18", "model.pretrained=true"],
+        "model.pretrained=true: the key is model.weights=imagenet here",
+    ),
+    (
+        ["mimic", "student=timm", "student.arch=resnet18", "student.pretrained=true"],
+        "student.pretrained=true: the key is student.weights=imagenet here",
+    ),
     (["mimic", "lr=-1"], "lr=-1.0: must be above 0"),
     (["mimic", "gpus=first"], "gpus=first: must be a list of device numbers"),
     (["mimic"], "no finished resnet20 on shapes is in checkpoints. Train one:\n  lshfm train dataset=shapes"),

@@ -60,7 +60,7 @@ def test_data_sets_of_ones_own_are_called_as_their_folders(tmp_path: Path) -> No
     for name, colour in (("cats", "red"), ("dogs", "blue")):
         pictures(tmp_path / name, colour)
         here(tmp_path, *OWN, f"dataset.root={name}")
-    settings = "resnet8_bce_s0_epochs-1_batch_size-2_eval_batch_size-2_size-32"
+    settings = "resnet8_bce_s0_epochs-1_batch_size-2_size-32"
     names = [f"cats_{settings}", f"dogs_{settings}"]
     assert sorted(path.name for path in (tmp_path / "outputs/train").iterdir()) == names
     here(tmp_path, "eval", *COMMON, f"checkpoint={names[0]}", "dataset.root=dogs")

@@ -19,7 +19,7 @@ import torch
 from torch.distributed import HashStore
 
 from lshfm import cli
-from lshfm.ranks import launch
+from lshfm.ranks import launch, meeting
 from tests.cli.conftest import TINY, Run, Start
 from tests.cli.test_runs import assert_same_run, wait_for
 from tests.processes import ROOT, Process, usual_signals
@@ -382,13 +382,41 @@ def test_a_rank_that_joined_others_ends_at_once(
     """A thread that torch has left could abort Python's own end."""
     left: list[int] = []
     monkeypatch.setattr(launch, "leave", left.append)
-    monkeypatch.setattr(launch, "_store", cache(HashStore))
+    monkeypatch.setattr(meeting, "_store", cache(HashStore))
     if has_joined:
-        launch._store()
+        meeting._store()
     monkeypatch.setattr(sys, "argv", ["lshfm", "no-such-command"])
     assert cli.main() == 2
     assert left == [2] * has_joined
     assert capsys.readouterr().err.startswith("lshfm: error: no such command")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "rank"), [(signal.SIGINT, 0), (signal.SIGTERM, 1)])
+def test_a_shell_within_sruns_job_is_told_for_whom_it_waits(start: Start, number: signal.Signals, rank: int) -> None:
+    """srun's variables are there, the other ranks are not; signals end the wait at once."""
+    step = {"TASKS_PER_NODE": "4", "NODELIST": "localhost", "NUM_TASKS": "4"}
+    slurm = {f"SLURM_STEP_{name}": value for name, value in step.items()}
+    slurm |= {
+        "SLURM_PROCID": str(rank),
+        "SLURM_LOCALID": str(rank),
+        "SLURM_NODEID": "0",
+        "MASTER_PORT": str(free_port()),
+    }
+    process = start(*TRAIN, **slurm)
+    process.wait_for_output("runs alone")
+    process.send_signal(number)
+    assert ended(process)[0] == -number
+    assert process.communicate()[0].startswith(
+        f"rank {rank} of 4 waits for the other 3 ranks to start: SLURM_STEP_NUM_TASKS=4 says that srun started them"
+    )
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("", 0))
+        port: int = free.getsockname()[1]
+        return port
 
 
 @pytest.fixture

@@ -28,8 +28,18 @@ def test_flatten() -> None:
         *((key, True) for key in ("loss.gamma_neg", "model.weights", "select", "ema", "channels_last", "unheard_of")),
         *(
             (key, False)
-            for key in ("gpus", "workers", "output_dir", "checkpoint_dir", "name", "overwrite", "log_every")
+            for key in (
+                "gpus",
+                "workers",
+                "output_dir",
+                "checkpoint_dir",
+                "name",
+                "overwrite",
+                "log_every",
+                "keep_last",
+            )
         ),
+        *((key, False) for key in ("ranks", "eval_batch_size", "allow_test", "checkpoint_minutes")),
         *(
             (key, False)
             for key in ("dataset.root", "dataset.cache", "dataset.cache_dir", "dataset.name", "dataset.devkit")

@@ -13,8 +13,8 @@ from lshfm.errors import InputError
 from lshfm.models.backbones import torchvision_classifier
 from lshfm.models.batch_norm import GroupedBatchNorm, SharedBatchNorm, set_statistics
 from lshfm.models.cifar import cifar_classifier
-from lshfm.ranks.group import Place, process_group, rank
-from tests.groups import in_ranks
+from lshfm.ranks.group import Place, rank
+from tests.groups import grouped, in_ranks
 
 CPU = torch.device("cpu")
 CHANNELS, BATCH = 3, 6
@@ -120,14 +120,14 @@ class TestAllRanks:
     def test_evaluation_asks_no_other_rank(self) -> None:
         trained = layer()
         trained(batches()[0])
-        with process_group(Place(), dist.HashStore(), "gloo"):
+        with grouped(Place(), dist.HashStore()):
             shared = replaced(nn.Sequential(copy.deepcopy(trained)), shared=True)
         assert type(shared[0]) is SharedBatchNorm  # type: ignore[index]
         assert torch.equal(shared.eval()(batches()[1]), trained.eval()(batches()[1]))
 
     def test_bf16_comes_back_as_bf16_and_is_averaged_in_fp32(self) -> None:
         images = batches()[0]
-        with process_group(Place(), dist.HashStore(), "gloo"):
+        with grouped(Place(), dist.HashStore()):
             shared = replaced(nn.Sequential(layer()), shared=True)
             output = shared(images.bfloat16())
         assert output.dtype == torch.bfloat16
@@ -137,7 +137,7 @@ class TestAllRanks:
 class TestReplacing:
     @pytest.fixture
     def one_rank(self) -> Iterator[None]:
-        with process_group(Place(), dist.HashStore(), "gloo"):
+        with grouped(Place(), dist.HashStore()):
             yield
 
     @pytest.mark.usefixtures("one_rank")

@@ -20,10 +20,9 @@ from lshfm.ranks.group import (
     all_gather,
     first_on_each_machine,
     on_main,
-    process_group,
     rank,
 )
-from tests.groups import Died, ends_of, in_ranks
+from tests.groups import Died, ends_of, grouped, in_ranks
 
 
 def told(ends: list[Any]) -> list[tuple[type, str]]:
@@ -87,7 +86,7 @@ def test_every_rank_knows_its_place() -> None:
 
 def test_a_group_is_left_and_another_one_entered() -> None:
     for _ in range(2):
-        with process_group(Place(0, 1, 0, 1), dist.HashStore(), "gloo"):
+        with grouped(Place(0, 1, 0, 1), dist.HashStore()):
             assert dist.is_initialized()
         assert not dist.is_initialized()
         assert group._places == []

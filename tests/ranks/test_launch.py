@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from lshfm.errors import InputError, RunFailed
 from lshfm.outcome import Terminated
-from lshfm.ranks import launch
+from lshfm.ranks import launch, surroundings
 from lshfm.ranks.group import PeerLost, Place
-from lshfm.ranks.launch import outcome_of, surrounding
+from lshfm.ranks.launch import outcome_of
+from lshfm.ranks.surroundings import surrounding
 
 TORCHRUN = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
 SRUN = {
@@ -56,19 +57,41 @@ def test_half_of_torchruns_environment_is_refused(change: dict[str, str | None])
         surrounding(environment)
 
 
+def test_which_variables_speak_of_ranks() -> None:
+    said = surroundings.evidence(SRUN)
+    assert said.startswith("SLURM_STEP_NUM_TASKS=7 says that srun started them")
+    assert "`env -u SLURM_STEP_NUM_TASKS lshfm ...` runs alone" in said
+    said = surroundings.evidence(TORCHRUN | SRUN)
+    assert said.startswith("RANK=3 and WORLD_SIZE=4 say that torchrun started them")
+    assert "`env -u RANK -u WORLD_SIZE lshfm ...` runs alone" in said
+
+
+@pytest.mark.parametrize("environment", [TORCHRUN, SRUN])
+def test_without_them_a_command_runs_alone(environment: dict[str, str]) -> None:
+    """As the message has it."""
+    unset = (
+        surroundings.evidence(environment)
+        .partition("`env ")[2]
+        .partition(" lshfm")[0]
+        .removeprefix("-u ")
+        .split(" -u ")
+    )
+    assert surrounding({name: value for name, value in environment.items() if name not in unset}) is None
+
+
 @pytest.mark.parametrize(
     ("text", "counts"),
     [("4", [4]), ("2(x3),1", [2, 2, 2, 1]), ("1,3(x2),2", [1, 3, 3, 2]), ("16(x64)", [16] * 64), ("1(x2)", [1, 1])],
 )
 def test_tasks_of_each_machine(text: str, counts: list[int]) -> None:
-    assert launch._counts(text) == counts
+    assert surroundings._counts(text) == counts
 
 
 @given(st.lists(st.integers(1, 128), min_size=1, max_size=20))
 def test_tasks_are_read_as_slurm_writes_them(counts: list[int]) -> None:
     runs = [(tasks, len(list(nodes))) for tasks, nodes in itertools.groupby(counts)]
     text = ",".join(f"{tasks}(x{times})" if times > 1 else str(tasks) for tasks, times in runs)
-    assert launch._counts(text) == counts
+    assert surroundings._counts(text) == counts
 
 
 @pytest.mark.parametrize(
@@ -83,17 +106,18 @@ def test_tasks_are_read_as_slurm_writes_them(counts: list[int]) -> None:
     ],
 )
 def test_rank_0_of_an_srun_step_is_on_its_first_machine(nodes: str, host: str) -> None:
-    assert launch._address({**SRUN, "SLURM_STEP_NODELIST": nodes}) == (host, 20000 + (1234 * 31 + 5) % 20000)
-    assert launch._address({"SLURM_JOB_NODELIST": nodes}) == (host, 20000)
+    assert surroundings.address({**SRUN, "SLURM_STEP_NODELIST": nodes}) == (host, 20000 + (1234 * 31 + 5) % 20000)
+    assert surroundings.address({"SLURM_JOB_NODELIST": nodes}) == (host, 20000)
 
 
 def test_the_environment_may_name_another_address() -> None:
-    assert launch._address({**SRUN, "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "29500"}) == ("10.0.0.1", 29500)
+    assert surroundings.address({**SRUN, "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "29500"}) == ("10.0.0.1", 29500)
 
 
 @given(st.integers(0, 2**31), st.integers(0, 30))
 def test_the_port_is_one_that_needs_no_rights_and_differs_between_steps(job: int, step: int) -> None:
-    ports = [launch._address({**SRUN, "SLURM_JOB_ID": str(job), "SLURM_STEP_ID": str(s)})[1] for s in (step, step + 1)]
+    steps = ({**SRUN, "SLURM_JOB_ID": str(job), "SLURM_STEP_ID": str(s)} for s in (step, step + 1))
+    ports = [surroundings.address(variables)[1] for variables in steps]
     assert all(1024 < port < 65536 for port in ports)
     assert ports[0] != ports[1]
 

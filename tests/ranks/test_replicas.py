@@ -8,8 +8,9 @@ import torch.distributed as dist
 from torch import nn
 
 from lshfm.ranks import replicas
-from lshfm.ranks.group import Place, process_group
+from lshfm.ranks.group import Place
 from lshfm.ranks.replicas import Clock, alone, replicate
+from tests.groups import grouped
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def test_one_process_has_no_replica() -> None:
 
 def test_a_replica_tells_the_clock_when_its_last_gradients_are_there(now: list[float]) -> None:
     clock, module = Clock(), nn.Linear(2, 2)
-    with process_group(Place(), dist.HashStore(), "gloo"):
+    with grouped(Place(), dist.HashStore()):
         replica = replicate(module, clock)
         with alone(replica):
             replica(torch.ones(1, 2)).sum().backward()

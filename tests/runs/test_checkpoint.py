@@ -1,5 +1,6 @@
 """Checkpoints to use: ours, those of the published code, and bare weights."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,12 @@ class TestOurs:
         pretrained = content["network"]["values"] | {"weights": "imagenet"}
         other = content | {"network": content["network"] | {"values": pretrained}}
         assert not opened(tmp_path / "x.ckpt", other).saw_only_its_data
+
+    def test_a_users_network_that_gave_itself_weights(self, content: dict[str, Any], tmp_path: Path) -> None:
+        found = opened(tmp_path / "x.ckpt", content)
+        assert found.settings
+        own = replace(found.settings, own={"_target_": "mine.Net", "pretrained": True})
+        assert not replace(found, settings=own).saw_only_its_data
 
     def test_of_a_stage_1(self, content: dict[str, Any], tmp_path: Path) -> None:
         mimicked = {"command": "mimic", "loss": "l2", "teacher": {"identity": "1", "checkpoint": "t.ckpt"}}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from lshfm.config.changes import ONCE_COUNTED
 from lshfm.errors import InputError
 from lshfm.files.write import TEMPORARY, write_json, write_text
 from lshfm.runs.folder import RunFolder, Status
@@ -62,6 +63,15 @@ def test_a_folder_of_something_else_is_refused(folder: RunFolder, name: str, ove
     with pytest.raises(InputError, match="is not a run of lshfm: choose another name=NAME or output_dir=DIR"):
         folder.examine(IDENTITY, overwrite=overwrite)
     assert (folder.path / name).exists()
+
+
+@pytest.mark.parametrize("key", sorted(ONCE_COUNTED))
+@pytest.mark.parametrize("now", [[], [7]])
+def test_what_older_versions_kept_without_need_makes_no_other_run(folder: RunFolder, key: str, now: list[int]) -> None:
+    with folder.occupy(IDENTITY | {key: 3}, overwrite=True):
+        write_text(folder.last, "weights")
+    current = IDENTITY | dict.fromkeys([key] * len(now), 7)
+    assert folder.examine(current, overwrite=False) is Status.UNFINISHED
 
 
 def test_the_identity_is_compared_as_it_is_read_back(folder: RunFolder) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from torch import nn
 
 from lshfm.config.compose import Job, compose, conf_folder
@@ -100,10 +101,49 @@ def test_a_later_version_is_refused(content: dict[str, Any], tmp_path: Path, ver
 
 def test_a_file_of_someone_else(tmp_path: Path) -> None:
     path = write(tmp_path / "x.pth", {"state_dict": network().state_dict()})
-    assert not layout.is_ours(path)
+    assert layout.content_of(path) is None
     with pytest.raises(InputError, match=r"no checkpoint of lshfm.*add dataset=\.\.\. and model=\.\.\."):
         layout.unpack(path)
 
 
 def test_ours_is_ours(content: dict[str, Any], tmp_path: Path) -> None:
-    assert layout.is_ours(write(tmp_path / "x.ckpt", content))
+    path = write(tmp_path / "x.ckpt", content)
+    found = layout.content_of(path)
+    assert found
+    assert found["classes"] == content["classes"]
+    assert layout.about_run(path) is None
+
+
+def of_run(content: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """The state of the run that `content` would be the finished checkpoint of."""
+    state = {"model": content["model"], "ema": None, "epoch": 1, "step": 0, "constants": {}}
+    rest = {name: value for name, value in content.items() if name != "model"}
+    return rest | {"format": "lshfm-run", "version": 2, "state": state, "journal": {}} | changes
+
+
+def test_the_state_of_a_run_is_read_as_its_checkpoint(content: dict[str, Any], tmp_path: Path) -> None:
+    path = write(tmp_path / "last.ckpt", of_run(content))
+    found = layout.content_of(path)
+    assert found
+    assert found.keys() == content.keys()
+    assert all(torch.equal(found["model"][name], tensor) for name, tensor in content["model"].items())
+    assert str(layout.about_run(path)).startswith("the state of a run after epoch 1")
+    with pytest.raises(InputError, match="is no checkpoint of lshfm"):  # where finished ones are looked for
+        layout.unpack(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"version": 3}, "was written by a newer lshfm"),
+        ({"state": [1]}, "is damaged: state missing or of the wrong kind"),
+        ({"state": {"model": {}}}, "holds no state dict"),
+        ({"dataset": {"option": "../evil", "values": {}}}, "is damaged: dataset missing or of the wrong kind"),
+        ({"identity": {"a": torch.zeros(1)}}, "is damaged: identity missing or of the wrong kind"),
+    ],
+)
+def test_a_damaged_state_of_a_run(
+    content: dict[str, Any], tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        layout.content_of(write(tmp_path / "last.ckpt", of_run(content, **changes)))

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lshfm.config.changes import ONCE_COUNTED
 from lshfm.config.compose import Job, compose, conf_folder
 from lshfm.config.schema import Mimic, Train
 from lshfm.config.stages import plan
@@ -85,7 +86,7 @@ OLD_AND_NEW = [
 def test_names_of_before_and_of_today(words: list[str], old: str, new: Any) -> None:
     job = trained(*words)
     assert older_train_name(job) == old
-    found = train_name(job)
+    found = train_name(job, also=ONCE_COUNTED)
     assert re.sub(r"_[0-9a-f]{8}$", "_DIGEST", found) == (old if new is ... else new)
     assert len(found) <= LONGEST
 
@@ -133,7 +134,8 @@ def test_weights_of_a_users_own_network_are_shown_where_they_are_no_default(tmp_
     ("path", "title"),
     [
         ("outputs/train/a/best.ckpt", "a_best"), ("best.ckpt", f"{Path.cwd().name}_best"), ("/best.ckpt", "best"),
-        ("checkpoints/a.ckpt", "a"), ("/x/net.v2.pth", "net.v2"), ("x/last.ckpt", "last"),
+        ("checkpoints/a.ckpt", "a"), ("/x/net.v2.pth", "net.v2"), ("x/last.ckpt", "x_last"),
+        ("x/last-1.ckpt", "x_last-1"), ("x/lasting.ckpt", "lasting"),
     ],
 )  # fmt: skip
 def test_files_in_names(path: str, title: str) -> None:
@@ -236,7 +238,7 @@ def test_a_run_under_its_old_name_goes_on_there(
         (there / "last.ckpt").touch()
         if is_new_there:
             Path(folder, "outputs/train", new).mkdir(exist_ok=True)
-        place = RunPlace.of(settings, new, identity, older=old)
+        place = RunPlace.of(settings, new, identity, older=[old])
         goes_on = old != new and not is_other and not is_new_there
         name = old if goes_on else new
         assert place.folder.path.name == name
@@ -250,7 +252,7 @@ def test_what_is_no_old_run_of_this_is_left_alone(tmp_path: Path, content: str) 
     settings = replace(trained().settings, output_dir=str(tmp_path), checkpoint_dir=str(tmp_path))
     (tmp_path / "train/old").mkdir(parents=True)
     (tmp_path / "train/old/identity.json").write_text(content)
-    assert RunPlace.of(settings, "new", {"data.train": "abc"}, older="old").folder.path.name == "new"
+    assert RunPlace.of(settings, "new", {"data.train": "abc"}, older=["old"]).folder.path.name == "new"
     assert (tmp_path / "train/old/identity.json").read_text() == content
 
 
@@ -263,6 +265,12 @@ def test_names_of_everyday_runs_stay_as_they_were() -> None:
     names = [train_name(job) for job in jobs]
     assert names == [older_train_name(job) for job in jobs]
     assert all(a != b for a, b in combinations(names, 2))
+
+
+def test_keys_without_a_result_are_in_no_name() -> None:
+    job = trained("eval_batch_size=7", "allow_test=true", "log_every=3", "workers=1", "epochs=3")
+    assert train_name(job) == train_name(trained("epochs=3"))
+    assert train_name(job, also=ONCE_COUNTED) == "shapes_resnet20_bce_s0_epochs-3_eval_batch_size-7_allow_test-true"
 
 
 def test_a_key_is_written_out_where_another_ends_alike() -> None:

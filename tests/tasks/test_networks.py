@@ -68,6 +68,42 @@ def test_a_librarys_own_weights_are_asked_for() -> None:
         networks.build_classifier(chosen(node), ["a"], 8)
 
 
+class Pretrained(Broken):
+    """A user's network with a key that a library of networks has too."""
+
+    def __init__(self, num_classes: int, pretrained: object = None) -> None:
+        super().__init__(num_classes, "none")
+        self.told = pretrained
+
+
+@pytest.mark.parametrize("written", [True, False, "supervised"])
+def test_a_users_own_key_reaches_its_class_as_written(written: object) -> None:
+    node = {"_target_": f"{__name__}.Pretrained", "pretrained": written, "name": "mine", "weights": "none"}
+    network = chosen(node)
+    built, loaded = networks.build_classifier(network, ["a", "b"], 8)
+    assert isinstance(built, Pretrained)
+    assert built.told is written
+    words = f"those that {__name__}.Pretrained gives itself with pretrained={written}"
+    assert networks.starting_weights(network, loaded) == (words if written else "random")
+    with pytest.raises(InputError, match=r"write model\.pretrained=true model\.weights=none"):
+        networks.build_classifier(network.with_weights("imagenet"), ["a", "b"], 8)
+
+
+@pytest.mark.parametrize("weights", ["none", "imagenet"])
+def test_timm_is_told_by_the_weights_alone(monkeypatch: pytest.MonkeyPatch, weights: str) -> None:
+    """Checkpoints of older versions may say pretrained: true, which then did nothing."""
+    told = []
+
+    def build(node: Any, **_: Any) -> Broken:
+        told.append(node["pretrained"])
+        return Broken(2, "none")
+
+    monkeypatch.setattr(networks, "build", build)
+    node = {"_target_": "lshfm.models.timm_backbone.timm_classifier", "pretrained": True, "weights": weights}
+    networks.build_classifier(chosen(node), ["a", "b"], 8)
+    assert told == [weights == "imagenet"]
+
+
 @pytest.mark.parametrize(
     ("change", "size", "message"),
     [
