@@ -15,7 +15,11 @@ from lshfm.errors import InputError
 from lshfm.files.write import TEMPORARY, duplicate, remove_left_overs, write_json
 
 SECONDS_TO_LEAVE = 10.0
-BEFORE_THERE_WAS = {"dataset.task": "multilabel"}  # key -> its value in runs of versions that did not have it
+BEFORE_THERE_WAS = {
+    "dataset.task": "multilabel",
+    "schedule.policy": "cosine",
+    "head_lr": 1.0,
+}  # key -> its value in runs of versions that did not have it
 
 
 class Status(Enum):
