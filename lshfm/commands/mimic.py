@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from lshfm.objectives.mimic import Mimic as MimicObjective
 from lshfm.objectives.teacher import Teacher
 from lshfm.objectives.terms import Term, Terms
 from lshfm.ranks.device import prepare
-from lshfm.ranks.group import num_ranks
+from lshfm.ranks.group import num_ranks, on_main
 from lshfm.ranks.start import in_ranks
 from lshfm.runs.check import check_labels, check_training
 from lshfm.runs.log import logged, remembering
@@ -68,11 +69,11 @@ def mimic_here(jobs: Sequence[Job[Mimic]], device: torch.device) -> None:
         if not job.settings.is_stage1:
             check_labels(task, job.settings, job.settings.label_loss, train, at="label_loss")
     aligned: Path | None = None
-    for job in jobs:
+    for job, later in zip_longest(jobs, jobs[1:]):
         student = settled(job.settings.student, int(teacher.network.num_features))  # type: ignore[arg-type]
         ready = replace(job, settings=replace(job.settings, student=student))
         with remembering():  # what this stage says before it has a folder
-            aligned = Stage(ready, task, teacher, train, test, device).run(aligned)
+            aligned = Stage(ready, task, teacher, train, test, device, later).run(aligned)
 
 
 def _stages_of(task: Task, jobs: Sequence[Job[Mimic]]) -> list[Job[Mimic]]:
@@ -86,7 +87,7 @@ def _stages_of(task: Task, jobs: Sequence[Job[Mimic]]) -> list[Job[Mimic]]:
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of a mimic command: its job, task, teacher, splits and device."""
+    """One stage of a mimic command: its job, task, teacher, splits and device; and the job of the stage after it."""
 
     job: Job[Mimic]
     task: Task
@@ -94,6 +95,7 @@ class Stage:
     train: Split
     test: Split
     device: torch.device
+    later: Job[Mimic] | None = None
 
     @property
     def settings(self) -> Mimic:
@@ -106,7 +108,10 @@ class Stage:
         start = find_start(settings, self.teacher, self.train, aligned)
         job, teacher_name = self.job, self.teacher.name
         name, older = mimic_name(job, teacher_name), older_mimic_name(job, teacher_name)
-        place = RunPlace.of(settings, name, self._identity(start), older=older)
+        place = RunPlace.of(settings, name, self._identity(start), older=older, typed=job.typed)
+        if self.later:
+            behind = mimic_name(self.later, teacher_name)
+            on_main(lambda: place.require_nothing_behind(behind))
         if place.is_finished():
             return place.checkpoint
         prepare(self.device, deterministic=settings.deterministic)

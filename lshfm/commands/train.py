@@ -47,7 +47,7 @@ def _train(job: Job[Train], device: torch.device) -> None:
     check_labels(task, settings, settings.loss, train, at="loss")
     identity = settings_identity(settings, train, test)
     identity["model.weights"] = weights_identity(settings.model.weights or "none")
-    place = RunPlace.of(settings, train_name(job), identity, older=older_train_name(job))
+    place = RunPlace.of(settings, train_name(job), identity, older=older_train_name(job), typed=job.typed)
     if place.is_finished():
         return
     prepare(device, deterministic=settings.deterministic)
