@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -134,6 +136,18 @@ def _with_label_loss(
 
 
 def _hydra_compose(command: str, overrides: Sequence[str]) -> tuple[DictConfig, dict[str, Any]]:
+    """Hydra's settings and options; a tenth of a second, so that what holds no files of the user's is kept."""
+    if config_folders():
+        return _composed(command, overrides)
+    return deepcopy(_kept(command, tuple(overrides)))
+
+
+@lru_cache(maxsize=64)
+def _kept(command: str, overrides: Sequence[str]) -> tuple[DictConfig, dict[str, Any]]:
+    return _composed(command, overrides)
+
+
+def _composed(command: str, overrides: Sequence[str]) -> tuple[DictConfig, dict[str, Any]]:
     config = hydra.compose(command, list(overrides), return_hydra_config=True)
     # A teacher's option takes in the network's own, which says less: it has no pooling.
     choices = {g: o for g, o in config.hydra.runtime.choices.items() if "/" not in g and g != "model@teacher"}

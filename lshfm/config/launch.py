@@ -40,6 +40,8 @@ def launch(
     Raises the first job's error, RunFailed for a job that a launcher reports as failed, and InputError for whatever
     Hydra does not accept.
     """
+    if not folders_of(sys.argv[1:]) and answer(command, task):  # files of the user's may set keys of Hydra's
+        return
     errors: dict[str, Exception] = {}  # by job; kept from Hydra, which would print them in its own way
     parent_process, titles = _process(), dict[int, str]()
 
@@ -83,14 +85,16 @@ def launch(
 
 
 def answer(command: str, work: Callable[[list[str]], None]) -> bool:
-    """Let `work` say something of the overrides in sys.argv, without a run of Hydra's, which composes twice as much.
+    """Call `work` with the overrides in sys.argv, without a run of Hydra's, which composes twice for its own needs.
 
-    Returns whether it could: of sweeps and of Hydra's own flags only Hydra knows. Raises InputError as `launch` does.
+    Returns whether it could: of sweeps and of Hydra's own flags and keys only Hydra knows. Raises InputError as
+    `launch` does.
     """
     words = sys.argv[1:]
     folders = folders_of(words)
     flags = {word.partition("=")[0] for word in words if word.startswith("-")}
-    if flags - {"--config-dir", "-cd"} or not all(folder.is_dir() for folder in folders):
+    of_hydra = any(word.lstrip("+~").startswith(("hydra.", "hydra/")) for word in words)
+    if of_hydra or flags - {"--config-dir", "-cd"} or not all(folder.is_dir() for folder in folders):
         return False
     _set_up_logs()
     try:

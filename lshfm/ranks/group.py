@@ -11,6 +11,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch._C._distributed_c10d import Store
 
+from lshfm import outcome
 from lshfm.errors import LshfmError, RunFailed
 
 T = TypeVar("T")
@@ -56,18 +57,15 @@ def is_main() -> bool:
     return place().rank == 0
 
 
-def join(here: Place, store: Store, backend: str) -> None:
-    """Connect to the other ranks, for whom this waits within torch. here: this process's place among them."""
-    dist.init_process_group(backend, store=store, rank=here.rank, world_size=here.num, timeout=PATIENCE)
-
-
 @contextmanager
-def process_group(here: Place, store: Store) -> Iterator[None]:
-    """The ranks that have joined are a group while the block runs. here: this process's place among them.
+def process_group(here: Place, store: Store, backend: str) -> Iterator[None]:
+    """The ranks form a group while the block runs. here: this process's place among them.
 
     If the block fails at several ranks, the error of the first one alone is left to be shown. An error that comes of
     another rank's end becomes PeerLost. The group is destroyed only after success, as that may wait for other ranks.
     """
+    with outcome.signals_end_at_once():
+        dist.init_process_group(backend, store=store, rank=here.rank, world_size=here.num, timeout=PATIENCE)
     _places.append(here)
     try:
         yield

@@ -47,7 +47,7 @@ from torch.distributed.rendezvous import rendezvous
 from lshfm import console, outcome
 from lshfm.errors import InputError, RunFailed
 from lshfm.ranks.device import share_cores
-from lshfm.ranks.group import PATIENCE, PeerLost, Place, join, process_group
+from lshfm.ranks.group import PATIENCE, PeerLost, Place, process_group
 
 SECONDS_TO_SAVE = 600  # that ranks have after a signal
 MEETING = timedelta(minutes=15)  # that ranks started from outside may take to find each other
@@ -118,24 +118,11 @@ def joined(here: Place, device: torch.device) -> Iterator[None]:
         torch.cuda.set_device(device)
     share_cores(here.local_num)
     backend = "gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl"
-    with _ended_at_once():
+    with outcome.signals_end_at_once():
         store = PrefixStore(f"lshfm-{next(_jobs)}", _store())
-        store.set_timeout(PATIENCE)
-        join(here, store, backend)
-    with process_group(here, store), contextlib.nullcontext() if here.rank == 0 else console.silence():
+    store.set_timeout(PATIENCE)
+    with process_group(here, store, backend), contextlib.nullcontext() if here.rank == 0 else console.silence():
         yield
-
-
-@contextmanager
-def _ended_at_once() -> Iterator[None]:
-    """While the block runs, SIGINT and SIGTERM need no Python: torch does not come back from a wait to handle them."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    heeded = {number: handler for number, handler in handlers.items() if handler not in (signal.SIG_IGN, None)}
-    _set_handlers(dict.fromkeys(heeded, signal.SIG_DFL))
-    try:
-        yield
-    finally:
-        _set_handlers(heeded)
 
 
 def start(num: int, work: Callable[..., None], *arguments: Any) -> None:
