@@ -118,7 +118,8 @@ def run(
 ) -> None:  # fmt: skip
     """Train from where `state` is to the end."""
     fit(
-        state, EagerStep(state, accumulate=accumulate, clip_grad=clip_grad), Data(), learning_rate(0.05), notes, epochs=EPOCHS,
+        state, EagerStep(state, accumulate=accumulate, clip_grad=clip_grad), Data(), learning_rate(0.05), notes,
+        epochs=EPOCHS,
         pause=pause or (lambda _: None), save=save or (lambda *_: None),
         evaluate=lambda _: Evaluation("none", None, {}),
     )  # fmt: skip
