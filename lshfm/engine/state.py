@@ -127,7 +127,8 @@ class State:
         gc.collect()  # the old wrapper is in a circle; while it lives, its hooks stay on the parameters
         self.objective.trained = replicate(self.objective.trained, self.clock)
         self._is_held = False
-        logger.info("the backbone learns from epoch %d on", self.epoch + 1)
+        if self.epoch == self.held_epochs:
+            logger.info("from epoch %d on the backbone is no longer held", self.epoch + 1)
 
     def gradients(self, *, last: bool) -> AbstractContextManager[None]:
         """A context for forward and backward of a part of a batch; ranks average their gradients at the last part."""

@@ -36,6 +36,18 @@ def enough_of(settings: Training) -> Callable[[State], bool]:
     return without_progress(settings.early_stop) if settings.early_stop else never
 
 
+def log_options(settings: Training) -> None:
+    """Name the options of training that are on, of those that are off unless they are asked for."""
+    options = {
+        "balanced": settings.balanced, "early_stop": settings.early_stop, "clip_grad": settings.clip_grad,
+        "freeze_epochs": settings.freeze_epochs, "decay_weights_only": settings.decay_weights_only,
+        "head_lr": settings.head_lr != 1 and settings.head_lr,
+        "schedule": settings.schedule.policy != "cosine" and settings.schedule.policy,
+    }  # fmt: skip
+    if asked := [f"{name}={str(value).lower()}" for name, value in options.items() if value]:
+        logger.info("with %s", ", ".join(asked))
+
+
 def log_early_stop(state: State, settings: Training) -> None:
     """Say why a run has ended before its last epoch."""
     since = f"since epoch {state.best['epoch']}" if state.best else "at all"

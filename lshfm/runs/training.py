@@ -28,7 +28,7 @@ from lshfm.runs.layout import pack
 from lshfm.runs.place import RunPlace
 from lshfm.runs.predictions import write_predictions
 from lshfm.runs.record import Metrics, Results, measured, peak_memory, revision
-from lshfm.runs.settled import enough_of, log_early_stop, rate_of
+from lshfm.runs.settled import enough_of, log_early_stop, log_options, rate_of
 from lshfm.tasks.pixels import TrainingData
 from lshfm.tasks.task import Arrays, Evaluate, Task
 
@@ -66,6 +66,7 @@ class TrainingRun:
         """Log the run's folder, its hardware and its data."""
         settings, data = self.settings, self.data
         logger.info("run folder %s; %s, %s", self.folder.path, self.hardware["device"], self.hardware["arithmetic"])
+        log_options(settings)
         log_ranks(
             data.batches.device, batch_size=settings.batch_size, accumulate=settings.accumulate,
             bn_group_size=settings.bn_group_size, sync_bn=settings.sync_bn,

@@ -303,7 +303,7 @@ def test_a_held_backbone_stays_and_then_learns(said: list[str]) -> None:
     head = {"classifier.weight", "classifier.bias"}
     assert moved == [head, head, start.keys(), start.keys()]
     assert kept == [2, 2, 6, 6]
-    assert said == ["the backbone learns from epoch 3 on"]
+    assert said == ["from epoch 3 on the backbone is no longer held"]
     assert [len(group["params"]) for group in state.optimizer.param_groups] == [6]
 
 
