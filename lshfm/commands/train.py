@@ -54,6 +54,7 @@ def _train(job: Job[Train], device: torch.device) -> None:
     torch.manual_seed(settings.seed)
     network, weights = _network(settings, task, train.classes)
     data = task.training_data(train, test, settings, device)
+    state = _state(settings, task, network, data.labels, device)
     validate = task.evaluator(data.validation, data.validation_split, dataset.metric, settings.precision)
     final = task.evaluator(data.test, test, dataset.metric, settings.precision)
     _, loss = task.label_loss(settings.loss, 1, at="loss", labels=data.labels)
@@ -63,7 +64,7 @@ def _train(job: Job[Train], device: torch.device) -> None:
             trained=settings.model, made_by={"starting_weights": weights},
         )  # fmt: skip
         training.announce(task)
-        training.train(_state(settings, task, network, data.labels, device))
+        training.train(state)
 
 
 def _network(settings: Train, task: Task, classes: Sequence[str]) -> tuple[nn.Module, str]:
