@@ -36,7 +36,7 @@ from lshfm.runs.place import RunPlace, settings_identity
 from lshfm.runs.settled import assembled
 from lshfm.runs.training import TrainingRun
 from lshfm.tasks.losses import log_loss, with_loss
-from lshfm.tasks.networks import check_batch_norm, describe_network, place_trained, starting_weights
+from lshfm.tasks.networks import check_batch_norm, check_parts, describe_network, place_trained, starting_weights
 from lshfm.tasks.pixels import TrainingData
 from lshfm.tasks.task import Evaluate, Task, open_task
 
@@ -156,6 +156,7 @@ class Stage:
         settings = self.settings
         student, loaded = start.build(settings.student, self.task, self.train.classes, settings.dataset.size)
         check_batch_norm(student, settings)
+        check_parts(student, settings)
         name = settings.student.title
         begun = settings.student.with_weights(start.weights)
         weights = f"stage 1, {start.weights}" if start.stage1 else starting_weights(begun, loaded)

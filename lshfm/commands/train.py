@@ -22,7 +22,7 @@ from lshfm.runs.place import RunPlace, settings_identity, weights_identity
 from lshfm.runs.settled import assembled
 from lshfm.runs.training import TrainingRun
 from lshfm.tasks.losses import log_loss, with_loss
-from lshfm.tasks.networks import check_batch_norm, describe_network, place_trained, starting_weights
+from lshfm.tasks.networks import check_batch_norm, check_parts, describe_network, place_trained, starting_weights
 from lshfm.tasks.task import Task, open_task
 
 
@@ -71,6 +71,7 @@ def _network(settings: Train, task: Task, classes: Sequence[str]) -> tuple[nn.Mo
     """The network to train, and where its weights come from, in words."""
     network, loaded = task.network(settings.model, classes, settings.dataset.size)
     check_batch_norm(network, settings)
+    check_parts(network, settings)
     weights = starting_weights(settings.model, loaded)
     logger.info(describe_network(settings.model.title, network, weights))
     return network, weights
