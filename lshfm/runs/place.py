@@ -86,8 +86,8 @@ class RunPlace:
         if behind.lasts() and self.status() is Status.OTHER_LENGTH:
             raise InputError(
                 f"{behind.path} started from stage 1 as it is, which epochs={self.identity['epochs']} would train on: "
-                f"with epochs= as it was, stage2.epochs={self.identity['epochs']} goes on with stage 2 alone; name=NAME "
-                "trains both stages under another name, overwrite=true both anew"
+                f"with epochs= as it was, stage2.epochs={self.identity['epochs']} goes on with stage 2 alone; "
+                "name=NAME trains both stages under another name, overwrite=true both anew"
             )
 
     @contextmanager
