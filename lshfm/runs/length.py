@@ -22,17 +22,26 @@ def sweeps_over_epochs(typed: Sequence[str]) -> bool:
     return bool(SWEEPS & set(typed)) and any("," in value or "(" in value for value in values)
 
 
-def require_room_to_go_on(folder: RunFolder, identity: Mapping[str, Any]) -> None:
-    """InputError unless the run in the folder, of another length than `identity` says, can go on to that length."""
-    there, epochs, done = folder.identity().get("epochs"), identity["epochs"], _done(folder)
-    if done is None:
+def require_room_to_go_on(folder: RunFolder, identity: Mapping[str, Any], *, is_swept: bool = False) -> None:
+    """InputError unless the run in the folder, of another length than `identity` says, can go on to that length.
+
+    is_swept: whether each number of epochs is to be a run of its own.
+    """
+    there, epochs = folder.identity().get("epochs"), identity["epochs"]
+    if is_swept:
+        raise InputError(
+            f"{folder.path} holds this run with epochs={there}: in a sweep over epochs each job is a run of its own, "
+            "which one name= for all does not allow"
+        )
+    newest = _newest(folder)
+    if newest is None:
         raise InputError(
             f"{folder.path} holds this run with epochs={there}, but no last.ckpt to go on from to epochs={epochs}: "
             "overwrite=true trains it anew, name=NAME keeps both"
         )
-    if done > (epochs, 0):
+    if newest[0] > (epochs, 0):
         raise InputError(
-            f"{folder.path} holds this run with epochs={there} and is {position(*done)} already, past "
+            f"{folder.path} holds this run with epochs={there} and is {position(*newest[0])} already, past "
             f"epochs={epochs}: name=NAME trains another, overwrite=true begins this one anew"
         )
 
@@ -43,23 +52,25 @@ def take_over(folder: RunFolder, identity: Mapping[str, Any]) -> dict[str, Any] 
     Of several the one that has got furthest, but not past this run's end. last.ckpt comes last: without it the folder
     is new, and the other run stays as it is.
     """
-    source = _furthest(folder, identity)
-    if source is None:
+    found = _furthest(folder, identity)
+    if found is None:
         return None
+    source, last = found
     for path in sorted(source.path.glob("*.ckpt")):
         if path not in source.lasts():
             duplicate(path, folder.path / path.name)
     if source.metrics.is_file():
         with replacing(folder.metrics) as temporary:
             shutil.copyfile(source.metrics, temporary)
-    duplicate(source.lasts()[0], folder.last)
+    duplicate(last, folder.last)
     logger.info("taken over from %s, which stays as it is; overwrite=true would begin anew", source.path)
     return source.identity()
 
 
 def log_change(folder: RunFolder, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Say that a run goes on to another number of epochs, and what becomes of its learning rate."""
-    done = _done(folder) or (0, 0)
+    newest = _newest(folder)
+    done = newest[0] if newest else (0, 0)
     policy = now.get("schedule.policy", "cosine")
     is_another = policy != "cosine" or before.get("schedule.cosine_epochs") != now.get("schedule.cosine_epochs")
     if is_another and done > (0, 0):
@@ -72,30 +83,32 @@ def log_change(folder: RunFolder, before: Mapping[str, Any], now: Mapping[str, A
     logger.info("epochs=%d instead of %s, %s: %s", now["epochs"], before.get("epochs"), position(*done), rate)
 
 
-def _furthest(folder: RunFolder, identity: Mapping[str, Any]) -> RunFolder | None:
-    found: list[tuple[Position, str]] = []
+def _furthest(folder: RunFolder, identity: Mapping[str, Any]) -> tuple[RunFolder, Path] | None:
+    """The run to take over, and the checkpoint that it has got furthest with."""
+    found: list[tuple[Position, Path]] = []
     for path in sorted(folder.path.parent.iterdir()):
         other = RunFolder(path)
         if path == folder.path or not other.is_of(identity, but_for_its_length=True):
             continue
-        done = _done(other)
-        if done is None:
+        newest = _newest(other)
+        if newest is None:
             logger.info(
                 "%s is this run with other epochs, but has no last.ckpt to go on from: this one begins anew", path
             )
         elif not _is_free(path):
             logger.info("%s is this run with other epochs, but still runs: this one begins anew", path)
-        elif (0, 0) < done <= (identity["epochs"], 0):
-            found.append((done, path.name))
-    return RunFolder(folder.path.parent / max(found)[1]) if found else None
+        elif (0, 0) < newest[0] <= (identity["epochs"], 0):
+            found.append(newest)
+    last = max(found)[1] if found else None
+    return (RunFolder(last.parent), last) if last else None
 
 
-def _done(folder: RunFolder) -> Position | None:
-    """How far the newest last.ckpt is that can be read; None if none can."""
+def _newest(folder: RunFolder) -> tuple[Position, Path] | None:
+    """How far the newest last.ckpt is that can be read, and its path; None if none can."""
     for path in folder.lasts():
         try:
             state = read_last(path, whole=False)["state"]
-            return int(state["epoch"]), int(state["step"])
+            return (int(state["epoch"]), int(state["step"])), path
         except (InputError, KeyError, TypeError, ValueError):
             continue
     return None

@@ -32,6 +32,7 @@ class RunPlace:
     identity: dict[str, Any]
     overwrite: bool
     takes_over: bool = False  # what a run under another name has done that differs in its number of epochs alone
+    is_swept: bool = False  # over numbers of epochs, each of which is a run of its own
 
     @classmethod
     def of(
@@ -52,8 +53,9 @@ class RunPlace:
         checkpoint = Path(settings.checkpoint_dir).expanduser() / f"{name}.ckpt"
         on_main(lambda: require_writable(folder, "output_dir"))
         on_main(lambda: require_writable(checkpoint.parent, "checkpoint_dir"))
-        takes_over = not (settings.name or settings.overwrite or sweeps_over_epochs(typed))
-        return cls(RunFolder(folder), checkpoint, dict(identity), settings.overwrite, takes_over)
+        is_swept = sweeps_over_epochs(typed)
+        takes_over = not (settings.name or settings.overwrite or is_swept)
+        return cls(RunFolder(folder), checkpoint, dict(identity), settings.overwrite, takes_over, is_swept)
 
     def status(self) -> Status:
         """How far the run is: FINISHED only with its checkpoint; for rank 0 to ask.
@@ -65,7 +67,7 @@ class RunPlace:
             self._require_room()
             return status
         if status is Status.OTHER_LENGTH:
-            require_room_to_go_on(self.folder, self.identity)
+            require_room_to_go_on(self.folder, self.identity, is_swept=self.is_swept)
         self.require_own()
         is_unfinished = status is Status.FINISHED and not self.checkpoint.exists()
         return Status.UNFINISHED if is_unfinished else status

@@ -1,6 +1,7 @@
 """Runs that go on to another number of epochs: to which numbers, from which run, and where they cannot."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -110,6 +111,32 @@ def test_a_run_of_another_name_is_taken_over_and_stays(said: list[str]) -> None:
             Path(f"checkpoints/{three.name}.ckpt").unlink()
     assert {path: path.read_bytes() for path in two.iterdir() if path.is_file()} == kept
     assert (epochs_of(two.name), epochs_of(three.name)) == (2, 3)
+
+
+def test_what_cannot_be_read_is_passed_over(said: list[str]) -> None:
+    """The checkpoint before the last is taken where that is damaged, and a run without any begins anew."""
+    train(train_job("name=planned", *STEPWISE))
+    train(train_job("epochs=2", "keep_last=2", *STEPWISE))
+    (two,) = (path for path in Path("outputs/train").iterdir() if path.name != "planned")
+    (two / "last.ckpt").write_bytes(b"damaged")
+    train(train_job(*STEPWISE))
+    (three,) = (path for path in Path("outputs/train").iterdir() if path.name not in ("planned", two.name))
+    assert_same_run(Path(), three.name, "planned")
+    assert any(line.startswith("epochs=3 instead of 2, after epoch 1: ") for line in said)
+    for path in two.glob("last*.ckpt"):
+        path.unlink()
+    shutil.rmtree(three)
+    Path(f"checkpoints/{three.name}.ckpt").unlink()
+    said.clear()
+    train(train_job(*STEPWISE))
+    assert any(f"{two} is this run with other epochs, but has no last.ckpt to go on from" in line for line in said)
+    assert_same_run(Path(), three.name, "planned")
+
+
+def test_jobs_of_a_sweep_over_epochs_do_not_share_a_name() -> None:
+    train(train_job("name=a", "epochs=1"))
+    job = replace(train_job("name=a", "epochs=2"), typed=("lshfm", "train", "-m", "epochs=1,2", "name=a"))
+    assert "in a sweep over epochs each job is a run of its own, which one name= for all does not allow" in refused(job)
 
 
 def test_an_early_stop_still_holds_for_more_epochs(said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
