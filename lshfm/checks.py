@@ -1,6 +1,7 @@
 """Checks of values that a user gave, shared by several rooms, with the wording of their errors."""
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sized
 from pathlib import Path
 from typing import Any, TypeGuard, TypeVar
 
@@ -24,6 +25,30 @@ def positive(what: str, value: object) -> int:
     if is_whole(value) and value > 0:
         return value
     raise InputError(f"{what}={value!r} must be a whole number above 0")
+
+
+def fraction(what: str, value: object) -> float:
+    """`value` as a number in [0, 1); InputError otherwise."""
+    if is_number(value) and 0 <= value < 1:
+        return float(value)
+    raise InputError(f"{what}={value!r} must be a number from 0 to below 1")
+
+
+def class_weights(what: str, value: object) -> list[float] | str | None:
+    """`value` if it is a list of numbers above 0, one a class, or the word auto, or None; InputError otherwise."""
+    if value is None or value == "auto":
+        return value
+    if isinstance(value, list | tuple) and value and all(is_number(v) and 0 < v < math.inf for v in value):
+        return [float(v) for v in value]
+    raise InputError(f"{what}={value} must be a list of finite numbers above 0, one a class, or auto")
+
+
+def require_one_a_class(what: str, weights: Sized, num_classes: int) -> None:
+    """InputError unless there are as many weights as classes."""
+    if len(weights) != num_classes:
+        raise InputError(
+            f"{what} has {len(weights)} numbers and the data set {num_classes} classes: give one a class, or auto"
+        )
 
 
 def pick(what: str, name: object, table: Mapping[str, T]) -> T:

@@ -101,6 +101,9 @@ def published(row: Mapping[str, str]) -> dict[str, Any]:
     return terms
 
 
+PLAIN_BCE = {"_target_": "lshfm.losses.classification.BCE", "pos_weight": None, "label_smoothing": 0.0}
+
+
 def as_row(settings: Train | Mimic) -> dict[str, Any]:
     """A composed experiment in the columns of the published table."""
     temperature = settings.loss.temperature if isinstance(settings, Mimic) else None
@@ -119,7 +122,7 @@ def as_row(settings: Train | Mimic) -> dict[str, Any]:
 
 
 def of_train(settings: Train) -> dict[str, Any]:
-    model, bce = settings.model, LabelLoss("bce", {"_target_": "lshfm.losses.classification.BCE"}, name="bce")
+    model, bce = settings.model, LabelLoss("bce", PLAIN_BCE, name="bce")
     return {
         "command": "train",
         "student": model.own["arch"],
@@ -183,7 +186,8 @@ def test_every_hyper_parameter_is_the_published_one(rows: list[dict[str, str]], 
     assert {name: values[name] for name in SHARED} == SHARED
     assert {name: dataset[name] for name in SHARED_OF_DATA} == SHARED_OF_DATA
     assert (dataset["train_split"], dataset["eval_split"]) == SPLITS[settings.dataset.option]
-    assert values["schedule"] == {"cosine_epochs": values["epochs"], "steps": [], "warmup": 0, "initial_lr": 0}
+    plain_cosine = {"cosine_epochs": values["epochs"], "steps": [], "warmup": 0, "initial_lr": 0, "policy": "cosine"}
+    assert values["schedule"] == plain_cosine
     assert values.get("label_loss", {}).get("name", "bce") == "bce"
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +27,17 @@ from lshfm.objectives.mimic import Mimic as MimicObjective
 from lshfm.objectives.teacher import Teacher
 from lshfm.objectives.terms import Term, Terms
 from lshfm.ranks.device import prepare
-from lshfm.ranks.group import num_ranks
+from lshfm.ranks.group import num_ranks, on_main
 from lshfm.ranks.start import in_ranks
-from lshfm.runs.check import check_training
+from lshfm.runs.check import check_labels, check_training
 from lshfm.runs.log import logged, remembering
 from lshfm.runs.naming import mimic_name, used_in_stage
 from lshfm.runs.older_names import older_mimic_name
 from lshfm.runs.place import RunPlace, settings_identity
-from lshfm.runs.training import TrainingRun, assembled
-from lshfm.tasks.losses import with_loss
-from lshfm.tasks.networks import check_batch_norm, describe_network, place_trained, starting_weights
+from lshfm.runs.settled import assembled
+from lshfm.runs.training import TrainingRun
+from lshfm.tasks.losses import log_loss, with_loss
+from lshfm.tasks.networks import check_batch_norm, check_parts, describe_network, place_trained, starting_weights
 from lshfm.tasks.pixels import TrainingData
 from lshfm.tasks.task import Evaluate, Task, open_task
 
@@ -65,12 +67,14 @@ def mimic_here(jobs: Sequence[Job[Mimic]], device: torch.device) -> None:
         logger.warning("the teacher was trained on other images or labels of %s than these", dataset.name)
     for job in jobs:
         check_training(job.settings, len(train))
+        if not job.settings.is_stage1:
+            check_labels(task, job.settings, job.settings.label_loss, train, at="label_loss")
     aligned: Path | None = None
-    for job in jobs:
+    for job, later in zip_longest(jobs, jobs[1:]):
         student = settled(job.settings.student, int(teacher.network.num_features))  # type: ignore[arg-type]
         ready = replace(job, settings=replace(job.settings, student=student))
         with remembering():  # what this stage says before it has a folder
-            aligned = Stage(ready, task, teacher, train, test, device).run(aligned)
+            aligned = Stage(ready, task, teacher, train, test, device, later).run(aligned)
 
 
 def _stages_of(task: Task, jobs: Sequence[Job[Mimic]]) -> list[Job[Mimic]]:
@@ -84,7 +88,7 @@ def _stages_of(task: Task, jobs: Sequence[Job[Mimic]]) -> list[Job[Mimic]]:
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of a mimic command: its job, task, teacher, splits and device."""
+    """One stage of a mimic command: its job, task, teacher, splits and device; and the job of the stage after it."""
 
     job: Job[Mimic]
     task: Task
@@ -92,6 +96,7 @@ class Stage:
     train: Split
     test: Split
     device: torch.device
+    later: Job[Mimic] | None = None
 
     @property
     def settings(self) -> Mimic:
@@ -104,7 +109,11 @@ class Stage:
         start = find_start(settings, self.teacher, self.train, aligned)
         job, teacher_name = self.job, self.teacher.name
         older = [mimic_name(job, teacher_name, also=ONCE_COUNTED), older_mimic_name(job, teacher_name)]
-        place = RunPlace.of(settings, mimic_name(job, teacher_name), self._identity(start), older=older)
+        name = mimic_name(job, teacher_name)
+        place = RunPlace.of(settings, name, self._identity(start), older=older, typed=job.typed)
+        if self.later:
+            behind = mimic_name(self.later, teacher_name)
+            on_main(lambda: place.require_nothing_behind(behind))
         if place.is_finished():
             return place.checkpoint
         prepare(self.device, deterministic=settings.deterministic)
@@ -117,14 +126,14 @@ class Stage:
         test = validate if data.test is data.validation else self._evaluator(data, teacher, is_test=True)
         with place.occupied(settings) as folder:
             training = TrainingRun(
-                self.job, place, data, validate=self._with_loss(validate), test=self._with_loss(test),
+                self.job, place, data, validate=self._with_loss(validate, data), test=self._with_loss(test, data),
                 trained=settings.student, made_by=self._made_by(start, weights),
                 keep_constants=settings.is_stage1,
             )  # fmt: skip
             training.announce(self.task)
             validate.prepare()  # the teacher's own score first: it may be none worth mimicking
             functions, constants = self._hash_functions(folder.path, teacher, data, start)
-            objective = self._objective(student, teacher, functions)
+            objective = self._objective(student, teacher, functions, data)
             results = training.train(assembled(objective, settings, constants))
         show(self.task, self.teacher.name, settings.student.title, results.report)
         return place.checkpoint
@@ -149,6 +158,7 @@ class Stage:
         settings = self.settings
         student, loaded = start.build(settings.student, self.task, self.train.classes, settings.dataset.size)
         check_batch_norm(student, settings)
+        check_parts(student, settings)
         name = settings.student.title
         begun = settings.student.with_weights(start.weights)
         weights = f"stage 1, {start.weights}" if start.stage1 else starting_weights(begun, loaded)
@@ -173,11 +183,11 @@ class Stage:
             labels=not self.settings.is_stage1,
         )  # fmt: skip
 
-    def _with_loss(self, evaluate: Evaluate) -> Evaluate:
+    def _with_loss(self, evaluate: Evaluate, data: TrainingData) -> Evaluate:
         """The evaluator with the label loss, where labels are learnt."""
         if self.settings.is_stage1:
             return evaluate
-        _, loss = self.task.label_loss(self.settings.label_loss, 1, at="label_loss")
+        _, loss = self.task.label_loss(self.settings.label_loss, 1, at="label_loss", labels=data.labels)
         return with_loss(evaluate, self.task, loss)
 
     def _hash_functions(
@@ -194,7 +204,9 @@ class Stage:
         stage1 = start.stage1.get("constants", {}) if start.stage1 else None
         return hashing.prepare(folder, wanted, teacher, images, self.train.ids, stage1)
 
-    def _objective(self, student: nn.Module, teacher: Teacher, functions: HashFunctions | None) -> Learner:
+    def _objective(
+        self, student: nn.Module, teacher: Teacher, functions: HashFunctions | None, data: TrainingData
+    ) -> Learner:
         settings = self.settings
         freeze, precision = settings.freeze, settings.precision
         on_features, on_logits = (self._terms(kind, functions).to(self.device) for kind in ("feature", "logit"))
@@ -202,10 +214,11 @@ class Stage:
             with at("student"):
                 return Align(student, teacher, on_features, freeze=freeze, precision=precision)
         label_name, label_loss = self.task.label_loss(
-            settings.label_loss, num_ranks() * settings.accumulate, at="label_loss"
+            settings.label_loss, num_ranks() * settings.accumulate, at="label_loss", labels=data.labels
         )
+        log_loss(label_name, label_loss)
         return MimicObjective(
-            student, teacher, label_loss=label_loss, label_name=label_name, gamma=settings.loss.gamma,
+            student, teacher, label_loss=label_loss.to(self.device), label_name=label_name, gamma=settings.loss.gamma,
             feature_terms=on_features, logit_terms=on_logits, freeze=freeze, precision=precision,
         )  # fmt: skip
 

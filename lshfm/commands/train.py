@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from torch import nn
 
 from lshfm.config.changes import ONCE_COUNTED
 from lshfm.config.compose import Job
@@ -13,14 +15,15 @@ from lshfm.objectives.supervised import Supervised
 from lshfm.ranks.device import prepare
 from lshfm.ranks.group import num_ranks
 from lshfm.ranks.start import in_ranks
-from lshfm.runs.check import check_training
+from lshfm.runs.check import check_labels, check_training
 from lshfm.runs.log import logged
 from lshfm.runs.naming import train_name
 from lshfm.runs.older_names import older_train_name
 from lshfm.runs.place import RunPlace, settings_identity, weights_identity
-from lshfm.runs.training import TrainingRun, assembled
-from lshfm.tasks.losses import with_loss
-from lshfm.tasks.networks import check_batch_norm, describe_network, place_trained, starting_weights
+from lshfm.runs.settled import assembled
+from lshfm.runs.training import TrainingRun
+from lshfm.tasks.losses import log_loss, with_loss
+from lshfm.tasks.networks import check_batch_norm, check_parts, describe_network, place_trained, starting_weights
 from lshfm.tasks.task import Task, open_task
 
 
@@ -42,20 +45,21 @@ def _train(job: Job[Train], device: torch.device) -> None:
     task = open_task(dataset, job.folders)
     train, test = task.read(dataset, [dataset.train_split, dataset.eval_split])
     check_training(settings, len(train))
+    check_labels(task, settings, settings.loss, train, at="loss")
     identity = settings_identity(settings, train, test)
     identity["model.weights"] = weights_identity(settings.model.weights or "none")
-    place = RunPlace.of(
-        settings, train_name(job), identity, older=[train_name(job, also=ONCE_COUNTED), older_train_name(job)]
-    )
+    older = [train_name(job, also=ONCE_COUNTED), older_train_name(job)]
+    place = RunPlace.of(settings, train_name(job), identity, older=older, typed=job.typed)
     if place.is_finished():
         return
     prepare(device, deterministic=settings.deterministic)
     torch.manual_seed(settings.seed)
-    state, weights = _state(settings, task, train.classes, device)
+    network, weights = _network(settings, task, train.classes)
     data = task.training_data(train, test, settings, device)
+    state = _state(settings, task, network, data.labels, device)
     validate = task.evaluator(data.validation, data.validation_split, dataset.metric, settings.precision)
     final = task.evaluator(data.test, test, dataset.metric, settings.precision)
-    _, loss = task.label_loss(settings.loss, 1, at="loss")
+    _, loss = task.label_loss(settings.loss, 1, at="loss", labels=data.labels)
     with place.occupied(settings):
         training = TrainingRun(
             job, place, data, validate=with_loss(validate, task, loss), test=with_loss(final, task, loss),
@@ -65,13 +69,20 @@ def _train(job: Job[Train], device: torch.device) -> None:
         training.train(state)
 
 
-def _state(settings: Train, task: Task, classes: Sequence[str], device: torch.device) -> tuple[State, str]:
-    """Network, objective and optimiser, ready to train; and where the weights come from, in words."""
+def _network(settings: Train, task: Task, classes: Sequence[str]) -> tuple[nn.Module, str]:
+    """The network to train, and where its weights come from, in words."""
     network, loaded = task.network(settings.model, classes, settings.dataset.size)
     check_batch_norm(network, settings)
+    check_parts(network, settings)
     weights = starting_weights(settings.model, loaded)
     logger.info(describe_network(settings.model.title, network, weights))
-    name, loss = task.label_loss(settings.loss, num_ranks() * settings.accumulate, at="loss")
+    return network, weights
+
+
+def _state(settings: Train, task: Task, network: nn.Module, labels: np.ndarray, device: torch.device) -> State:
+    """Network, objective and optimiser, ready to train. labels: of the images to train on."""
+    name, loss = task.label_loss(settings.loss, num_ranks() * settings.accumulate, at="loss", labels=labels)
+    log_loss(name, loss)
     network = place_trained(network, device, settings)
-    objective = Supervised(network, loss, name, freeze=settings.freeze, precision=settings.precision)
-    return assembled(objective, settings), weights
+    objective = Supervised(network, loss.to(device), name, freeze=settings.freeze, precision=settings.precision)
+    return assembled(objective, settings)

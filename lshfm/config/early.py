@@ -6,15 +6,58 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lshfm.checks import device_numbers, weights_file
+from lshfm.checks import class_weights, device_numbers, fraction, require_one_a_class, weights_file
 from lshfm.config.build import build
 from lshfm.config.catalogue import options
 from lshfm.config.compose import Job
-from lshfm.config.groups import Dataset, Network, Teacher, without_pooling
-from lshfm.config.schema import Eval, Mimic, Train
+from lshfm.config.groups import Dataset, LabelLoss, Network, Teacher, without_pooling
+from lshfm.config.schema import Eval, Mimic, Schedule, Train, Training
 from lshfm.errors import InputError, at, nearest
 
 NO_FILES = (None, "none", "imagenet", "auto")  # starting weights that are no path
+BCE = "lshfm.losses.classification.BCE"  # importing it would import torch
+
+
+def require_together(settings: Training) -> None:
+    """InputError for keys of training that do not go together, whatever the data."""
+    epochs, held = settings.epochs, settings.freeze_epochs
+    if held >= epochs:
+        raise InputError(f"freeze_epochs={held} must be less than epochs={epochs}: else the backbone never learns")
+    if held and "backbone" in settings.freeze:
+        raise InputError(f"freeze=[backbone] is for all epochs, freeze_epochs={held} for the first ones: not both")
+    if settings.early_stop and not settings.dataset.holdout:
+        raise InputError(
+            f"early_stop={settings.early_stop} would end the run by its score on the test split, which flatters the "
+            "result: add dataset.holdout=0.1 to go by a part of the training split"
+        )
+    if settings.schedule.policy == "onecycle":
+        _require_alone(settings.schedule, epochs)
+
+
+def _require_alone(schedule: Schedule, epochs: int) -> None:
+    others = {
+        "cosine_epochs": schedule.cosine_epochs not in (0, epochs), "steps": bool(schedule.steps),
+        "warmup": schedule.warmup > 0, "initial_lr": schedule.initial_lr > 0,
+    }  # fmt: skip
+    given = [f"schedule.{name}={getattr(schedule, name)}" for name, is_given in others.items() if is_given]
+    if given:
+        raise InputError(f"{', '.join(given)}: schedule=onecycle has its own way up and down; leave it out")
+
+
+def require_label_loss(loss: LabelLoss, role: str, dataset: Dataset) -> None:
+    """InputError for settings of the loss on labels that need no network to be refused. role: loss or label_loss.
+
+    The data set's folder is there.
+    """
+    if loss.target != BCE:
+        return
+    name = f"{role}.pos_weight"
+    weights = class_weights(name, loss.own.get("pos_weight"))
+    fraction(f"{role}.label_smoothing", loss.own.get("label_smoothing", 0))
+    if isinstance(weights, list) and not is_one_of_many():
+        with at("dataset"):
+            split = build(dataset.own, at="dataset").split(dataset.train_split)
+        require_one_a_class(name, weights, len(split.classes))
 
 
 def require_devices(gpus: Any) -> None:

@@ -50,8 +50,13 @@ NOTES = {  # what a group takes beside its options' names
 }
 STAGES = ("stage1", "stage2")
 SECTIONS = {  # heading -> the keys under it that belong to no group
-    "training": ("epochs", "batch_size", "accumulate", "freeze", "ema", "augment", "select", "allow_test", "seed"),
-    "optimiser and learning rate": ("optimizer", "lr", "momentum", "weight_decay", "schedule"),
+    "training": (
+        "epochs", "early_stop", "batch_size", "accumulate", "balanced", "freeze", "freeze_epochs", "ema", "augment",
+        "select", "allow_test", "seed",
+    ),
+    "optimiser and learning rate": (
+        "optimizer", "lr", "head_lr", "momentum", "weight_decay", "decay_weights_only", "clip_grad", "schedule",
+    ),
     "BatchNorm": ("bn_group_size", "sync_bn"),
     "evaluation": ("checkpoint", "eval_batch_size"),
     "one stage alone": STAGES,

@@ -8,9 +8,11 @@ from lshfm.config.early import (
     refuse_pretrained,
     require_checkpoint,
     require_devices,
+    require_label_loss,
     require_root,
     require_starts,
     require_starts_of_mimic,
+    require_together,
 )
 from lshfm.config.evaluation import request
 from lshfm.config.notes import published_groups, unused_recipes
@@ -31,9 +33,11 @@ def order(command: str, overrides: Words, typed: Words = (), *, files: bool = Tr
 
 def _train(overrides: Words, typed: Words, files: bool) -> tuple[Any, ...]:
     job = compose(Train, overrides, typed=typed)
+    require_together(job.settings)
     require_devices(job.settings.gpus)
     refuse_pretrained("model", job.settings.model)
     require_root(job.settings.dataset)
+    require_label_loss(job.settings.loss, "loss", job.settings.dataset)
     if files:
         require_starts(job)
     return job, published_groups(job.settings, overrides)
@@ -41,9 +45,12 @@ def _train(overrides: Words, typed: Words, files: bool) -> tuple[Any, ...]:
 
 def _mimic(overrides: Words, typed: Words, files: bool) -> tuple[Any, ...]:
     jobs, notes = plan(overrides, typed)
+    for job in jobs:
+        require_together(job.settings)
     require_devices(jobs[-1].settings.gpus)
     refuse_pretrained("student", jobs[-1].settings.student)
     require_root(jobs[-1].settings.dataset)
+    require_label_loss(jobs[-1].settings.label_loss, "label_loss", jobs[-1].settings.dataset)
     for job in jobs if files else ():
         require_starts_of_mimic(job)
     settings = jobs[-1].settings

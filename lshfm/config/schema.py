@@ -31,12 +31,17 @@ class Machine:
 
 @dataclass(frozen=True)
 class Schedule:
-    """The learning rate over t, the epochs done including fractions: warm-up x cosine x steps."""
+    """The learning rate over t, the epochs done including fractions."""
 
     cosine_epochs: float = key("length of the cosine, at least `epochs`; 0 turns it off", low=0)
     steps: list[float] = key("epochs from which the learning rate is a tenth of what it was", low=0)
     warmup: float = key("epochs of linear warm-up", low=0)
     initial_lr: float = key("learning rate at the start of the warm-up", low=0)
+    policy: str = key(
+        "cosine (warm-up x cosine x steps) or onecycle (up to lr over 0.3 of the run, then down to none); "
+        "schedule=onecycle says the same",
+        choices=("cosine", "onecycle"),
+    )
 
 
 @dataclass(frozen=True)
@@ -57,15 +62,25 @@ class Training(Machine):
     batch_size: int = key("images a step, over all GPUs", low=1)
     eval_batch_size: int = key("images a batch in evaluation", low=1, changes_results=False)
     accumulate: int = key("parts a batch goes through the network in, to save memory", low=1)
-    optimizer: str = key("sgd or adamw", choices=("sgd", "adamw"))
+    balanced: bool = key("draw images so that each class is as likely, those without labels as one more class")
+    early_stop: int | None = key(
+        "epochs without a better score on the held-out images (dataset.holdout) after which a run ends", low=1
+    )
+    optimizer: str = key("sgd, adam or adamw", choices=("sgd", "adam", "adamw"))
     lr: float = key("learning rate", above=0)
-    momentum: float = key("momentum of SGD (AdamW: beta 1)", low=0, below=1)
+    head_lr: float = key("factor of lr for the layers behind the backbone: classifier and projection", above=0)
+    momentum: float = key("momentum of SGD (Adam and AdamW: beta 1)", low=0, below=1)
     weight_decay: float = key("weight decay, on all parameters", low=0)
+    decay_weights_only: bool = key("no weight decay on biases and on BatchNorm's weights")
+    clip_grad: float | None = key("largest norm of all gradients together; longer ones are scaled down", above=0)
     schedule: Schedule = key("learning rate over the epochs")
     ema: float = key("decay of the weights' moving average, say 0.9997; 0 turns it off", low=0, below=1)
     freeze: list[str] = key(
         "what does not learn: bn_stats, bn_affine, backbone (only the classifier learns)",
         choices=("bn_stats", "bn_affine", "backbone"),
+    )
+    freeze_epochs: int = key(
+        "first epochs in which only classifier and projection learn, the backbone's BatchNorm as in evaluation", low=0
     )
     bn_group_size: int | None = key("images that BatchNorm takes its statistics over; without it a rank's own", low=1)
     sync_bn: bool = key("BatchNorm takes its statistics over the images of all ranks")

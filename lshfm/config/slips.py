@@ -62,6 +62,14 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("accumulate_grad_batches", "grad_accum_steps", "gradient_accumulation_steps"), ("accumulate",)),
     **dict.fromkeys(("model_ema", "model_ema_decay", "ema_decay"), ("ema",)),
     **dict.fromkeys(("sync_batchnorm", "syncbn"), ("sync_bn",)),
+    **dict.fromkeys(("patience", "early_stopping", "early_stopping_patience", "earlystopping"), ("early_stop",)),
+    **dict.fromkeys(("clip_grad_norm", "gradient_clip_val", "max_grad_norm", "grad_clip", "max_norm"), ("clip_grad",)),
+    **dict.fromkeys(("smoothing", "label_smoothing"), ("label_loss.label_smoothing", "loss.label_smoothing")),
+    **dict.fromkeys(("pos_weight", "class_weights", "class_weight"), ("label_loss.pos_weight", "loss.pos_weight")),
+    **dict.fromkeys(("weighted_sampler", "class_balanced", "balanced_sampling", "balance"), ("balanced",)),
+    **dict.fromkeys(("lr_head", "head_lr_factor", "classifier_lr", "lrp"), ("head_lr",)),
+    **dict.fromkeys(("freeze_backbone_epochs", "unfreeze_epoch", "freeze_backbone"), ("freeze_epochs",)),
+    **dict.fromkeys(("norm_weight_decay", "bias_weight_decay", "filter_bias_and_bn"), ("decay_weights_only",)),
     **dict.fromkeys(("val_split", "validation_split", "val_fraction"), ("dataset.holdout",)),
     **dict.fromkeys(("save_period", "checkpoint_freq"), ("checkpoint_minutes",)),
     **dict.fromkeys(("print_freq", "log_interval", "log_every_n_steps", "log_freq"), ("log_every",)),
@@ -98,7 +106,7 @@ def all_keys(command: str) -> set[str]:
         if hasattr(hint, "__dataclass_fields__"):
             found |= {f"{name}.{each.name}" for each in key_fields(hint) if not each.metadata.get("is_part")}
         if is_group(hint):
-            found |= {f"{name}.root", f"{name}.temperature", f"{name}.hash_num"}
+            found |= {f"{name}.{own}" for own in ("root", "temperature", "hash_num", "label_smoothing", "pos_weight")}
     return found
 
 

@@ -21,6 +21,7 @@ OWN_OF_A_STAGE = re.compile(r"\+\+stage([12])\.(.+)", flags=re.DOTALL)
 QUOTES = "'\""
 SHARED = {"student", "stage", "experiment", "name", "gpus", "workers", "output_dir", "checkpoint_dir"}
 OF_A_STAGE = ("loss", "label_loss")  # groups that may differ between the stages
+SHORT = {"schedule": "schedule.policy"}  # a word for a key that holds keys stands for one of them
 
 
 def rewrite(command: str, argv: Sequence[str]) -> list[str]:
@@ -101,9 +102,11 @@ def _override(
     if stage in {"stage1", "stage2"}:
         if not key:
             raise InputError(f"{stage} takes keys, as {stage}.lr=0.1")
+        key = _in_full(key, value)
         return [f"++{stage}.{_encoded(key)}={_value(key, value, sweeps=sweeps)}"]
     if name == "teacher":
         return _teacher(sign, value, sweeps=sweeps)
+    name = _in_full(name, value)
     if name == "stage":
         return [f"{sign}stage={value if value[0] in QUOTES else re.sub('[0-9]+', _quoted_number, value)}"]
     from_checkpoint = "checkpoint" in given and stage in {"dataset", "model"}
@@ -111,6 +114,11 @@ def _override(
     if key and (from_checkpoint or from_preset):
         sign = "++"  # the group's option is chosen later, so that Hydra knows no such key yet
     return [f"{sign}{groups.get(name, name)}={_value(name, value, sweeps=sweeps)}"]
+
+
+def _in_full(key: str, value: str) -> str:
+    """The key that a word is meant for: schedule=onecycle for schedule.policy=onecycle."""
+    return SHORT.get(key, key) if re.fullmatch(r"(?!null\b)[a-z]\w*(,[a-z]\w*)*", value) else key
 
 
 def _quoted_number(match: re.Match[str]) -> str:

@@ -5,6 +5,7 @@ batch, rank or resumed run asks for it. The mixing function is SplitMix64's (Ste
 2014): integers modulo 2^64, equal on every platform and in every version of numpy.
 """
 
+from collections.abc import Sequence
 from enum import IntEnum
 
 import numpy as np
@@ -24,6 +25,8 @@ class Stream(IntEnum):
     SATURATION = 5
     JITTER_ORDER = 6
     RANK = 7
+    POOL = 8
+    MEMBER = 9
 
 
 def bits(seed: int, epoch: int, index: ArrayLike, stream: int) -> NDArray[np.uint64]:
@@ -42,6 +45,15 @@ def uniform(seed: int, epoch: int, index: ArrayLike, stream: int) -> NDArray[np.
 def permutation(seed: int, epoch: int, n: int, stream: int = Stream.SHUFFLE) -> NDArray[np.int64]:
     """A random permutation of 0..n-1, int64 (n,)."""
     return np.argsort(bits(seed, epoch, np.arange(n), stream), kind="stable")
+
+
+def draws(seed: int, epoch: int, n: int, pools: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """int64 (n,): each a random member of a random one of `pools`, none of which is empty; with replacement."""
+    numbers, sizes = np.arange(n), np.array([len(pool) for pool in pools])
+    pool = (uniform(seed, epoch, numbers, Stream.POOL) * len(pools)).astype(np.int64)
+    member = (uniform(seed, epoch, numbers, Stream.MEMBER) * sizes[pool]).astype(np.int64)
+    drawn: NDArray[np.int64] = np.concatenate(pools)[(np.cumsum(sizes) - sizes)[pool] + member]
+    return drawn
 
 
 def _as_words(part: ArrayLike) -> NDArray[np.uint64]:

@@ -132,6 +132,8 @@ class Loader:
 
     `labels` is int8 (n, C) of the whole split; `indices` names the samples to use, all by default. `batch_size` is
     that of all ranks together: each gets its `share`, within every batch where `drop_last`, else of whole batches.
+    pools: sets of places in `indices`; a shuffled epoch then is as many draws as there are samples, each of a random
+    sample from a random set, so that some samples come several times and others not.
     """
 
     def __init__(
@@ -147,6 +149,7 @@ class Loader:
         indices: Index | None = None,
         seed: int = 0,
         share: Share = Share(),
+        pools: Sequence[Index] | None = None,
     ) -> None:
         assert len(pixels) == len(labels)
         assert not drop_last or batch_size % share.num == 0
@@ -160,6 +163,7 @@ class Loader:
         self.drop_last = drop_last
         self.seed = seed
         self.share = share
+        self.pools = pools
         if not batches(self.indices, batch_size, drop_last):
             raise InputError(f"batch_size={batch_size} is more than the {len(self.indices)} images there are")
 
@@ -178,6 +182,8 @@ class Loader:
         """The epoch's samples in the order in which they come."""
         if not self.shuffle:
             return self.indices
+        if self.pools is not None:
+            return self.indices[keyed.draws(self.seed, epoch, len(self.indices), self.pools)]
         return self.indices[keyed.permutation(self.seed, epoch, len(self.indices))]
 
     def _steps(self, order: Index) -> Sequence[Index]:

@@ -16,28 +16,64 @@ def assemble(
     optimizer: str,
     momentum: float,
     weight_decay: float,
+    head_lr: float = 1.0,
+    decay_weights_only: bool = False,
+    freeze_epochs: int = 0,
     ema: float = 0.0,
     constants: dict[str, Any] | None = None,
 ) -> State:
     """The state before the first step. All ranks together; they start with rank 0's weights.
 
-    objective: on its device, with what does not learn frozen already. ema: decay of the moving average of the
-    weights, 0 for none. constants: as in State.
+    objective: on its device, with what does not learn frozen already. head_lr, decay_weights_only: as make_optimizer
+    has them. freeze_epochs: in so many first epochs the backbone is held; the optimiser has its parameters from the
+    start, passes over them as long as they have no gradients, and keeps nothing of them. ema: decay of the moving
+    average of the weights, 0 for none. constants: as in State.
     """
     clock = Clock()
+    torch_optimizer = make_optimizer(
+        objective, optimizer, momentum=momentum, weight_decay=weight_decay, head_lr=head_lr,
+        decay_weights_only=decay_weights_only,
+    )  # fmt: skip
+    if freeze_epochs:
+        objective.hold()
     # torch.compile belongs here: after freezing and before DDP wraps the module, so that DDP's hooks stay outside.
     objective.trained = replicate(objective.trained, clock)
-    torch_optimizer = make_optimizer(objective, optimizer, momentum=momentum, weight_decay=weight_decay)
     average = moving_average(objective.model, ema) if ema else None
-    return State(objective, torch_optimizer, ema=average, clock=clock, constants=constants)
+    return State(objective, torch_optimizer, ema=average, clock=clock, constants=constants, held_epochs=freeze_epochs)
 
 
-def make_optimizer(objective: Objective, name: str, *, momentum: float, weight_decay: float) -> torch.optim.Optimizer:
-    """SGD with momentum, or AdamW, over what learns; weight decay on all of it, as published."""
-    parameters = [p for p in objective.parameters() if p.requires_grad]
+def make_optimizer(
+    objective: Objective,
+    name: str,
+    *,
+    momentum: float,
+    weight_decay: float,
+    head_lr: float = 1.0,
+    decay_weights_only: bool = False,
+) -> torch.optim.Optimizer:
+    """SGD with momentum, Adam or AdamW, over what learns; weight decay on all of it, as published.
+
+    head_lr: factor of the learning rate behind the backbone. decay_weights_only: none of the weight decay on
+    parameters of one dimension, which are biases and the weights of normalisation.
+    """
+    groups = _groups(objective, weight_decay, head_lr, decay_weights_only)
     if name == "sgd":
-        return torch.optim.SGD(parameters, lr=0.0, momentum=momentum, weight_decay=weight_decay)
-    return torch.optim.AdamW(parameters, lr=0.0, betas=(momentum, 0.999), weight_decay=weight_decay)
+        return torch.optim.SGD(groups, lr=0.0, momentum=momentum, weight_decay=weight_decay)
+    adam = torch.optim.Adam if name == "adam" else torch.optim.AdamW
+    return adam(groups, lr=0.0, betas=(momentum, 0.999), weight_decay=weight_decay)
+
+
+def _groups(
+    objective: Objective, weight_decay: float, head_lr: float, decay_weights_only: bool
+) -> list[dict[str, Any]]:
+    """The optimiser's groups, which differ in `factor` of the learning rate and in weight decay."""
+    heads = {id(parameter) for parameter in objective.heads()} if head_lr != 1 else set()
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for parameter in (p for p in objective.parameters() if p.requires_grad):
+        factor = head_lr if id(parameter) in heads else 1.0
+        decay = 0.0 if decay_weights_only and parameter.ndim <= 1 else weight_decay
+        groups.setdefault((factor, decay), []).append(parameter)
+    return [{"params": own, "factor": factor, "weight_decay": decay} for (factor, decay), own in groups.items()]
 
 
 def moving_average(model: nn.Module, decay: float) -> AveragedModel:

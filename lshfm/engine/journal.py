@@ -94,7 +94,7 @@ class Journal:
 
     def flush(self, state: State) -> None:
         """Settle the losses, and write a line on the steps since the last one."""
-        lr = self._pending[-1][4] if self._pending else state.optimizer.param_groups[0]["lr"]
+        lr = self._pending[-1][4] if self._pending else state.lr
         self.settle()
         if not self._rows:
             return
@@ -132,7 +132,7 @@ class Journal:
         others = (f"{name} {value}" for name, value in beside.items())
         plain = _joined(f"epoch {epoch}", self._losses(), self._speed(), line, *others)
         losses = {name: f"{value:.4f}" for name, value in self._means.items()}
-        trained = {"epoch": epoch, **losses, "lr": f"{state.optimizer.param_groups[0]['lr']:.3g}"}
+        trained = {"epoch": epoch, **losses, "lr": f"{state.lr:.3g}"}
         self._columns.log(trained | {evaluation.name: score, "best": at_best} | beside | self._cost(state), plain)
         self._say_time_to_go(state)
         seconds = round(state.seconds + state.evaluation_seconds, 3)

@@ -7,6 +7,7 @@ import torch
 
 from lshfm.engine.state import Evaluation, State
 from lshfm.engine.step import Step
+from lshfm.engine.stop import never
 
 
 class Batches(Protocol):
@@ -35,13 +36,17 @@ def fit(
     pause: Callable[[State], None],
     evaluate: Callable[[torch.nn.Module], Evaluation],
     save: Callable[[State, Evaluation, bool], None],
+    is_enough: Callable[[State], bool] = never,
 ) -> None:
     """Train from where `state` is to `epochs`, evaluating and saving after every epoch; all ranks together.
 
     step: trains `state` on a batch. pause: called after every step; it may save, and end the training by raising.
     evaluate: the evaluation of a network after an epoch. save: told the evaluation, and whether it is the best so far.
+    is_enough: asked before every epoch whether to end, the same at all ranks.
     """
     for epoch in range(state.epoch, epochs):
+        if is_enough(state):
+            break
         state.begin_epoch()
         for batch in batches.epoch(epoch, state.step):
             lr = schedule(epoch + state.step / len(batches))

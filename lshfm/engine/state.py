@@ -1,5 +1,6 @@
 """The state of a training run: all that training changes, so that it can be saved and resumed."""
 
+import gc
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -11,8 +12,9 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
+from lshfm.console import logger
 from lshfm.ranks.group import gather, rank, share_buffers
-from lshfm.ranks.replicas import Clock, alone
+from lshfm.ranks.replicas import Clock, alone, replicate, unwrapped
 
 
 class Objective(Protocol):
@@ -24,6 +26,9 @@ class Objective(Protocol):
     def __call__(self, batch: Any) -> dict[str, torch.Tensor]: ...
     def train(self, mode: bool = True) -> Any: ...
     def parameters(self) -> Any: ...
+    def heads(self) -> list[nn.Parameter]: ...  # what is behind the backbone
+    def hold(self) -> None: ...  # the backbone does not learn, until
+    def release(self) -> None: ...  # from here on it does
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,8 @@ class State:
 
     Its parts fit together as `assemble` makes them. ema: moving average of the objective's model. clock: the one that
     the replica of `objective.trained` reports to. constants: what the objective's losses were set up with (plain
-    values and tensors); saved, and the same on resuming.
+    values and tensors); saved, and the same on resuming. held_epochs: the objective is held, and released after so
+    many epochs; 0: it is not.
     """
 
     def __init__(
@@ -54,9 +60,12 @@ class State:
         ema: AveragedModel | None,
         clock: Clock,
         constants: dict[str, Any] | None = None,
+        held_epochs: int = 0,
     ) -> None:
         self.objective, self.optimizer, self.ema, self.clock = objective, optimizer, ema, clock
         self.constants = constants or {}
+        self.held_epochs = held_epochs
+        self._is_held = held_epochs > 0
         self.epoch = 0
         self.step = 0  # of the epoch at hand
         self.seconds = 0.0  # of training
@@ -70,6 +79,12 @@ class State:
     def model(self) -> nn.Module:
         """The network to evaluate and to keep: the moving average where there is one."""
         return self.ema.module if self.ema else self.objective.model
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the last step, before any group's factor."""
+        group = self.optimizer.param_groups[0]
+        return float(group.get("base_lr", group["lr"]))
 
     @property
     def best(self) -> dict[str, Any] | None:
@@ -99,18 +114,34 @@ class State:
         return self._counted_until - before
 
     def begin_epoch(self) -> None:
-        """Switch the objective to training mode and restart the clock."""
+        """Switch the objective to training mode, release it where it is time to, and restart the clock."""
+        if self._is_held and self.epoch >= self.held_epochs:
+            self._release()
         self.objective.train()
         self.clock.restart()
+
+    def _release(self) -> None:
+        """Let the backbone learn. DDP averages only what learnt when it wrapped the module: it wraps it anew."""
+        self.objective.release()
+        self.objective.trained = unwrapped(self.objective.trained)
+        gc.collect()  # the old wrapper is in a circle; while it lives, its hooks stay on the parameters
+        self.objective.trained = replicate(self.objective.trained, self.clock)
+        self._is_held = False
+        if self.epoch == self.held_epochs:
+            logger.info("from epoch %d on the backbone is no longer held", self.epoch + 1)
 
     def gradients(self, *, last: bool) -> AbstractContextManager[None]:
         """A context for forward and backward of a part of a batch; ranks average their gradients at the last part."""
         return nullcontext() if last else alone(self.objective.trained)
 
+    def learning(self) -> list[nn.Parameter]:
+        """All that the optimiser updates."""
+        return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+
     def update(self, lr: float) -> None:
         """One optimiser step on the gradients at hand."""
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
+            group["base_lr"], group["lr"] = lr, lr * group.get("factor", 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.ema:

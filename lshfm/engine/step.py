@@ -34,10 +34,11 @@ class EagerStep:
     """Forward, backward and update, operation by operation.
 
     accumulate: parts that a batch goes through the network in, one after the other; their losses are averaged.
+    clip_grad: the largest L2 norm of all gradients together, those of the whole batch and of all ranks; None: any.
     """
 
-    def __init__(self, state: State, *, accumulate: int = 1) -> None:
-        self.state, self.accumulate = state, accumulate
+    def __init__(self, state: State, *, accumulate: int = 1, clip_grad: float | None = None) -> None:
+        self.state, self.accumulate, self.clip_grad = state, accumulate, clip_grad
 
     def __call__(self, batch: Batch, lr: float) -> dict[str, Tensor]:
         """Losses are those of this rank's batch; the gradients are averaged over all ranks."""
@@ -48,5 +49,7 @@ class EagerStep:
                 named = {name: loss / self.accumulate for name, loss in self.state.objective(part).items()}
                 torch.stack(list(named.values())).sum().backward()  # type: ignore[no-untyped-call]
             losses = {name: loss.detach() + losses.get(name, 0.0) for name, loss in named.items()}
+        if self.clip_grad is not None:
+            torch.nn.utils.clip_grad_norm_(self.state.learning(), self.clip_grad)
         self.state.update(lr)
         return losses

@@ -4,13 +4,14 @@ Labels are int8: 1 present, 0 only difficult objects of the class, -1 absent.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lshfm.checks import is_number
-from lshfm.errors import InputError
+from lshfm.checks import class_weights, fraction, is_number, require_one_a_class
+from lshfm.errors import InputError, parameter
 
 REDUCTIONS = ("mean", "sum")
 
@@ -22,15 +23,53 @@ def targets(labels: Tensor) -> Tensor:
 
 
 class BCE(nn.Module):
-    """Binary cross entropy with logits, mean over all B*C entries."""
+    """Binary cross entropy with logits, mean over all B*C entries.
+
+    pos_weight: factors of the positive targets' part, one a class, or "auto": negatives / positives among the training
+    labels, 1 for a class that lacks either; the loss then runs only after `set_up`. label_smoothing: share s by which
+    targets y are smoothed to (1 - s) y + s / 2. Raises InputError for weights that are not finite numbers above 0, and
+    for a share that is not from 0 to below 1.
+    """
 
     name = "bce"
+    weights: Tensor | None  # (C,) float32
 
-    def __init__(self) -> None:  # nn.Module's own signature would take any setting
+    def __init__(self, pos_weight: Sequence[float] | str | None = None, label_smoothing: float = 0.0) -> None:
         super().__init__()
+        self.pos_weight = class_weights(parameter("pos_weight"), pos_weight)
+        self.label_smoothing = fraction(parameter("label_smoothing"), label_smoothing)
+        known = torch.tensor(self.pos_weight) if isinstance(self.pos_weight, list) else None
+        self.register_buffer("weights", known, persistent=False)
+
+    def set_up(self, labels: Tensor) -> None:
+        """Take `auto` weights from the training labels (n, C). Raises InputError for weights of other classes."""
+        if self.pos_weight == "auto":
+            self.weights = _negatives_a_positive(targets(labels))
+        if self.weights is not None:
+            require_one_a_class(parameter("pos_weight"), self.weights, labels.shape[1])
+
+    def extra_repr(self) -> str:
+        """Whatever was asked for beyond the plain loss."""
+        smoothed = [f"label_smoothing={self.label_smoothing:g}"] if self.label_smoothing else []
+        if self.weights is None:
+            return ", ".join(smoothed)
+        low, high = self.weights.min(), self.weights.max()
+        return ", ".join([f"pos_weight of {len(self.weights)} classes from {low:.3g} to {high:.3g}", *smoothed])
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return F.binary_cross_entropy_with_logits(logits, targets(labels))
+        assert self.pos_weight != "auto" or self.weights is not None, "set_up comes first"
+        target = targets(labels)
+        if self.label_smoothing:
+            target = (1 - self.label_smoothing) * target + self.label_smoothing / 2
+        return F.binary_cross_entropy_with_logits(logits, target, pos_weight=self.weights)
+
+
+def _negatives_a_positive(target: Tensor) -> Tensor:
+    """How many negatives a class has for each positive, of targets (n, C); 1 where it has none of one of them."""
+    positives = target.double().sum(0)  # (C,), exact
+    negatives = len(target) - positives
+    there = (positives > 0) & (negatives > 0)
+    return torch.where(there, negatives / positives.clamp(min=1), 1.0).float()
 
 
 class ASL(nn.Module):

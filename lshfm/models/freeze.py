@@ -52,6 +52,37 @@ def freeze_backbone(model: nn.Module) -> None:
     classifier.requires_grad_(True)
 
 
+def heads(model: nn.Module) -> list[nn.Module]:
+    """The layers behind the backbone: `model.projection`, if it has one, and `model.classifier`.
+
+    Raises InputError if the network has no layer of the last name.
+    """
+    found = [getattr(model, name, None) for name in ("projection", "classifier")]
+    if not isinstance(found[-1], nn.Module):
+        raise InputError(
+            f"head_lr and freeze_epochs tell the backbone from what is behind it, but {type(model).__name__} has no "
+            "layer called 'classifier': give it that attribute"
+        )
+    return [layer for layer in found if isinstance(layer, nn.Module)]
+
+
+def hold_backbone(model: nn.Module) -> list[nn.Parameter]:
+    """Stop all that learns but the `heads`; what was stopped, to be set going again."""
+    apart = {id(parameter) for head in heads(model) for parameter in head.parameters()}
+    held = [p for p in model.parameters() if p.requires_grad and id(p) not in apart]
+    for parameter in held:
+        parameter.requires_grad = False
+    return held
+
+
+def hold_statistics(model: nn.Module) -> None:
+    """BatchNorm of the backbone, all but the `heads`, is in eval mode until the next `model.train()`."""
+    apart = {id(module) for head in heads(model) for module in head.modules()}
+    for layer in _batch_norms(model):
+        if id(layer) not in apart:
+            layer.eval()
+
+
 # In the order they apply, whatever the user's: the classifier may itself hold a BatchNorm.
 FREEZE: dict[str, Callable[[nn.Module], None]] = {
     "backbone": freeze_backbone,

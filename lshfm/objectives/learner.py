@@ -5,7 +5,7 @@ from typing import Protocol, Self
 
 from torch import Tensor, nn
 
-from lshfm.models.freeze import apply_freeze, set_train_mode
+from lshfm.models.freeze import apply_freeze, heads, hold_backbone, hold_statistics, set_train_mode
 
 
 class ImageBatch(Protocol):
@@ -39,10 +39,30 @@ class Learner(nn.Module):
         self.trained = model
         self.frozen, self.precision = tuple(freeze), precision
         apply_freeze(model, self.frozen)
+        self._held: list[nn.Parameter] | None = None  # what `release` sets going again
+
+    def heads(self) -> list[nn.Parameter]:
+        """The parameters behind the backbone. Raises InputError as models.freeze.heads does."""
+        return [parameter for head in heads(self.model) for parameter in head.parameters()]
+
+    def hold(self) -> None:
+        """Until `release` the backbone does not learn, and its BatchNorm layers are in eval mode.
+
+        Before DDP wraps `trained`, which must be wrapped anew after the release. Raises InputError as `heads` does.
+        """
+        self._held = hold_backbone(self.model)
+
+    def release(self) -> None:
+        """Let the backbone learn, what `freeze` names excepted."""
+        for parameter in self._held or ():
+            parameter.requires_grad = True
+        self._held = None
 
     def train(self, mode: bool = True) -> Self:
-        """Set training mode; frozen BatchNorm statistics stay in eval mode."""
+        """Set training mode; frozen BatchNorm statistics, and those of a held backbone, stay in eval mode."""
         super().train(mode)
         if mode:
             set_train_mode(self.model, self.frozen)
+            if self._held is not None:
+                hold_statistics(self.model)
         return self

@@ -65,6 +65,11 @@ def replicate(module: nn.Module, clock: Clock) -> nn.Module:
     return replica
 
 
+def unwrapped(module: nn.Module) -> nn.Module:
+    """The module that `replicate` was given; to be wrapped anew once other parts of it learn."""
+    return module.module if isinstance(module, DistributedDataParallel) else module
+
+
 def alone(module: nn.Module) -> AbstractContextManager[None]:
     """Within it a replica only accumulates gradients, without averaging them: more parts of the batch follow."""
     return module.no_sync() if isinstance(module, DistributedDataParallel) else nullcontext()

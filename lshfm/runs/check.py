@@ -1,10 +1,20 @@
 """Checks training settings that depend on each other or on the data, before anything is written."""
 
+from lshfm.config.groups import LabelLoss
 from lshfm.config.schema import Training
 from lshfm.datasets.loader import holdout
+from lshfm.datasets.split import Split
 from lshfm.errors import InputError, at
 from lshfm.ranks.group import num_ranks
 from lshfm.tasks.pixels import make_view
+from lshfm.tasks.task import Task
+
+
+def check_labels(task: Task, settings: Training, loss: LabelLoss, train: Split, *, at: str) -> None:
+    """Raise InputError for a label loss or a sampling that does not suit the labels, before pixels are decoded."""
+    task.label_loss(loss, 1, at=at, labels=train.labels)
+    if settings.balanced:
+        task.pools(train.labels)
 
 
 def check_training(settings: Training, num_images: int) -> None:

@@ -16,7 +16,11 @@ from lshfm.files.locks import locked
 from lshfm.files.write import TEMPORARY, duplicate, remove_left_overs, write_json
 
 SECONDS_TO_LEAVE = 10.0
-BEFORE_THERE_WAS = {"dataset.task": "multilabel"}  # key -> its value in runs of versions that did not have it
+BEFORE_THERE_WAS = {
+    "dataset.task": "multilabel",
+    "schedule.policy": "cosine",
+    "head_lr": 1.0,
+}  # key -> its value in runs of versions that did not have it
 
 
 class Status(Enum):
@@ -25,6 +29,7 @@ class Status(Enum):
     NEW = "new"
     UNFINISHED = "unfinished"
     FINISHED = "finished"
+    OTHER_LENGTH = "other length"
 
 
 class RunFolder:
@@ -41,7 +46,8 @@ class RunFolder:
     def examine(self, identity: Mapping[str, Any], *, overwrite: bool) -> Status:
         """Compare the folder with the run that `identity` (dotted keys, plain values) describes.
 
-        UNFINISHED: a run of the same settings, to be continued. NEW: nothing worth keeping, or `overwrite` was given.
+        UNFINISHED: a run of the same settings, to be continued. OTHER_LENGTH: a run, finished or not, with another
+        number of epochs, to be continued. NEW: nothing worth keeping, or `overwrite` was given.
         Raises InputError showing what differs, with what to do.
         """
         started = {".lock", TEMPORARY.format(self._identity.name)}  # all that a run killed at its start leaves
@@ -52,11 +58,13 @@ class RunFolder:
                 f"{self.path} exists and is not a run of lshfm: choose another name=NAME or output_dir=DIR"
             )
         finished = self.results.is_file()
-        saved, current = self._read_identity(), _as_read(identity)
+        saved, current = self.identity(), _as_read(identity)
         differing = differing_keys(saved, current)
         is_bare = not finished and not self.lasts()  # no epoch was done: nothing would be lost
         if (differing and is_bare) or (overwrite and (finished or differing)):
             return Status.NEW
+        if differs_in_length_alone(saved, current):
+            return Status.OTHER_LENGTH
         if differing:
             rows = "\n".join(f"  {_difference(key, saved, current)}" for key in differing)
             raise InputError(
@@ -65,14 +73,18 @@ class RunFolder:
             )
         return Status.FINISHED if finished else Status.UNFINISHED
 
-    def is_of(self, identity: Mapping[str, Any]) -> bool:
-        """Whether a run with these settings lies here, finished or not; False for what cannot be read."""
+    def is_of(self, identity: Mapping[str, Any], *, but_for_its_length: bool = False) -> bool:
+        """Whether a run with these settings lies here, finished or not; False for what cannot be read.
+
+        but_for_its_length: one with another number of epochs, rather.
+        """
         if not self._identity.is_file():
             return False
         try:
-            return not differing_keys(self._read_identity(), _as_read(identity))
+            saved, current = self.identity(), _as_read(identity)
         except InputError:
             return False
+        return differs_in_length_alone(saved, current) if but_for_its_length else not differing_keys(saved, current)
 
     def lasts(self) -> list[Path]:
         """The paths of last.ckpt and of the older ones that were kept (last-1.ckpt and so on), the newest first."""
@@ -107,6 +119,9 @@ class RunFolder:
             if status is Status.NEW:
                 self._empty()
                 write_json(self._identity, identity)
+            if status is Status.OTHER_LENGTH:
+                self.reopen()  # first: a kill in between leaves an unfinished run of the length before
+                write_json(self._identity, identity)
             remove_left_overs(self.path)
             yield
 
@@ -114,7 +129,8 @@ class RunFolder:
         """Make a finished run unfinished: without results.json it is finished again from its last checkpoint."""
         self.results.unlink(missing_ok=True)
 
-    def _read_identity(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, Any]:
+        """All settings of the run that can change numbers. Raises InputError where the file is damaged."""
         try:
             return dict(json.loads(self._identity.read_text(encoding="utf-8")))
         except (ValueError, TypeError) as error:
@@ -137,6 +153,13 @@ def _as_read(identity: Mapping[str, Any]) -> dict[str, Any]:
 def differing_keys(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
     """The settings in which two runs' identities differ."""
     return sorted(key for key in there.keys() | here.keys() if not _same(key, there, here))
+
+
+def differs_in_length_alone(there: Mapping[str, Any], here: Mapping[str, Any]) -> bool:
+    """Whether two runs' identities differ in the number of epochs, and in a cosine as long as that, alone."""
+    differing = differing_keys(there, here)
+    follows = all(each.get("schedule.cosine_epochs") == each.get("epochs") for each in (there, here))
+    return differing == ["epochs"] or (follows and differing == ["epochs", "schedule.cosine_epochs"])
 
 
 def _same(key: str, saved: Mapping[str, Any], current: Mapping[str, Any]) -> bool:

@@ -54,7 +54,7 @@ def restore(folder: RunFolder, state: State, journal: Journal, made_by: Mapping[
         journal.resume(state, NOTHING_YET)  # a run that was stopped before may have written lines
     for path in paths:
         try:
-            content = _read(path)
+            content = read_last(path)
             state.load_state_dict(content["state"])
             journal.resume(state, content["journal"])
         except (InputError, KeyError, TypeError, ValueError, RuntimeError) as error:
@@ -67,7 +67,7 @@ def restore(folder: RunFolder, state: State, journal: Journal, made_by: Mapping[
             logger.warning("%s; taking the one before", message)
             folder.unusable.append(path)
         else:
-            logger.info("continuing after %s of %d epochs", _position(state.epoch, state.step), epochs)
+            logger.info("continuing %s of %d epochs", position(state.epoch, state.step), epochs)
             _say_what_changed(content, made_by)
             break
     require_same(str(folder.last), (bool(paths), state.epoch, state.step))
@@ -92,15 +92,17 @@ def position_of(folder: RunFolder) -> str:
     """Where the run would resume, in words."""
     if not folder.last.is_file():
         return "from the start"
-    state = _read(folder.last, whole=False)["state"]
-    return f"after {_position(state['epoch'], state['step'])}"
+    state = read_last(folder.last, whole=False)["state"]
+    return position(state["epoch"], state["step"])
 
 
-def _position(epoch: int, step: int) -> str:
-    return f"epoch {epoch}" + (f" and {step} steps" if step else "")
+def position(epoch: int, step: int) -> str:
+    """After how many epochs and steps, in words."""
+    return f"after epoch {epoch}" + (f" and {step} steps" if step else "")
 
 
-def _read(path: Path, *, whole: bool = True) -> dict[str, Any]:
+def read_last(path: Path, *, whole: bool = True) -> dict[str, Any]:
+    """What `write_last` wrote, in the layout of VERSION; `whole` as in read_checkpoint. Raises InputError."""
     content = read_checkpoint(path, whole=whole)
     if content.get("format") != FORMAT or not isinstance(content.get("version"), int):
         raise InputError("it is no checkpoint of a run")

@@ -16,8 +16,9 @@ from lshfm.errors import InputError
 from lshfm.files.read import sha256
 from lshfm.files.write import require_writable, write_text
 from lshfm.ranks.group import is_main, on_main, require_same
-from lshfm.runs.folder import RunFolder, Status, differing_keys
+from lshfm.runs.folder import RunFolder, Status, differing_keys, differs_in_length_alone
 from lshfm.runs.layout import unpack
+from lshfm.runs.length import log_change, require_room_to_go_on, sweeps_over_epochs, take_over
 from lshfm.runs.log import errors_in, log_in
 from lshfm.runs.record import Results
 
@@ -30,12 +31,17 @@ class RunPlace:
     checkpoint: Path
     identity: dict[str, Any]
     overwrite: bool
+    takes_over: bool = False  # what a run under another name has done that differs in its number of epochs alone
+    is_swept: bool = False  # over numbers of epochs, each of which is a run of its own
 
     @classmethod
-    def of(cls, settings: Train | Mimic, name: str, identity: Mapping[str, Any], *, older: Sequence[str] = ()) -> Self:
+    def of(
+        cls, settings: Train | Mimic, name: str, identity: Mapping[str, Any], *, older: Sequence[str] = (),
+        typed: Sequence[str] = (),
+    ) -> Self:  # fmt: skip
         """The place of the run called `name`, the same for all ranks.
 
-        older: what older versions called this run, which stays where one has put it.
+        older: what older versions called this run, which stays where one has put it. typed: the command line.
         Raises InputError if it cannot be written to, and RunFailed if the ranks see different data.
         """
         require_same(f"the settings or the data of {name}", identity)
@@ -45,7 +51,9 @@ class RunPlace:
         checkpoint = Path(settings.checkpoint_dir).expanduser() / f"{name}.ckpt"
         on_main(lambda: require_writable(folder, "output_dir"))
         on_main(lambda: require_writable(checkpoint.parent, "checkpoint_dir"))
-        return cls(RunFolder(folder), checkpoint, dict(identity), settings.overwrite)
+        is_swept = sweeps_over_epochs(typed)
+        takes_over = not (settings.name or settings.overwrite or is_swept)
+        return cls(RunFolder(folder), checkpoint, dict(identity), settings.overwrite, takes_over, is_swept)
 
     def status(self) -> Status:
         """How far the run is: FINISHED only with its checkpoint; for rank 0 to ask.
@@ -56,8 +64,11 @@ class RunPlace:
         if status is Status.NEW:
             self._require_room()
             return status
+        if status is Status.OTHER_LENGTH:
+            require_room_to_go_on(self.folder, self.identity, is_swept=self.is_swept)
         self.require_own()
-        return status if self.checkpoint.exists() else Status.UNFINISHED
+        is_unfinished = status is Status.FINISHED and not self.checkpoint.exists()
+        return Status.UNFINISHED if is_unfinished else status
 
     def is_finished(self) -> bool:
         """Whether there is nothing left to do, which the log then says; all ranks together."""
@@ -65,6 +76,19 @@ class RunPlace:
         if finished:
             on_main(self._say_finished)
         return finished
+
+    def require_nothing_behind(self, later: str) -> None:
+        """InputError where this stage 1 goes on to another length, and the stage 2 `later` started from it; at rank 0.
+
+        That one would find itself at other starting weights once this one has been trained.
+        """
+        behind = RunFolder(self.folder.path.with_name(later))
+        if behind.lasts() and self.status() is Status.OTHER_LENGTH:
+            raise InputError(
+                f"{behind.path} started from stage 1 as it is, which epochs={self.identity['epochs']} would train on: "
+                f"with epochs= as it was, stage2.epochs={self.identity['epochs']} goes on with stage 2 alone; "
+                "name=NAME trains both stages under another name, overwrite=true both anew"
+            )
 
     @contextmanager
     def occupied(self, settings: Training) -> Iterator[RunFolder]:
@@ -81,8 +105,13 @@ class RunPlace:
     def _enter(self, stack: ExitStack, settings: Training) -> None:
         if self.folder.results.is_file() and not self.checkpoint.exists():
             self.folder.reopen()  # the checkpoint was taken away: finish once more, from last.ckpt
+        before = self.folder.identity() if self.folder.lasts() else None
         stack.enter_context(self.folder.occupy(self.identity, overwrite=self.overwrite))
         stack.enter_context(log_in(self.folder.log))
+        if self.takes_over and not self.folder.lasts():
+            before = take_over(self.folder, self.identity)
+        if before and self.folder.lasts() and differs_in_length_alone(before, self.identity):
+            log_change(self.folder, before, self.identity)
         write_text(self.folder.path / "config.yaml", to_yaml({"options": options_of(settings)} | plain(settings)))
 
     def _say_finished(self) -> None:
@@ -99,8 +128,17 @@ class RunPlace:
         """
         if self.checkpoint.exists() and not self.overwrite:
             identity = unpack(self.checkpoint, whole=False).get("identity")
-            if not isinstance(identity, dict) or differing_keys(identity, self.identity):
+            if not isinstance(identity, dict) or not (self._is_own(identity) or self._is_longer_than(identity)):
                 self._require_room()
+
+    def _is_own(self, identity: Mapping[str, Any]) -> bool:
+        return not differing_keys(identity, self.identity)
+
+    def _is_longer_than(self, identity: Mapping[str, Any]) -> bool:
+        """Whether this run goes on where the one with that identity ended."""
+        there = identity.get("epochs")
+        is_shorter = isinstance(there, int) and there < self.identity.get("epochs", 0)
+        return is_shorter and differs_in_length_alone(identity, self.identity)
 
     def _require_room(self) -> None:
         if self.checkpoint.exists() and not self.overwrite:

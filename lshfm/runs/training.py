@@ -11,14 +11,12 @@ from torch import nn
 from lshfm import __version__
 from lshfm.config.compose import Job
 from lshfm.config.groups import Network
-from lshfm.config.schema import Mimic, Train, Training
+from lshfm.config.schema import Mimic, Train
 from lshfm.console import logger, shown
-from lshfm.engine.assemble import assemble
 from lshfm.engine.interrupts import Interrupts
 from lshfm.engine.journal import Journal
 from lshfm.engine.loop import fit
-from lshfm.engine.schedule import learning_rate
-from lshfm.engine.state import Evaluation, Objective, State
+from lshfm.engine.state import Evaluation, State
 from lshfm.engine.step import EagerStep
 from lshfm.errors import RunFailed, printable
 from lshfm.files.read import read_checkpoint
@@ -31,6 +29,7 @@ from lshfm.runs.memory import TooLargeToEvaluate, enough_to_evaluate, enough_to_
 from lshfm.runs.place import RunPlace
 from lshfm.runs.predictions import write_predictions
 from lshfm.runs.record import Metrics, Results, measured, peak_memory, revision
+from lshfm.runs.settled import enough_of, log_early_stop, log_options, rate_of
 from lshfm.tasks.pixels import TrainingData
 from lshfm.tasks.task import Arrays, Evaluate, Task
 
@@ -68,6 +67,7 @@ class TrainingRun:
         """Log the run's folder, its hardware and its data."""
         settings, data = self.settings, self.data
         logger.info("run folder %s; %s, %s", self.folder.path, self.hardware["device"], self.hardware["arithmetic"])
+        log_options(settings)
         log_ranks(
             data.batches.device, batch_size=settings.batch_size, accumulate=settings.accumulate,
             bn_group_size=settings.bn_group_size, sync_bn=settings.sync_bn,
@@ -82,10 +82,12 @@ class TrainingRun:
         self.state = state
         log_room(self.folder.path, state, self.settings.keep_last, self.data.stores)
         self._fit()
+        if state.epoch < self.settings.epochs:
+            log_early_stop(state, self.settings)
         return self._finish()
 
     def _fit(self) -> None:
-        settings, schedule = self.settings, self.settings.schedule
+        settings = self.settings
         self.journal = Journal(
             Metrics(self.folder.metrics),
             epochs=settings.epochs,
@@ -98,22 +100,19 @@ class TrainingRun:
         self._saved_at = time.monotonic()
         self.state.start_clock()
         self._agree = Consensus()
-        rate = learning_rate(
-            settings.lr, cosine_epochs=schedule.cosine_epochs, steps=schedule.steps, warmup=schedule.warmup,
-            initial_lr=schedule.initial_lr,
-        )  # fmt: skip
         try:
             with Interrupts() as self.interrupts, doing("training"), enough_to_train(settings.batch_size):
                 fit(
                     self.state,
-                    EagerStep(self.state, accumulate=settings.accumulate),
+                    EagerStep(self.state, accumulate=settings.accumulate, clip_grad=settings.clip_grad),
                     self.data.batches,
-                    rate,
+                    rate_of(settings, len(self.data.batches)),
                     self.journal,
                     epochs=settings.epochs,
                     pause=self._pause,
                     evaluate=self._evaluate,
                     save=self._save,
+                    is_enough=enough_of(settings),
                 )
         except BaseException as stop:
             if not isinstance(stop, Exception):
@@ -201,7 +200,7 @@ class TrainingRun:
         return results
 
     def _results(self, content: Mapping[str, Any]) -> Results:
-        state, seen = self.state, self.settings.epochs * len(self.data.batches) * self.settings.batch_size
+        state, seen = self.state, self.state.epoch * len(self.data.batches) * self.settings.batch_size
         memory = all_gather(peak_memory(self.data.batches.device))
         return Results(
             name=self.place.checkpoint.stem,
@@ -238,11 +237,3 @@ class TrainingRun:
             metric = self.state.history[-1]["metric"]
             raise RunFailed(f"select=best found no epoch with a defined {metric}: is there anything to validate on?")
         return read_checkpoint(self.folder.best)
-
-
-def assembled(objective: Objective, settings: Training, constants: dict[str, Any] | None = None) -> State:
-    """The state to train, with the optimiser and the moving average that the settings ask for."""
-    return assemble(
-        objective, optimizer=settings.optimizer, momentum=settings.momentum, weight_decay=settings.weight_decay,
-        ema=settings.ema, constants=constants,
-    )  # fmt: skip

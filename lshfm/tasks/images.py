@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import nn
 
+from lshfm import errors
 from lshfm.config.build import build
 from lshfm.config.groups import Dataset, LabelLoss, Network
 from lshfm.config.schema import Training
@@ -26,7 +28,7 @@ class ImageTask(Task):
 
     def training_data(self, train: Split, test: Split, settings: Training, device: torch.device) -> TrainingData:
         """Augmented batches to train on, and batches without augmentation to validate and test on."""
-        return TrainingData.open(train, test, settings, device)
+        return TrainingData.open(train, test, settings, device, self.pools)
 
     def evaluation_batches(
         self, split: Split, dataset: Dataset, device: torch.device, *, workers: int | None, batch_size: int,
@@ -42,8 +44,13 @@ class ImageTask(Task):
         """A network with one output for each class."""
         return build_classifier(network, classes, size, at=at)
 
-    def label_loss(self, loss: LabelLoss, parts: int, *, at: str) -> tuple[str, nn.Module]:
+    def label_loss(
+        self, loss: LabelLoss, parts: int, *, at: str, labels: np.ndarray | None = None
+    ) -> tuple[str, nn.Module]:
         """The loss, wrapped if its `reduction` is "sum", so that averaging over the parts gives the batch's sum."""
         built = build({name: value for name, value in loss.own.items() if name != "kind"}, at=at)
+        if labels is not None and hasattr(built, "set_up"):
+            with errors.at(at):
+                built.set_up(torch.from_numpy(labels))
         is_sum = getattr(built, "reduction", "mean") == "sum"
         return loss.title, Summed(built, parts) if is_sum and parts > 1 else built

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from lshfm.console import logger
 from lshfm.engine.state import Evaluation
 from lshfm.ranks.group import on_main
 from lshfm.tasks.task import Arrays, Evaluate, Task
@@ -28,6 +29,12 @@ def mean_loss(loss: nn.Module, outputs: np.ndarray, labels: np.ndarray) -> float
         parts.append(float(loss(part, own)) * (1 if is_sum else len(part)))
     mean = math.fsum(parts) / len(outputs) if parts and all(map(math.isfinite, parts)) else math.nan
     return mean if math.isfinite(mean) else None
+
+
+def log_loss(name: str, loss: nn.Module) -> None:
+    """Say what a label loss was set up with, if it tells."""
+    if words := loss.extra_repr():
+        logger.info("loss %s: %s", name, words)
 
 
 def with_loss(evaluate: Evaluate, task: Task, loss: nn.Module) -> Evaluate:

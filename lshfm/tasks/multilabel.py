@@ -86,6 +86,12 @@ class MultiLabel(ImageTask):
 
         return evaluate
 
+    def pools(self, labels: np.ndarray) -> list[np.ndarray]:
+        """The images of each class that has any, and those of none; a difficult label counts, as in training."""
+        there = labels >= 0
+        sets = [*there.T, ~there.any(axis=1)]
+        return [np.flatnonzero(each) for each in sets if each.any()]
+
     def mean_loss(self, loss: nn.Module, arrays: Arrays) -> float | None:
         """As in training, where a difficult label counts as the loss says."""
         return mean_loss(loss, arrays["logits"], arrays["targets"])

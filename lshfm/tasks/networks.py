@@ -13,6 +13,7 @@ from lshfm.config.schema import Training
 from lshfm.datasets import keyed
 from lshfm.errors import InputError
 from lshfm.models.batch_norm import set_statistics
+from lshfm.models.freeze import apply_freeze, heads
 from lshfm.models.imagenet import resolve
 from lshfm.models.sizes import check_size
 from lshfm.models.weights import Loaded, load_weights
@@ -98,6 +99,16 @@ def check_batch_norm(network: nn.Module, settings: Training) -> None:
             copy.deepcopy(network).train()(torch.zeros(1, 3, size, size))
     except ValueError as error:
         raise InputError(f"one image at a time is too few for BatchNorm here ({error}): raise batch_size") from error
+
+
+def check_parts(network: nn.Module, settings: Training) -> None:
+    """Freeze what `settings.freeze` names, which the objective repeats; InputError for parts that are not there.
+
+    That is said before pixels are decoded.
+    """
+    apply_freeze(network, settings.freeze)
+    if settings.head_lr != 1 or settings.freeze_epochs:
+        heads(network)
 
 
 def place(network: nn.Module, device: torch.device, *, channels_last: bool) -> nn.Module:

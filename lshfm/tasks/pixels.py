@@ -1,7 +1,7 @@
 """Opens a data set of pictures for a task: splits, pixels from a store or decoded, batches, each rank its share."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from lshfm.datasets.split import Split
 from lshfm.datasets.store import choose_cache, find_store, open_store, pixel_key, store_bytes
 from lshfm.errors import InputError, at
 from lshfm.ranks.group import doing, first_on_each_machine, num_ranks, place, rank
+
+Pools = Callable[[np.ndarray], list[np.ndarray]]
 
 
 def build_source(dataset: Dataset) -> Any:
@@ -94,22 +96,30 @@ class TrainingData:
     pixels: dict[str, str]  # the key of each split's pixels
 
     @classmethod
-    def open(cls, train: Split, test: Split, settings: Training, device: torch.device) -> "TrainingData":
-        """Open both splits' pixels and cut them into batches, as the settings say."""
+    def open(
+        cls, train: Split, test: Split, settings: Training, device: torch.device, pools: Pools | None = None
+    ) -> "TrainingData":
+        """Open both splits' pixels and cut them into batches, as the settings say. pools: as of a task."""
         dataset, order, size = settings.dataset, settings.channels_last, settings.eval_batch_size
         pixels, usable = open_pixels(train, dataset, settings.workers)
         with at("dataset"):
             learn, held_out = (usable[part] for part in holdout(len(usable), dataset.holdout))
+        pooled = pools(train.labels[learn]) if pools and settings.balanced else None
         batches = Loader(
             pixels, train.labels, indices=learn, batch_size=settings.batch_size, device=device, shuffle=True,
             drop_last=True, view=make_view(dataset, settings.augment, channels_last=order), seed=settings.seed,
-            share=own_share(),
+            share=own_share(), pools=pooled,
         )  # fmt: skip
         plain = make_view(dataset, None, channels_last=order)
         test_batches = plain_loader(*open_pixels(test, dataset, settings.workers), test, plain, size, device)
         validation = plain_loader(pixels, held_out, train, plain, size, device) if len(held_out) else test_batches
         keys = {split.name: pixel_key(split.images, dataset.size) for split in (train, test)}
         return cls(train, test, batches, validation, test_batches, keys)
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Of the images to train on, (n, ...)."""
+        return self.batches.labels[self.batches.indices]
 
     @property
     def stores(self) -> set[Path]:

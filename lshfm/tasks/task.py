@@ -73,12 +73,22 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def label_loss(self, loss: LabelLoss, parts: int, *, at: str) -> tuple[str, nn.Module]:
+    def label_loss(
+        self, loss: LabelLoss, parts: int, *, at: str, labels: np.ndarray | None = None
+    ) -> tuple[str, nn.Module]:
         """The label loss's name in the log, and the loss: a module that maps (output, labels) to a scalar.
 
         parts: so many parts of a batch, over which a step averages the loss: ranks x accumulate. at: the key whose
-        group it was chosen from, for messages.
+        group it was chosen from, for messages. labels: of all images to train on, (n, ...); a loss that has a method
+        `set_up` is told them. Raises InputError for settings that the loss, or these labels, do not allow.
         """
+
+    def pools(self, labels: np.ndarray) -> list[np.ndarray]:  # noqa: ARG002
+        """Sets of images, by their rows in `labels` (n, ...), that balanced sampling draws from equally often.
+
+        Raises InputError for a task without classes to balance.
+        """
+        raise InputError("balanced=true: the data set's task has no classes to balance")
 
     @abstractmethod
     def evaluator(

@@ -26,6 +26,11 @@ STAGE_2 = (*MIMIC, "stage=2", "student.init=none")
 LSH = "loss.hash_num=16"
 OWN = ("--config-dir", str(SAMPLES / "conf"))
 
+MANY = (
+    "optimizer=adam", "lr=0.001", "clip_grad=0.5", "freeze_epochs=1", "head_lr=10", "decay_weights_only=true",
+    "balanced=true", "dataset.holdout=0.25", "early_stop=1", "ema=0.9", "accumulate=2", "batch_size=8",
+)  # fmt: skip
+
 # What is typed beyond that, and the losses that every step logs.
 RUNS: dict[str, tuple[tuple[str, ...], set[str]]] = {
     "train": (TRAIN, {"bce"}),
@@ -36,6 +41,12 @@ RUNS: dict[str, tuple[tuple[str, ...], set[str]]] = {
     "holdout, the best epoch": ((*TRAIN, "dataset.holdout=0.5", "select=best", "batch_size=8"), {"bce"}),
     "adamw with warm-up": ((*TRAIN, "optimizer=adamw", "lr=0.001", "schedule.warmup=1"), {"bce"}),
     "steps": ((*TRAIN, "schedule.steps=[1]"), {"bce"}),
+    "many at once": ((*TRAIN, *MANY, "loss.pos_weight=auto", "loss.label_smoothing=0.1", "schedule=onecycle"), {"bce"}),
+    "many at once, both stages": (
+        (*MIMIC, *MANY, LSH, "label_loss.pos_weight=auto", "stage1.head_lr=1", "stage2.schedule=onecycle"),
+        {"bce", "l2", "lsh"},
+    ),
+    "class weights": ((*TRAIN, "loss.pos_weight=[1,2,3,4,5,6,7,8,9,10,11,12]"), {"bce"}),
     "bf16": ((*TRAIN, "precision=bf16", "channels_last=true"), {"bce"}),
     "batch norm in groups": ((*TRAIN, "bn_group_size=4"), {"bce"}),
     "dropout": ((*TRAIN, "model=mobilenet_v2", "model.weights=none", "dataset.size=32", "accumulate=2"), {"bce"}),
@@ -62,7 +73,13 @@ RUNS: dict[str, tuple[tuple[str, ...], set[str]]] = {
 }
 
 
-ALWAYS = {"train", "ema", "holdout, the best epoch", "both stages", "two losses"}  # in the fast tier; all in the other
+ALWAYS = {
+    "train",
+    "many at once",
+    "holdout, the best epoch",
+    "both stages",
+    "two losses",
+}  # in the fast tier; all in the other
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +125,7 @@ def test_a_whole_run(home: Path, start: Start, tmp_path: Path, name: str) -> Non
     words, losses = RUNS[name]
     here(tmp_path, *words, "name=whole")
     wholes = sorted(tmp_path.glob("outputs/*/whole*"))
-    assert len(wholes) == (2 if name == "both stages" else 1)
+    assert len(wholes) == (2 if "both stages" in name else 1)
 
     last_stage_from = sum("step" in line for run in wholes[:-1] for line in lines(run))
     per_epoch = sum(line["epoch"] == 1 and "step" in line for line in lines(wholes[-1]))

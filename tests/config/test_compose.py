@@ -69,7 +69,7 @@ def test_nothing_given_is_the_small_default() -> None:
     assert job.changed == {}
     assert (settings.epochs, settings.batch_size, settings.lr, settings.weight_decay) == (10, 32, 0.1, 1e-4)
     assert settings.seed == 0
-    assert settings.schedule == Schedule(cosine_epochs=10, steps=[], warmup=0, initial_lr=0)
+    assert settings.schedule == Schedule(cosine_epochs=10, steps=[], warmup=0, initial_lr=0, policy="cosine")
     assert (settings.recipe, job.folders, job.typed) == (None, (), ())
     assert "hydra" not in plain(settings)
 
@@ -198,11 +198,16 @@ def test_a_recipes_values_show_against_the_groups_defaults() -> None:
     assert shown == expected | {"dataset.root": "DIR"}
 
 
-def test_a_typed_value_wins_over_the_recipe_and_its_cosine_stays() -> None:
+def test_a_typed_value_wins_over_the_recipe_and_its_cosine_follows() -> None:
     job = trained("experiment=voc2007_resnet34_baseline", "dataset.root=DIR", "epochs=30", "loss=asl")
-    assert (job.settings.epochs, job.settings.schedule.cosine_epochs) == (30, 60)
+    assert (job.settings.epochs, job.settings.schedule.cosine_epochs) == (30, 30)
     assert job.settings.loss.option == "asl"
-    assert (job.changed["epochs"], job.changed["schedule.cosine_epochs"]) == (30, 60)
+    assert job.changed["epochs"] == 30
+    assert "schedule.cosine_epochs" not in job.changed
+    typed = trained(
+        "experiment=voc2007_resnet34_baseline", "dataset.root=DIR", "schedule.cosine_epochs=60", "epochs=30"
+    )
+    assert (typed.settings.schedule.cosine_epochs, typed.changed["schedule.cosine_epochs"]) == (60, 60)
 
 
 def test_saved_values_hold_where_nothing_is_typed() -> None:

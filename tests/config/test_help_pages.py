@@ -36,7 +36,7 @@ def test_every_key_is_explained(command: str, words: list[str]) -> None:
 def test_keys_stand_under_headings() -> None:
     page = command_help("train", [])
     found = re.findall(r"\n\n(\w[^:\n]*):\n  ", page.partition("\nkeys (")[2])
-    assert found == [*(title for title in SECTIONS if title != "one stage alone"), "dataset", "model"]
+    assert found == [*(title for title in SECTIONS if title != "one stage alone"), "dataset", "model", "loss"]
 
 
 def test_lines_are_no_wider_than_the_terminal() -> None:

@@ -122,8 +122,11 @@ def test_plain_values_are_nested_as_conf_nests_them() -> None:
         audit = compose(Check, []).settings
         unfilled = compose(Eval, ["checkpoint=x", "dataset=shapes", "model=resnet20"]).settings
     values = plain(train)
-    assert values["schedule"] == {"cosine_epochs": 10, "steps": [], "warmup": 0, "initial_lr": 0}
-    assert values["loss"] == {"name": "bce", "_target_": "lshfm.losses.classification.BCE"}
+    assert values["schedule"] == {
+        "cosine_epochs": 10, "steps": [], "warmup": 0, "initial_lr": 0, "policy": "cosine",
+    }  # fmt: skip
+    own = {"pos_weight": None, "label_smoothing": 0.0}
+    assert values["loss"] == {"name": "bce", "_target_": "lshfm.losses.classification.BCE", **own}
     assert (values["recipe"], plain(unfilled)["teacher"]) == (None, None)
     assert plain(audit).keys() == {"workers", "format", "dataset"}
 

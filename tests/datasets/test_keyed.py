@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lshfm.datasets.keyed import Stream, _mix, bits, permutation, uniform
+from lshfm.datasets.keyed import Stream, _mix, bits, draws, permutation, uniform
 
 WORDS = st.integers(-(2**63), 2**63 - 1)
 
@@ -42,6 +42,8 @@ def test_streams_are_pinned() -> None:
         "SATURATION": 5,
         "JITTER_ORDER": 6,
         "RANK": 7,
+        "POOL": 8,
+        "MEMBER": 9,
     }
 
 
@@ -91,3 +93,19 @@ def test_orders_differ_between_epochs_and_seeds() -> None:
 def test_first_of_an_order_is_uniform() -> None:
     counts = np.bincount([permutation(0, e, 10)[0] for e in range(5000)], minlength=10)
     assert ((counts - 500) ** 2 / 500).sum() < 33  # 9 degrees of freedom
+
+
+POOLS = [np.array([4]), np.array([0, 1, 2, 3]), np.array([1, 4])]
+
+
+def test_each_pool_and_each_of_its_members_is_as_likely() -> None:
+    found = np.bincount(draws(3, 5, 12_000, POOLS), minlength=5)
+    expected = np.array([1000, 1000 + 2000, 1000, 1000, 4000 + 2000])
+    assert ((found - expected) ** 2 / expected).sum() < 24  # 4 degrees of freedom: above with probability 1e-4
+
+
+def test_draws_depend_on_seed_and_epoch_alone() -> None:
+    assert draws(3, 5, 100, POOLS).tolist() == draws(3, 5, 100, POOLS).tolist()
+    assert len({tuple(draws(s, e, 50, POOLS).tolist()) for s in range(3) for e in range(3)}) == 9
+    assert draws(3, 5, 40, POOLS).tolist() == draws(3, 5, 100, POOLS).tolist()[:40]
+    assert draws(0, 0, 6, POOLS).tolist() == [2, 4, 4, 1, 1, 1]  # no number of these may ever change

@@ -88,9 +88,10 @@ class Dropping(nn.Module):
 
 
 def dropping(seed: int) -> State:
+    """Its first epoch is with a held backbone, so that the wrapper of the second one is another."""
     torch.manual_seed(seed)
     objective = Supervised(Dropping(), BCE(), "bce")
-    state = assemble(objective, optimizer="adamw", momentum=0.9, weight_decay=0.01)
+    state = assemble(objective, optimizer="adamw", momentum=0.9, weight_decay=0.01, freeze_epochs=1)
     torch.manual_seed(10 * seed + rank())
     return state
 
@@ -168,18 +169,18 @@ def test_random_numbers_with_another_number_of_ranks(ranks: int) -> None:
 
 
 def _until(stop: tuple[int, int]) -> bytes:
-    return _stopped(make("mimic", FROZEN, ema=0.8), stop)
+    return _stopped(make("mimic", FROZEN, ema=0.8, freeze_epochs=1), stop)
 
 
 def _on_from(saved: bytes) -> Trained:
-    state, notes = loaded(make("mimic", FROZEN, ema=0.8), saved), Notes()
+    state, notes = loaded(make("mimic", FROZEN, ema=0.8, freeze_epochs=1), saved), Notes()
     run(state, notes)
     return notes.losses, dict(state.model.state_dict())
 
 
 @pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2), (2, 4)])
 def test_another_number_of_ranks_goes_on_from_there(before: int, after: int) -> None:
-    losses, weights = train("mimic", FROZEN, ema=0.8)
+    losses, weights = train("mimic", FROZEN, ema=0.8, freeze_epochs=1)
     saved = in_ranks(before, _until, (1, 1))[0]
     for rest, end in in_ranks(after, _on_from, saved):
         assert_close((losses[: STEPS + 1] + rest, end), (losses, weights))

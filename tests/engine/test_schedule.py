@@ -3,10 +3,12 @@
 import math
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.optim.lr_scheduler import OneCycleLR
 
-from lshfm.engine.schedule import learning_rate
+from lshfm.engine.schedule import learning_rate, one_cycle
 
 
 @pytest.mark.parametrize(
@@ -76,3 +78,22 @@ def test_steps_only_divide(lr: float, t: float, cosine_epochs: float, steps: lis
     whole = learning_rate(lr, cosine_epochs=cosine_epochs)(t)
     passed = len([step for step in steps if step <= t])
     assert learning_rate(lr, cosine_epochs=cosine_epochs, steps=steps)(t) == pytest.approx(whole / 10**passed)
+
+
+@pytest.mark.parametrize(("epochs", "steps"), [(1, 10), (5, 7), (20, 3)])
+def test_one_cycle_is_torchs(epochs: int, steps: int) -> None:
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=0.3)
+    theirs = OneCycleLR(optimizer, max_lr=0.3, total_steps=epochs * steps, cycle_momentum=False)
+    ours = one_cycle(0.3, epochs=epochs, steps=steps)
+    for step in range(epochs * steps):
+        assert ours(step // steps + step % steps / steps) == pytest.approx(theirs.get_last_lr()[0], rel=1e-9)
+        optimizer.step()
+        if step < epochs * steps - 1:
+            theirs.step()
+
+
+@pytest.mark.parametrize(("epochs", "steps"), [(1, 1), (1, 2), (1, 3), (10, 1)])
+def test_one_cycle_of_a_few_steps_stays_between_its_ends(epochs: int, steps: int) -> None:
+    at = one_cycle(0.3, epochs=epochs, steps=steps)
+    assert all(0.3 / 250_000 <= at(step / steps) <= 0.3 for step in range(epochs * steps))

@@ -53,3 +53,29 @@ def test_gradients_do_not_add_up_over_steps() -> None:
     for _ in range(2):
         EagerStep(state)(BATCH, 0.125)
     assert objective.model.weight.item() == 0.5 - 2 * 0.125 * 4
+
+
+@pytest.mark.parametrize(("clip_grad", "slope"), [(1.0, 1.0), (3.5, 3.5), (4.5, 4.0), (None, 4.0)])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_the_whole_batchs_gradient_is_clipped(clip_grad: float | None, slope: float, accumulate: int) -> None:
+    """Its only entry is 4; that of a part of the batch would be another one."""
+    objective, state = made()
+    EagerStep(state, accumulate=accumulate, clip_grad=clip_grad)(BATCH, 0.125)
+    assert objective.model.weight.item() == pytest.approx(0.5 - 0.125 * slope, abs=1e-5)
+
+
+def test_clipping_is_torchs_over_all_that_learns() -> None:
+    ours, theirs = nn.Linear(3, 2), nn.Linear(3, 2)
+    theirs.load_state_dict(ours.state_dict())
+    ours.bias.requires_grad = False
+    objective = Linear()
+    objective.model = objective.trained = ours
+    state = assemble(objective, optimizer="sgd", momentum=0.0, weight_decay=0.0)
+    assert [parameter.shape for parameter in state.learning()] == [(2, 3)]
+    batch = Batch(torch.arange(4), torch.arange(12.0).view(4, 3), torch.zeros(4, 1), epoch=0)
+    EagerStep(state, clip_grad=0.25)(batch, 1.0)
+    (theirs(batch.images).mean() + theirs.weight.sum()).backward()
+    theirs.bias.grad = None
+    nn.utils.clip_grad_norm_(theirs.parameters(), 0.25)
+    assert theirs.weight.grad is not None
+    assert torch.equal(ours.weight, theirs.weight - theirs.weight.grad)

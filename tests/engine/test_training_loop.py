@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +18,8 @@ from lshfm.engine.loop import fit
 from lshfm.engine.schedule import learning_rate
 from lshfm.engine.state import Evaluation, State
 from lshfm.engine.step import EagerStep
+from lshfm.engine.stop import never
+from lshfm.objectives.learner import Learner
 from lshfm.runs.record import Metrics
 
 N, BATCH, EPOCHS = 12, 4, 4
@@ -37,12 +39,11 @@ class Network(nn.Module):
         return feature, self.classifier(self.dropout(feature))
 
 
-class Objective(nn.Module):
+class Objective(Learner):
     """Two named losses."""
 
     def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = self.trained = model
+        super().__init__(model, (), "fp32")
 
     def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
         feature, logits = self.trained(batch.images)
@@ -85,10 +86,12 @@ class Notes:
         self.calls.append("epoch")
 
 
-def make(*, seed: int = 0, optimizer: str = "sgd", ema: float = 0.0, **network: Any) -> State:
+def make(
+    *, seed: int = 0, optimizer: str = "sgd", ema: float = 0.0, parts: Mapping[str, Any] = {}, **network: Any
+) -> State:
     torch.manual_seed(seed)
     objective = Objective(Network(**network))
-    return assemble(objective, optimizer=optimizer, momentum=0.9, weight_decay=0.01, ema=ema)
+    return assemble(objective, optimizer=optimizer, momentum=0.9, weight_decay=0.01, ema=ema, **parts)
 
 
 def run(
@@ -100,6 +103,8 @@ def run(
     save: Callable[[State, Evaluation, bool], None] | None = None,
     evaluate: Callable[[nn.Module], Evaluation] | None = None,
     journal: Journal | None = None,
+    is_enough: Callable[[State], bool] = never,
+    clip_grad: float | None = None,
 ) -> Notes:
     """What a journal of these tests was told, unless another one is given."""
     notes = Notes()
@@ -109,8 +114,9 @@ def run(
         return Evaluation("size", float(sum(p.detach().abs().sum() for p in network.parameters())), {"x": 1})
 
     fit(
-        state, EagerStep(state, accumulate=accumulate), Data(), SCHEDULE, journal or notes, epochs=epochs,
-        pause=pause or (lambda _: None), evaluate=evaluate or size, save=save or (lambda *_: None),
+        state, EagerStep(state, accumulate=accumulate, clip_grad=clip_grad), Data(), SCHEDULE, journal or notes,
+        epochs=epochs, pause=pause or (lambda _: None), evaluate=evaluate or size, save=save or (lambda *_: None),
+        is_enough=is_enough,
     )  # fmt: skip
     return notes
 
@@ -244,6 +250,100 @@ def test_a_resumed_run_is_the_undisturbed_one_to_the_bit(optimizer: str, ema: fl
     assert rest.steps == notes.steps[3 * stop :]
     assert equal(resumed.state_dict(), undisturbed.state_dict())
     assert [entry["epoch"] for entry in resumed.history] == [1, 2, 3, 4]
+
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "adam": {"optimizer": "adam"},
+    "groups": {"parts": {"head_lr": 3.0, "decay_weights_only": True}},
+    "held": {"parts": {"freeze_epochs": 2}, "ema": 0.8},
+    "held, adam": {"parts": {"freeze_epochs": 1, "head_lr": 0.5}, "optimizer": "adam"},
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("stop", [(0, 2), (1, 1), (2, 0), (2, 1), (3, 0)])
+def test_a_run_with_options_stopped_anywhere_is_the_undisturbed_one_to_the_bit(
+    name: str, stop: tuple[int, int]
+) -> None:
+    kinds: dict[str, Any] = {"dropout": 0.5, "batch_norm": True, **OPTIONS[name]}
+    saved = io.BytesIO()
+
+    def keep(state: State, *_: Any) -> None:
+        if (state.epoch, state.step) == stop:
+            state.synchronise()
+            torch.save(state.state_dict(), saved)
+
+    undisturbed = make(seed=1, **kinds)
+    notes = run(undisturbed, pause=keep, save=keep, clip_grad=0.3)
+    resumed = make(seed=2, **kinds)
+    saved.seek(0)
+    resumed.load_state_dict(torch.load(saved, weights_only=True))
+    rest = run(resumed, clip_grad=0.3)
+    assert rest.steps == notes.steps[3 * stop[0] + stop[1] :]
+    assert equal(resumed.state_dict(), undisturbed.state_dict())
+
+
+def test_a_held_backbone_stays_and_then_learns(said: list[str]) -> None:
+    """Its weights, its statistics and its average; the optimiser keeps nothing of it until it learns."""
+    state = make(parts={"freeze_epochs": 2}, batch_norm=True, ema=0.5)
+    assert state.ema
+    start = {name: tensor.clone() for name, tensor in state.objective.model.state_dict().items()}
+    moved: list[set[str]] = []
+    kept: list[int] = []
+
+    def look(state: State, *_: Any) -> None:
+        assert state.ema
+        now, average = state.objective.model.state_dict(), state.ema.module.state_dict()
+        still = {name for name in now if torch.equal(now[name], start[name])}
+        moved.append(now.keys() - still)
+        assert all(torch.equal(average[name], start[name]) for name in still)
+        kept.append(len(state.optimizer.state))
+
+    run(state, save=look)
+    head = {"classifier.weight", "classifier.bias"}
+    assert moved == [head, head, start.keys(), start.keys()]
+    assert kept == [2, 2, 6, 6]
+    assert said == ["from epoch 3 on the backbone is no longer held"]
+    assert [len(group["params"]) for group in state.optimizer.param_groups] == [6]
+
+
+def test_what_is_frozen_for_good_stays_frozen_after_the_release() -> None:
+    model = Network(batch_norm=True)
+    model.first.bias.requires_grad = False
+    state = assemble(Objective(model), optimizer="sgd", momentum=0.0, weight_decay=0.0, freeze_epochs=1)
+    run(state, epochs=2)
+    assert [name for name, parameter in model.named_parameters() if not parameter.requires_grad] == ["first.bias"]
+
+
+def test_groups_by_hand() -> None:
+    """Behind the backbone the rate has a factor; what has one dimension does not decay."""
+    state = make(batch_norm=True, parts={"head_lr": 10.0, "decay_weights_only": True})
+    model = state.objective.model
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    state.update(0.05)
+    for name, parameter in model.named_parameters():
+        rate, decay = (0.5 if "classifier" in name else 0.05), (0.01 if parameter.ndim > 1 else 0.0)
+        expected = before[name] - rate * (1 + decay * before[name])
+        torch.testing.assert_close(parameter.detach(), expected, atol=1e-6, rtol=0)
+    assert state.lr == 0.05
+    assert sorted((g["lr"], g["weight_decay"], len(g["params"])) for g in state.optimizer.param_groups) == [
+        (0.05, 0.0, 3), (0.05, 0.01, 1), (0.5, 0.0, 1), (0.5, 0.01, 1),
+    ]  # fmt: skip
+
+
+def test_the_rate_that_is_told_has_no_factor() -> None:
+    """Even where all that learns is behind the backbone, and in the checkpoint of an older version."""
+    state = make(parts={"head_lr": 10.0})
+    state.objective.model.first.requires_grad_(False)
+    state = assemble(state.objective, optimizer="sgd", momentum=0.0, weight_decay=0.0, head_lr=10.0)
+    state.update(0.05)
+    assert (state.lr, [group["lr"] for group in state.optimizer.param_groups]) == (0.05, [0.5])
+    for group in state.optimizer.param_groups:
+        del group["base_lr"], group["factor"]
+    state.update(0.05)
+    assert state.optimizer.param_groups[0]["lr"] == state.lr == 0.05
 
 
 class Stopped(Exception):
@@ -387,7 +487,7 @@ def test_sgd_by_hand() -> None:
 def test_optimisers_hold_what_learns() -> None:
     objective = Objective(Network())
     objective.model.first.requires_grad_(False)
-    for name, kind in (("sgd", torch.optim.SGD), ("adamw", torch.optim.AdamW)):
+    for name, kind in (("sgd", torch.optim.SGD), ("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)):
         optimizer = make_optimizer(objective, name, momentum=0.7, weight_decay=0.3)
         (group,) = optimizer.param_groups
         assert type(optimizer) is kind

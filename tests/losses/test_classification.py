@@ -193,3 +193,61 @@ def test_a_sum_over_a_batch_in_parts_is_the_sum_over_the_batch(parts: int) -> No
         Summed(ASL(reduction="sum"), parts)(*p) for p in zip(logits.chunk(parts), labels.chunk(parts), strict=True)
     ]
     assert torch.stack(pieces).mean().item() == pytest.approx(ASL(reduction="sum")(logits, labels).item())
+
+
+def random_entries(classes=3, images=5):
+    chance = torch.Generator().manual_seed(0)
+    logits = torch.randn(images, classes, generator=chance)
+    return logits, torch.randint(-1, 2, (images, classes), generator=chance).to(torch.int8)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_bce_with_weights_and_smoothing_is_torchs(smoothing):
+    logits, labels = random_entries()
+    weights = torch.tensor([0.5, 1.0, 7.0])
+    smoothed = targets(labels) * (1 - smoothing) + smoothing / 2
+    expected = torch.nn.BCEWithLogitsLoss(pos_weight=weights)(logits, smoothed)
+    ours = BCE([0.5, 1, 7], label_smoothing=smoothing)
+    ours.set_up(labels)
+    assert torch.equal(ours(logits, labels), expected)
+
+
+def test_smoothing_by_hand():
+    value = BCE(label_smoothing=0.4)(torch.tensor([[logit_of(0.8), logit_of(0.8)]]), labels_of([[1, 0]]))
+    first, second = (-(y * math.log(0.8) + (1 - y) * math.log(0.2)) for y in (0.8, 0.2))
+    assert value.item() == pytest.approx((first + second) / 2, abs=1e-6)
+
+
+def test_the_plain_loss_is_what_it_was_to_the_bit():
+    logits, labels = random_entries()
+    plain = torch.nn.functional.binary_cross_entropy_with_logits(logits, targets(labels))
+    assert torch.equal(BCE()(logits, labels), plain)
+    assert (BCE().extra_repr(), list(BCE().state_dict())) == ("", [])
+
+
+def test_auto_weights_are_negatives_a_positive_of_the_training_labels():
+    """A difficult label is a positive, as in training; a class without one of the two kinds weighs 1."""
+    labels = torch.tensor([[1, -1, 1, -1], [0, -1, 1, -1], [-1, -1, 1, 1], [-1, 1, 1, -1]], dtype=torch.int8)
+    loss = BCE("auto", label_smoothing=0.1)
+    with pytest.raises(AssertionError, match="set_up comes first"):
+        loss(torch.zeros(4, 4), labels)
+    loss.set_up(labels)
+    assert loss.weights.tolist() == [1, 3, 1, 3]
+    assert loss.extra_repr() == "pos_weight of 4 classes from 1 to 3, label_smoothing=0.1"
+
+
+@pytest.mark.parametrize("weights", [[1, 0], [1, -1], [math.inf], [math.nan], [], "automatic", 3, [True], ["1"]])
+def test_weights_that_are_none(weights):
+    with pytest.raises(InputError, match=r"^pos_weight=.* must be a list of finite numbers above 0, one a class, or"):
+        BCE(weights)
+
+
+def test_weights_of_other_classes():
+    with pytest.raises(InputError, match=r"^pos_weight has 2 numbers and the data set 3 classes: give one a class"):
+        BCE([1, 2]).set_up(random_entries()[1])
+
+
+@pytest.mark.parametrize("share", [-0.1, 1, math.nan, "0.1", True])
+def test_a_smoothing_that_is_none(share):
+    with pytest.raises(InputError, match=r"^label_smoothing=.* must be a number from 0 to below 1"):
+        BCE(label_smoothing=share)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from lshfm.errors import InputError
 from lshfm.models.cifar import cifar_classifier
 from lshfm.models.classifier import Classifier
-from lshfm.models.freeze import FREEZE, apply_freeze, set_train_mode
+from lshfm.models.freeze import FREEZE, apply_freeze, heads, hold_backbone, hold_statistics, set_train_mode
 
 
 def after_one_step(*frozen: str) -> tuple[Classifier, set[str]]:
@@ -109,3 +109,36 @@ def test_unknown_name_freezes_nothing() -> None:
     with pytest.raises(InputError, match=r"freeze=bn_stat is unknown \(did you mean 'bn_stats.*; choices: "):
         apply_freeze(model, ["backbone", "bn_stat"])
     assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_what_is_behind_the_backbone() -> None:
+    model = cifar_classifier("resnet8", 3, projection=5)
+    assert heads(model) == [model.projection, model.classifier]
+    plain = cifar_classifier("resnet8", 3)
+    assert heads(plain) == [plain.classifier]
+    with pytest.raises(InputError, match="Own has no layer called 'classifier': give it that attribute"):
+        heads(Own())
+
+
+def test_a_held_backbone_neither_learns_nor_adapts() -> None:
+    model = cifar_classifier("resnet8", 3, projection=5)
+    apply_freeze(model, ["bn_affine"])
+    behind = {id(parameter) for head in heads(model) for parameter in head.parameters()}
+    learning = [p for p in model.parameters() if p.requires_grad]
+    held = hold_backbone(model)
+    assert {id(p) for p in held} == {id(p) for p in learning} - behind
+    assert {id(p) for p in model.parameters() if p.requires_grad} == behind
+    model.train()
+    hold_statistics(model)
+    kinds = {type(module): module.training for module in model.modules()}
+    assert (kinds[nn.BatchNorm2d], kinds[nn.Conv2d], model.training) == (False, True, True)
+
+
+def test_batch_norm_behind_the_backbone_still_adapts() -> None:
+    model = cifar_classifier("resnet8", 3)
+    model.classifier = nn.Sequential(nn.BatchNorm1d(64), nn.Linear(64, 3))  # type: ignore[assignment]
+    hold_backbone(model)
+    model.train()
+    hold_statistics(model)
+    assert model.classifier[0].training
+    assert all(parameter.requires_grad for parameter in model.classifier.parameters())

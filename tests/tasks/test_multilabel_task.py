@@ -14,8 +14,9 @@ from lshfm.errors import InputError
 from lshfm.losses.classification import ASL, BCE, Summed
 from lshfm.metrics.average_precision import DEFINITIONS
 from lshfm.tasks.multilabel import MultiLabel
+from lshfm.tasks.pixels import TrainingData
 from lshfm.tasks.task import open_task
-from tests.jobs import TEST, changed, opened, splits
+from tests.jobs import TEST, TRAIN, changed, opened, splits
 
 LABELS = np.array([[1, 0], [1, 1], [-1, -1], [-1, 0]], np.int8)
 
@@ -127,3 +128,40 @@ class TestDevkit:
         with pytest.raises(InputError, match="no id with blanks has a place") as refused:
             MultiLabel().file_writer(changed(settings.dataset, {"devkit": True}), split("000001", id_))
         assert "\n" not in str(refused.value)
+
+
+def test_pools_are_the_images_of_each_class_and_those_of_none() -> None:
+    """A difficult label counts, as in training; a class without images is no pool."""
+    found = [pool.tolist() for pool in MultiLabel().pools(LABELS)]
+    assert found == [[0, 1], [0, 1, 3], [2]]
+    assert [pool.tolist() for pool in MultiLabel().pools(np.array([[1, -1], [0, -1]], np.int8))] == [[0, 1]]
+
+
+def test_balanced_sampling_draws_from_what_is_not_held_out(settings: Train) -> None:
+    data = opened_by_the_task(changed(settings, {"balanced": True, "dataset.holdout": 0.25}))
+    batches, held = data.batches, set(data.validation.indices.tolist())
+    orders = [batches.order(epoch) for epoch in range(40)]
+    assert all(len(order) == len(batches.indices) == TRAIN - 3 for order in orders)
+    assert not held & set(np.concatenate(orders).tolist())
+    assert batches.pools is not None
+    counts = np.bincount(np.concatenate(orders), minlength=TRAIN)[batches.indices]
+    chances = sum(np.isin(range(TRAIN - 3), pool) / len(pool) for pool in batches.pools) / len(batches.pools)
+    expected = counts.sum() * np.asarray(chances)
+    assert ((counts - expected)[expected > 0] ** 2 / expected[expected > 0]).sum() < 32  # 8 degrees of freedom
+    assert opened_by_the_task(settings).batches.pools is None
+
+
+def test_weights_of_the_label_loss_are_of_the_images_to_train_on(settings: Train) -> None:
+    data = opened_by_the_task(changed(settings, {"dataset.holdout": 0.25}))
+    loss = changed(settings, {"loss.pos_weight": "auto"}).loss
+    _, ours = MultiLabel().label_loss(loss, 1, at="loss", labels=data.labels)
+    positives = (data.labels >= 0).sum(0)
+    expected = [(TRAIN - 3 - n) / n if n else 1.0 for n in positives.tolist()]
+    assert isinstance(ours, BCE)
+    assert ours.weights is not None
+    assert ours.weights.tolist() == pytest.approx(expected)
+
+
+def opened_by_the_task(settings: Train) -> TrainingData:
+    train, test = splits(settings)
+    return MultiLabel().training_data(train, test, settings, torch.device("cpu"))

@@ -158,3 +158,20 @@ def test_memory_order(settings: Train, channels_last: bool) -> None:
     assert weight.is_contiguous(memory_format=torch.channels_last) is channels_last
     images = next(opened(changed(settings, {"channels_last": channels_last})).batches.epoch(0)).images
     assert images.is_contiguous(memory_format=torch.channels_last) is channels_last
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"head_lr": 3.0}, "Broken has no layer called 'classifier'"),
+        ({"freeze_epochs": 1}, "Broken has no layer called 'classifier'"),
+        ({"freeze": ["bn_stats"]}, "freeze=bn_stats: the network has no BatchNorm layers"),
+        ({"head_lr": 1.0}, None),
+    ],
+)
+def test_parts_that_a_network_lacks_are_named_before_its_data_is_opened(
+    settings: Train, keys: dict[str, Any], message: str | None
+) -> None:
+    broken = Broken(2, "none")
+    with pytest.raises(InputError, match=message) if message else nullcontext():
+        networks.check_parts(broken, changed(settings, keys))

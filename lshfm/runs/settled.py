@@ -1,0 +1,57 @@
+"""Parts of the engine as the settings of a run ask for them."""
+
+from collections.abc import Callable
+from typing import Any
+
+from lshfm.config.schema import Training
+from lshfm.console import logger
+from lshfm.engine.assemble import assemble
+from lshfm.engine.schedule import learning_rate, one_cycle
+from lshfm.engine.state import Objective, State
+from lshfm.engine.stop import never, without_progress
+
+
+def assembled(objective: Objective, settings: Training, constants: dict[str, Any] | None = None) -> State:
+    """The state to train, with the optimiser and the moving average that the settings ask for."""
+    return assemble(
+        objective, optimizer=settings.optimizer, momentum=settings.momentum, weight_decay=settings.weight_decay,
+        head_lr=settings.head_lr, decay_weights_only=settings.decay_weights_only,
+        freeze_epochs=settings.freeze_epochs, ema=settings.ema, constants=constants,
+    )  # fmt: skip
+
+
+def rate_of(settings: Training, steps: int) -> Callable[[float], float]:
+    """The learning rate over the epochs. steps: of an epoch."""
+    schedule = settings.schedule
+    if schedule.policy == "onecycle":
+        return one_cycle(settings.lr, epochs=settings.epochs, steps=steps)
+    return learning_rate(
+        settings.lr, cosine_epochs=schedule.cosine_epochs, steps=schedule.steps, warmup=schedule.warmup,
+        initial_lr=schedule.initial_lr,
+    )  # fmt: skip
+
+
+def enough_of(settings: Training) -> Callable[[State], bool]:
+    """Whether a run ends before its last epoch."""
+    return without_progress(settings.early_stop) if settings.early_stop else never
+
+
+def log_options(settings: Training) -> None:
+    """Name the options of training that are on, of those that are off unless they are asked for."""
+    options = {
+        "balanced": settings.balanced, "early_stop": settings.early_stop, "clip_grad": settings.clip_grad,
+        "freeze_epochs": settings.freeze_epochs, "decay_weights_only": settings.decay_weights_only,
+        "head_lr": settings.head_lr != 1 and settings.head_lr,
+        "schedule": settings.schedule.policy != "cosine" and settings.schedule.policy,
+    }  # fmt: skip
+    if asked := [f"{name}={str(value).lower()}" for name, value in options.items() if value]:
+        logger.info("with %s", ", ".join(asked))
+
+
+def log_early_stop(state: State, settings: Training) -> None:
+    """Say why a run has ended before its last epoch."""
+    since = f"since epoch {state.best['epoch']}" if state.best else "at all"
+    logger.info(
+        "early_stop=%s: no better score %s, so the run ends after epoch %d of %d",
+        settings.early_stop, since, state.epoch, settings.epochs,
+    )  # fmt: skip
