@@ -100,11 +100,11 @@ def test_a_missing_split_names_the_ones_there_are(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "trainval.txt lists no image"),
+        ("", "trainval.txt: lists no image"),
         ("a\n../a\n", "image id '../a' is not a plain name"),
-        ("a 1\n", "image id 'a 1' is not a plain name"),
-        ("a\nb\na\n", "image id 'a' is there twice"),
-        ("a\nd\n", "d.xml cannot be read: No such file"),
+        ("a 1\n", "a 1.xml; a list with -1, 0 or 1 behind each name is of one class, and no split"),
+        ("a\nb\na\n", "image id 'a' is there several times"),
+        ("a\nd\n", "there is no "),
     ],
 )
 def test_bad_lists(folder: Path, text: str, message: str) -> None:
@@ -138,7 +138,7 @@ def test_annotations_that_are_no_regular_files(folder: Path) -> None:
     path = folder / "Annotations" / "b.xml"
     path.unlink()
     os.mkfifo(path)
-    assert f"{path} is not a regular file" in refused(folder)
+    assert f"{path}: is not a regular file" in refused(folder)
 
 
 @pytest.mark.parametrize("year", ["abc", True, 2007.0])

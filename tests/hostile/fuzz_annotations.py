@@ -15,8 +15,7 @@ from typing import Any
 import atheris
 
 with atheris.instrument_imports(include=["lshfm.datasets", "lshfm.errors"]):
-    from lshfm.datasets.audit.faults import Audit
-    from lshfm.datasets.audit.sources import audit
+    from lshfm.datasets.audit.sources import Audit, audit
     from lshfm.datasets.coco import COCO
     from lshfm.datasets.manifest import Manifest
     from lshfm.datasets.split import Split

@@ -18,8 +18,7 @@ from lshfm.config.compose import Job, compose, conf_folder
 from lshfm.config.explain import explain
 from lshfm.config.schema import COMMANDS
 from lshfm.config.words import rewrite
-from lshfm.datasets.audit.faults import Audit
-from lshfm.datasets.audit.sources import audit
+from lshfm.datasets.audit.sources import Audit, audit
 from lshfm.datasets.coco import COCO
 from lshfm.datasets.split import Split
 from lshfm.datasets.voc import CLASSES, VOC
