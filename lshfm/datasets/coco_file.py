@@ -26,6 +26,7 @@ from lshfm.errors import SURROGATE, InputError, parameter, printable
 LISTS = ("categories", "images", "annotations")
 _LONGEST_ID = 1000
 _ADDRESS = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:/|^data:|\?\w+=")
+_MEND = r"sed -i 's|\\\\|/|g'"  # JSON writes two for each backslash
 _DRIVE = re.compile(r"[A-Za-z]:[/\\]")
 
 
@@ -164,7 +165,7 @@ def _name_fault(name: str, folder: Path) -> str | None:
     if _ADDRESS.search(name):
         return f"{shown} is an address, and nothing is fetched: put the picture into {folder} and write its name there"
     if "\\" in name and not (folder / name).is_file():
-        return f"{shown} has backslashes, as Windows writes paths: write / for \\ and start at {folder}"
+        return f"{shown} has backslashes, as Windows writes paths: write / for them ({_MEND} on the file)"
     path = PurePath(name)
     if path.is_absolute() or _DRIVE.match(name) or ".." in path.parts or not path.parts:
         return f"{shown} is outside its folder: write it as it lies under {folder}, or set {parameter('images')}"

@@ -122,8 +122,9 @@ class RunFolder:
                 raise InputError(f"another lshfm process has just finished {self.path}; overwrite=true trains it again")
             if status is Status.NEW:
                 self._empty()
-            if status is Status.NEW or differing_keys(self._read_identity(), _as_read(identity)):
                 write_json(self._identity, identity)
+            elif differing_keys(saved := self._read_identity(), _as_read(identity)):
+                write_json(self._identity, saved | {key: identity[key] for key in SETTLED_AT_THE_END})
             remove_left_overs(self.path)
             yield
 

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from lshfm.datasets.annotations import Fault, Grade
 from lshfm.datasets.manifest import Manifest
 from lshfm.datasets.split import Split
 from lshfm.errors import InputError
@@ -248,3 +249,111 @@ def test_csv_and_json_lines_agree(tmp_path: Path, rows: list[list[str]]) -> None
     for row, labels in zip(rows, splits[0].labels, strict=True):
         assert {splits[0].classes[i] for i in range(len(labels)) if labels[i] == 1} == set(row)
     assert (splits[0].labels == splits[1].labels).all()
+
+
+def shown(split: Split) -> list[set[str]]:
+    return [{split.classes[column] for column, label in enumerate(row) if label == 1} for row in split.labels]
+
+
+CAT_DOG = [{"cat"}, {"dog"}, {"cat", "dog"}]
+TABLES = {
+    "train.csv": "Image,Label\na.jpg,cat\nb.jpg,dog\nc.jpg,cat;dog\n",
+    "tags.csv": "file_name,tags\n a.jpg , cat\nb.jpg\t,dog\nc.jpg,dog; cat\n",
+    "rows.csv": "filename,class\na.jpg,cat\nc.jpg,cat\nb.jpg,dog\nc.jpg,dog\nc.jpg,dog\n",
+    "tabs.tsv": "file\tlabels\na.jpg\tcat\nb.jpg\tdog\nc.jpg\tcat;dog\n",
+    "tabs_called_csv.csv": "path\tlabels\na.jpg\tcat\nb.jpg\tdog\nc.jpg\tcat;dog\n",
+    "one_hot.csv": "path,cat,dog\na.jpg,1,0\nb.jpg,0,1.0\nc.jpg,true,1\n",
+    "one_hot_tabs.tsv": "image\tcat\tdog\tid\na.jpg\t1\t\ta.jpg\nb.jpg\t\t1\tb.jpg\nc.jpg\t1\t1\tc.jpg\n",
+    "lines.jsonl": '{"image": "a.jpg", "label": "cat"}\n{"file": "b.jpg", "tags": ["dog"]}\n'
+    '{"path": "c.jpg", "labels": "cat; dog"}\n',
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_the_usual_tables(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text(TABLES[name])
+    split = Manifest(tmp_path, classes_from=name).split(name)
+    assert split.classes == ("cat", "dog")
+    found = dict(zip(split.ids, shown(split), strict=True))
+    assert found == dict(zip(("a.jpg", "b.jpg", "c.jpg"), CAT_DOG, strict=True))
+    assert split.images.where(0) == str(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path,cat,dog\na,1,0\nb,2,0\n", "line 3: column 'cat' has '2', expected 0 or 1"),
+        ("path,image,labels\na,b,cat\n", "line 1: both 'path' and 'image' stand for the path: leave one out"),
+        ("path;labels\na;b\n", "line 1: no 'path' among path;labels: fields are separated by commas or tabs"),
+    ],
+)
+def test_tables_that_say_too_little(tmp_path: Path, text: str, message: str) -> None:
+    write(tmp_path, train_csv=text)
+    assert message in refused(tmp_path)
+
+
+def told(root: Path, name: str = "train", **options: object) -> list[str]:
+    """The warnings that `check` lists, which are those that training logs."""
+    faults: list[Fault] = []
+    Manifest(root, **options).annotations(name, faults.append)
+    return [fault.what for fault in faults if fault.grade is Grade.WARNS]
+
+
+@pytest.mark.parametrize(
+    ("separator", "name"),
+    [("|", "pipe"), (", ", "comma"), (",", "comma"), (" ", "space"), ("/", "slash"), ("+", "plus")],
+)
+def test_several_labels_in_a_field_are_noticed_and_taken_apart(
+    tmp_path: Path, separator: str, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    joint = f"cat{separator}dog"
+    write(tmp_path, train_csv=f'path,labels\na,cat\nb,dog\nc,"{joint}"\nd,"{joint}"\n')
+    says = f"2 labels such as {joint!r} look like several: label_separator={name} takes them apart"
+    assert told(tmp_path) == [says]
+    assert Manifest(tmp_path).split("train").classes == ("cat", joint, "dog")
+    assert [record.getMessage() for record in caplog.records] == [f"{tmp_path}/train.csv: {says}"]
+    for given in (name, separator):
+        assert shown(Manifest(tmp_path, label_separator=given).split("train")) == [*CAT_DOG, {"cat", "dog"}]
+        assert told(tmp_path, label_separator=given) == []
+
+
+@pytest.mark.parametrize("labels", ["red kite;red fox", "black, white;grey", "cat;Hund", "a/b;c"])
+def test_names_that_only_hold_a_separator_are_left_in_peace(tmp_path: Path, labels: str) -> None:
+    write(tmp_path, train_csv=f'path,labels\na,"{labels}"\n')
+    assert told(tmp_path) == []
+
+
+def test_a_separator_is_never_empty(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^label_separator is empty: give it as it stands, or as one of comma, "):
+        Manifest(tmp_path, label_separator="")
+
+
+def test_one_class_in_two_spellings_is_told_with_counts(tmp_path: Path) -> None:
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    rows = [composed, decomposed, "Dog", "dog", "dog"]
+    write(tmp_path, train_csv="path,labels\n" + "".join(f"{i}.jpg,{name}\n" for i, name in enumerate(rows)))
+    assert told(tmp_path) == [
+        "'Dog' (1 images), 'dog' (2 images) are 2 classes: write them in one way if one is meant",
+        r"'cafe\u0301' (1 images), 'caf\xe9' (1 images) are 2 classes: write them in one way if one is meant",
+    ]
+
+
+def test_rows_of_one_image_are_counted(tmp_path: Path) -> None:
+    write(tmp_path, train_csv=TABLES["rows.csv"])
+    assert told(tmp_path) == ["2 of 5 rows name an image again: its labels are taken together"]
+
+
+def test_where_classes_are_known_no_other_file_is_read(tmp_path: Path) -> None:
+    write(tmp_path, test_csv="path,labels\na,dog\n")
+    assert Manifest(tmp_path).split("test", ("cat", "dog")).labels.tolist() == [[-1, 1]]
+    assert "No split 'train'" in refused(tmp_path, "test")
+
+
+def test_the_only_split(tmp_path: Path) -> None:
+    write(tmp_path, train_csv="path,labels\na,dog\n")
+    assert Manifest(tmp_path).is_alone("train", "test")
+    assert "it has train, and train_split and eval_split say which to take. Without another, holdout=0.2" in refused(
+        tmp_path, "test"
+    )
+    write(tmp_path, other_csv="path,labels\na,dog\n")
+    assert not Manifest(tmp_path).is_alone("train", "test")

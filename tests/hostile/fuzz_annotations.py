@@ -57,11 +57,13 @@ def read_both(root: Path, data: bytes) -> None:
     with contextlib.suppress(InputError):
         found = audit(source(root), name)
         assert isinstance(found, Audit)
-        assert len(found.images) == len(found.boxes) == len(found.sizes)
+        assert len(found.images) == len(found.pictures)
         "".join(f"{fault.kind} {fault.where} {fault.what}" for fault in found.faults).encode()
-        for boxes in found.boxes:
-            for box in boxes:
-                box.fault(10, 10)
+        for picture in found.pictures:
+            for item in picture.objects:
+                assert picture.place(item)
+                if item.box:
+                    item.box.fault(10, 10)
 
 
 def fuzz(root: Path) -> None:
