@@ -15,6 +15,7 @@ from lshfm.datasets.annotations import Fault, Grade
 from lshfm.datasets.manifest import Manifest
 from lshfm.datasets.split import Split
 from lshfm.errors import InputError
+from tests.agreement import require_agreement
 
 
 def write(root: Path, **files: str | bytes) -> None:
@@ -218,12 +219,14 @@ CONTENT = st.one_of(st.binary(max_size=80), st.lists(PIECES, max_size=25).map(la
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(content=CONTENT, ending=st.sampled_from(["csv", "jsonl"]), classes=st.sampled_from([None, ["x", "a"]]))
+@given(content=CONTENT, ending=st.sampled_from(["csv", "tsv", "jsonl"]), classes=st.sampled_from([None, ["x", "a"]]))
 def test_any_file_is_a_split_or_refused(tmp_path: Path, content: bytes, ending: str, classes: list[str] | None) -> None:
     path = tmp_path / f"train.{ending}"
     path.write_bytes(content)
+    source = Manifest(tmp_path, classes=classes, unlabelled="negative", classes_from=f"train.{ending}")
+    require_agreement(source, f"train.{ending}")
     with contextlib.suppress(InputError):
-        split = Manifest(tmp_path, classes=classes, unlabelled="negative").split(f"train.{ending}")
+        split = source.split(f"train.{ending}")
         assert len(split) > 0
         assert split.fingerprint()
         assert split.images.signature()
@@ -312,9 +315,9 @@ def test_several_labels_in_a_field_are_noticed_and_taken_apart(
     assert told(tmp_path) == [says]
     assert Manifest(tmp_path).split("train").classes == ("cat", joint, "dog")
     assert [record.getMessage() for record in caplog.records] == [f"{tmp_path}/train.csv: {says}"]
-    for given in (name, separator):
-        assert shown(Manifest(tmp_path, label_separator=given).split("train")) == [*CAT_DOG, {"cat", "dog"}]
-        assert told(tmp_path, label_separator=given) == []
+    for mark in (name, separator):
+        assert shown(Manifest(tmp_path, label_separator=mark).split("train")) == [*CAT_DOG, {"cat", "dog"}]
+        assert told(tmp_path, label_separator=mark) == []
 
 
 @pytest.mark.parametrize("labels", ["red kite;red fox", "black, white;grey", "cat;Hund", "a/b;c"])

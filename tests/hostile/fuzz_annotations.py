@@ -15,6 +15,7 @@ from typing import Any
 import atheris
 
 with atheris.instrument_imports(include=["lshfm.datasets", "lshfm.errors"]):
+    from lshfm.datasets.annotations import UNLABELLED, Grade
     from lshfm.datasets.audit.sources import Audit, audit
     from lshfm.datasets.coco import COCO
     from lshfm.datasets.manifest import Manifest
@@ -48,8 +49,10 @@ def read_both(root: Path, data: bytes) -> None:
     """Anything but a Split, an Audit or InputError is a finding."""
     file, source, name = FORMATS[data[0] % len(FORMATS)] if data else FORMATS[0]
     (root / file).write_bytes(data[1:])
+    is_read = False
     with contextlib.suppress(InputError):
         split = source(root).split(name)
+        is_read = True
         assert isinstance(split, Split)
         assert len(split) > 0
         assert split.fingerprint()
@@ -57,6 +60,8 @@ def read_both(root: Path, data: bytes) -> None:
     with contextlib.suppress(InputError):
         found = audit(source(root), name)
         assert isinstance(found, Audit)
+        refused = any(fault.grade is Grade.STOPS or fault.kind == UNLABELLED for fault in found.faults)
+        assert refused != is_read
         assert len(found.images) == len(found.pictures)
         "".join(f"{fault.kind} {fault.where} {fault.what}" for fault in found.faults).encode()
         for picture in found.pictures:
