@@ -11,12 +11,13 @@ from lshfm.config.compose import Job
 from lshfm.config.groups import Dataset
 from lshfm.config.schema import Check
 from lshfm.console import console, logger, progress, silence
-from lshfm.datasets.audit.faults import Audit, Fault
+from lshfm.datasets.annotations import OTHER_CLASSES, Fault, Grade
 from lshfm.datasets.audit.images import Seen, inspect, same_content
-from lshfm.datasets.audit.sources import audit
+from lshfm.datasets.audit.sources import Audit, audit
+from lshfm.datasets.reader import class_difference
 from lshfm.errors import RunFailed, at
 from lshfm.report.check import tables
-from lshfm.tasks.pixels import build_source
+from lshfm.tasks.pixels import build_source, split_names
 
 
 def run(job: Job[Check]) -> None:
@@ -44,10 +45,14 @@ def _read(dataset: Dataset, workers: int) -> tuple[dict[str, Audit], dict[str, l
     source = build_source(dataset)
     audits: dict[str, Audit] = {}
     seen: dict[str, list[Seen]] = {}
-    for name in dict.fromkeys([dataset.train_split, dataset.eval_split]):
+    for name in dict.fromkeys(split_names(source, dataset)):
         known = {fault for found in audits.values() for fault in found.faults}  # of what all splits share
+        classes = audits[dataset.train_split].classes if audits else None
         with at("dataset"):
-            audits[name] = audit(source, name)
+            audits[name] = audit(source, name, classes)
+        if classes and audits[name].classes != classes:
+            what = f"its classes {class_difference(classes, audits[name].classes)}"
+            audits[name].faults.append(Fault(OTHER_CLASSES, name, f"{what}; the first are those of training"))
         audits[name].faults = [fault for fault in audits[name].faults if fault not in known]
         logger.info("%s: %d images listed", name, len(audits[name].images))
         with progress(f"decoding {name}") as report:
@@ -65,6 +70,7 @@ def _report(name: str, audits: Mapping[str, Audit], seen: Mapping[str, list[Seen
         "splits": splits,
         "equal_files": [_plain(fault) for fault in between],
         "num_faults": sum(len(split["faults"]) for split in splits.values()) + len(between),
+        "num_warnings": sum(len(split["warnings"]) for split in splits.values()),
         "images": images,
         "seconds": round(seconds, 2),
         "images_per_second": round(images / max(seconds, 1e-9), 2),
@@ -74,7 +80,13 @@ def _report(name: str, audits: Mapping[str, Audit], seen: Mapping[str, list[Seen
 def _split(found: Audit) -> dict[str, Any]:
     names = sorted(found.present.keys() | found.difficult.keys())
     counts = {name: {"present": found.present[name], "difficult": found.difficult[name]} for name in names}
-    return {"images": len(found.images), "classes": counts, "faults": [_plain(fault) for fault in found.faults]}
+    warnings = [fault for fault in found.faults if fault.grade is Grade.WARNS]
+    return {
+        "images": len(found.images),
+        "classes": counts,
+        "faults": [_plain(fault) for fault in found.faults if fault not in warnings],
+        "warnings": [_plain(fault) for fault in warnings],
+    }
 
 
 def _plain(fault: Fault) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """lshfm eval: every metric of a checkpoint, with its predictions."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ def eval_here(what: tuple[Path, Job[Eval]], device: torch.device) -> None:
     checkpoint, task = Checkpoint.open(path, job.folders), _task(job)
     folder = Path(settings.output_dir).expanduser() / "eval" / _name(checkpoint, settings)
     on_main(lambda: require_writable(folder, "output_dir"))
-    (split,) = task.read(dataset, [dataset.eval_split])
+    (split,) = task.read(replace(dataset, known_classes=checkpoint.classes), [dataset.eval_split])
     write_files = task.file_writer(dataset, split)
     network = _network(checkpoint, settings, task, split)
     teacher = find_teacher(job, task, split) if settings.teacher.option else None

@@ -29,7 +29,7 @@ from lshfm.objectives.terms import Term, Terms
 from lshfm.ranks.device import prepare
 from lshfm.ranks.group import num_ranks, on_main
 from lshfm.ranks.start import in_ranks
-from lshfm.runs.check import check_labels, check_training
+from lshfm.runs.check import check_labels, check_selection, check_training
 from lshfm.runs.log import logged, remembering
 from lshfm.runs.naming import mimic_name, used_in_stage
 from lshfm.runs.older_names import older_mimic_name
@@ -116,6 +116,22 @@ class Stage:
             on_main(lambda: place.require_nothing_behind(behind))
         if place.is_finished():
             return place.checkpoint
+        return self._as_begun(place)._train(place, start)
+
+    def _as_begun(self, place: RunPlace) -> "Stage":
+        """The stage as it holds for its place: an older version may have begun the run."""
+        dataset = self.settings.dataset
+        if (begun := place.as_begun(dataset)) == dataset:
+            return self
+        train, test = self.task.read(begun, [begun.train_split, begun.eval_split])
+        return replace(
+            self, job=replace(self.job, settings=replace(self.settings, dataset=begun)), train=train, test=test
+        )
+
+    def _train(self, place: RunPlace, start: Start) -> Path:
+        settings = self.settings
+        if not settings.is_stage1:
+            check_selection(settings, self.task, self.train, self.test)
         prepare(self.device, deterministic=settings.deterministic)
         torch.manual_seed(settings.seed)
         student, weights = self._student(start)

@@ -1,6 +1,7 @@
 """lshfm train: one network on labels alone."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from lshfm.objectives.supervised import Supervised
 from lshfm.ranks.device import prepare
 from lshfm.ranks.group import num_ranks
 from lshfm.ranks.start import in_ranks
-from lshfm.runs.check import check_labels, check_training
+from lshfm.runs.check import check_labels, check_selection, check_training
 from lshfm.runs.log import logged
 from lshfm.runs.naming import train_name
 from lshfm.runs.older_names import older_train_name
@@ -52,6 +53,11 @@ def _train(job: Job[Train], device: torch.device) -> None:
     place = RunPlace.of(settings, train_name(job), identity, older=older, typed=job.typed)
     if place.is_finished():
         return
+    if (begun := place.as_begun(dataset)) != dataset:
+        job = replace(job, settings=replace(settings, dataset=begun))
+        settings, dataset = job.settings, begun
+        train, test = task.read(dataset, [dataset.train_split, dataset.eval_split])
+    check_selection(settings, task, train, test)
     prepare(device, deterministic=settings.deterministic)
     torch.manual_seed(settings.seed)
     network, weights = _network(settings, task, train.classes)

@@ -1,6 +1,6 @@
 """The groups of conf/ (dataset, model, teacher, losses, stage) as dataclasses: the keys that their options share."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from lshfm.config.keys import Group, key, part, unlisted
@@ -19,12 +19,16 @@ class Dataset(Group):
 
     name: str = key("what the data set is called in names of runs")
     train_split: str = key("split to train on")
-    eval_split: str = key("split to evaluate on")
+    eval_split: str = key("split to evaluate on; none: what holdout keeps")
     size: int = key("images are resized to size x size pixels", low=1, high=8192)
     task: str = key("what is learnt: an option of the group task")
     metric: str = key("which metric leads, of those that the task has")
     devkit: bool = key("eval also writes VOC devkit result files", changes_results=False)
     holdout: float = key("share of the training split kept for validation", low=0, below=1)
+    holdout_by: str = key(
+        "how it is chosen: labels (every class on both sides where it has two images) or chance",
+        choices=("labels", "chance"),
+    )
     skip_broken: bool = key("leave out images that are missing or damaged, and count them")
     cache: str = key(
         "decode once into a memory-mapped store: auto, on, off",
@@ -35,6 +39,8 @@ class Dataset(Group):
     mean: list[float] = key("mean of the normalisation, RGB in [0, 1]", low=0, high=1)
     std: list[float] = key("standard deviation of the normalisation", above=0, high=1)
     preset: dict[str, Any] = key("defaults of the keys above, as published for this data set")
+    # A network's classes, where it is evaluated: they are the data set's, unless that says otherwise.
+    known_classes: tuple[str, ...] | None = field(default=None, metadata={"is_inner": True})
 
 
 @dataclass(frozen=True)

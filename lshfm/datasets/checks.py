@@ -11,6 +11,7 @@ from lshfm.errors import CONTROL, SURROGATE, InputError, nearest, parameter, pri
 _LONGEST_PATH = 4096  # bytes, of which a character is one or more
 _LONGEST_CLASS = 200
 _PLAIN_NAME = re.compile(r"\w[\w.-]*")
+_FILE_STEM = re.compile(r"\w[\w .,+()-]*")
 
 
 def require_choice(what: str, value: str, choices: tuple[str, ...]) -> None:
@@ -37,6 +38,13 @@ def require_plain(what: str, name: str) -> None:
     """InputError unless `name` is a single name that can't lead out of the folder it is looked up in."""
     if not _PLAIN_NAME.fullmatch(name):
         raise InputError(f"{what} {name!r} is not a plain name (letters, digits, '.', '_' and '-')")
+
+
+def require_file_stem(what: str, name: str) -> None:
+    """InputError unless `name` is a plain name, or one with blanks and the like, that can't lead out of a folder."""
+    _require_short(what, name, 250)
+    if not _FILE_STEM.fullmatch(name):
+        raise InputError(f"{what} {name!r} is not a plain name (letters, digits, blanks and any of . _ - , + ( ))")
 
 
 def require_encodable(what: str, text: str) -> None:

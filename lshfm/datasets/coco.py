@@ -1,164 +1,149 @@
 """Data sets in COCO's format (Lin et al. 2014): instance annotations in one JSON file a split."""
 
-import contextlib
-import io
-import json
-from pathlib import Path, PurePath
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-from pycocotools.coco import COCO as Index
-
-from lshfm.datasets.checks import (
-    contents,
-    find_root,
-    read_text,
-    require_choice,
-    require_class_name,
-    require_path,
-    require_plain,
-    require_text,
-    require_unique,
+from lshfm.datasets.annotations import (
+    BROKEN_ANNOTATION,
+    OTHER_CLASSES,
+    UNKNOWN_CLASS,
+    Annotations,
+    Fault,
+    Grade,
+    Object,
+    Picture,
+    Report,
 )
-from lshfm.datasets.images import FileImages
-from lshfm.datasets.split import Labels, Split
-from lshfm.errors import InputError, parameter
+from lshfm.datasets.checks import contents, find_root, require_choice, require_plain, require_text
+from lshfm.datasets.coco_file import CocoFile, ascending, parse
+from lshfm.datasets.reader import Reader, class_difference, clause, own_classes
+from lshfm.errors import InputError, nearest, parameter, printable
 
-# What is read of each list's entries, with the type it must have.
-FIELDS: dict[str, dict[str, type]] = {
-    "categories": {"id": int, "name": str},
-    "images": {"id": int, "file_name": str},
-    "annotations": {"id": int, "image_id": int, "category_id": int},
-}
+ANNOTATIONS, IMAGES = "annotations/instances_{split}.json", "{split}"
+# Annotation file and image folder as other tools write them, where COCO's own are not there.
+LAYOUTS = (
+    (ANNOTATIONS, "images/{split}"),  # CVAT
+    (ANNOTATIONS, "images"),
+    ("{split}/_annotations.coco.json", "{split}"),  # Roboflow
+    ("{split}/result.json", "{split}"),  # Label Studio, an export a split
+    ("result.json", "."),  # Label Studio, one export
+)
 
 
-class COCO:
+class COCO(Reader):
     """Any COCO-format set. `{split}` in `annotations` and `images`, both under `root`, is the split's name.
 
-    `keep` is "annotated" (only images with at least one annotation, as published) or "all".
+    `keep` is "annotated" (only images with at least one annotation, as published) or "all". `classes`: those of the
+    file, by ascending category id, unless given.
     """
 
     def __init__(
         self,
         root: str | Path,
-        annotations: str = "annotations/instances_{split}.json",
-        images: str = "{split}",
+        annotations: str = ANNOTATIONS,
+        images: str = IMAGES,
         keep: str = "annotated",
+        classes: Sequence[str] | None = None,
+        exif: bool = True,
     ) -> None:
         require_choice(parameter("keep"), keep, ("annotated", "all"))
         require_text(parameter("annotations"), annotations)
         require_text(parameter("images"), images)
         self.root = find_root(root)
-        self.annotations = annotations
-        self.images = images
+        self.layouts = [(annotations, images)]
+        self.layouts += LAYOUTS if (annotations, images) == (ANNOTATIONS, IMAGES) else ()
         self.keep = keep
+        self.empty = (
+            "has no image"
+            if keep == "all"
+            else f"has no image with an annotation; {parameter('keep')}=all takes others"
+        )
+        self.classes = own_classes(classes)
+        self.exif = exif
 
-    def split(self, name: str) -> Split:
-        """Images by ascending image id, which as text is their id; classes by category id. Raises InputError.
-
-        Labels are +1 or -1; crowds (`iscrowd`) count as present.
-        """
+    def read(self, name: str, report: Report, classes: Sequence[str] | None = None) -> Annotations:
+        """Images by ascending image id, which as text is their id; crowds (`iscrowd`) count as present."""
         require_plain("COCO split", name)
         path, folder = self.find(name)
-        index = _index(_read(path))
-        ids = [id for id in sorted(index.imgs) if self.keep == "all" or id in index.imgToAnns]
-        if not ids:
-            raise InputError(f"{path} has no image" + " with an annotation" * (self.keep == "annotated"))
-        categories = sorted(index.cats)
-        classes = tuple(index.cats[id]["name"] for id in categories)
-        images = FileImages(tuple(folder / index.imgs[id]["file_name"] for id in ids))
-        return Split(name, classes, tuple(map(str, ids)), _labels(index, ids, categories), images)
+        try:
+            data = parse(path)
+        except InputError as error:
+            report(Fault(BROKEN_ANNOTATION, str(path), clause(error, path)))
+            return Annotations(str(path), tuple(classes or ()), (), is_whole=False)
+        file = CocoFile(path, data, report)
+        own = file.categories()
+        known = tuple(self.classes or classes or dict.fromkeys(own.values()))
+        listed = file.images(folder)
+        objects = file.objects(listed, own)
+        _compare(str(path), known, tuple(dict.fromkeys(own.values())), objects, report, is_given=bool(self.classes))
+        kept = sorted((id for id in listed if self.keep == "all" or id in objects), key=ascending)
+        pictures = tuple(self._picture(id, folder, listed[id], objects.get(id, ()), known, path) for id in kept)
+        return Annotations(str(path), known, pictures, is_whole=len(listed) == len(data["images"]))
+
+    def names(self) -> list[str]:
+        """The splits whose files are there; none where one file is all of them."""
+        found = set()
+        for annotations, _ in self.layouts:
+            before, split, after = annotations.partition("{split}")
+            pattern = re.compile(re.escape(before) + r"(\w[\w.-]*)" + re.escape(after).replace(r"\{split\}", r"\1"))
+            paths = self.root.glob(annotations.replace("{split}", "*")) if split and self.root.is_dir() else ()
+            matches = (pattern.fullmatch(path.relative_to(self.root).as_posix()) for path in paths)
+            found |= {match[1] for match in matches if match}
+        return sorted(found)
+
+    def is_alone(self, train: str, other: str) -> bool:
+        """Also where both are one file, as Label Studio exports it."""
+        one_file = all("{split}" not in annotations for annotations, _ in self._there(train)[:1])
+        return train != other and (self.names() == [train] or (one_file and bool(self._there(train))))
 
     def find(self, name: str) -> tuple[Path, Path]:
-        """The annotation file and the image folder of a split."""
-        path = self.root / self.annotations.replace("{split}", name)
-        folder = self.root / self.images.replace("{split}", name)
-        if path.is_file() and folder.is_dir():
-            return path, folder
+        """The annotation file and the image folder of a split. Raises InputError."""
+        for layout in self._there(name):
+            return self._paths(layout, name)
+        annotations, images = self.layouts[0]
+        path, folder = self._paths(self.layouts[0], name)
         missing = folder if path.is_file() else path
-        raise InputError(
-            f"No split '{name}' at {parameter('root')}={self.root}: {missing} is not there. "
-            f"Expected: annotations in {self.annotations}, images in {self.images}/.\n"
-            f"{contents(self.root)}. {contents(missing.parent)}."
+        expected = f"Expected: annotations in {annotations}, images in {images}/. {contents(missing.parent)}."
+        raise self.missing(name, f"{missing} is not there. {expected}")
+
+    def _there(self, name: str) -> list[tuple[str, str]]:
+        """The layouts in which the split's file and folder are there."""
+        paths = [(layout, *self._paths(layout, name)) for layout in self.layouts]
+        return [layout for layout, path, folder in paths if path.is_file() and folder.is_dir()]
+
+    def _paths(self, layout: tuple[str, str], name: str) -> tuple[Path, Path]:
+        path, folder = (self.root / part.replace("{split}", name) for part in layout)
+        return path, folder
+
+    def _picture(
+        self, id: str, folder: Path, entry: dict[str, Any], objects: Sequence[Object], classes: tuple[str, ...],
+        path: Path,
+    ) -> Picture:  # fmt: skip
+        width, height = entry.get("width"), entry.get("height")
+        known = tuple(item for item in objects if item.label in classes)
+        return Picture(
+            id, folder / entry["file_name"], f"{path}: image {id}", known,
+            (width, height) if type(width) is int and type(height) is int else None, f"{path}: annotation ",
+        )  # fmt: skip
+
+
+def _compare(
+    path: str, known: tuple[str, ...], own: Sequence[str], objects: Mapping[str, list[Object]], report: Report,
+    *, is_given: bool,
+) -> None:  # fmt: skip
+    """Classes are matched by name: what the file lacks is told, and so is what only it has."""
+    extra = [name for name in own if name not in known]
+    if set(known) != set(own):
+        whose = "the given ones" if is_given else "those of the training split"
+        what = f"its categories {class_difference(known, own)}: classes are matched by name with {whose}"
+        report(Fault(OTHER_CLASSES, path, what, Grade.WARNS))
+    counts = Counter(item.label for items in objects.values() for item in items) if extra else Counter[str]()
+    for name in filter(counts.__getitem__, extra):
+        what = (
+            f"{counts[name]} annotations are of the unknown class '{printable(name)}'{nearest(name, known)}: "
+            f"take them out, or have it among the categories of the training split or in {parameter('classes')}"
         )
-
-
-def _labels(index: Index, ids: list[int], categories: list[int]) -> Labels:
-    labels = np.full((len(ids), len(categories)), -1, np.int8)
-    column = {category: i for i, category in enumerate(categories)}
-    for row, id in enumerate(ids):
-        # imgToAnns is a defaultdict: asking it for an image without annotations would add the image.
-        for annotation in index.imgToAnns.get(id, ()):
-            labels[row, column[annotation["category_id"]]] = 1
-    return labels
-
-
-def _index(data: dict[str, Any]) -> Index:
-    index = Index()
-    index.dataset = data
-    with contextlib.redirect_stdout(io.StringIO()):
-        index.createIndex()
-    return index
-
-
-def parse(path: Path) -> dict[str, Any]:
-    """The file as JSON, whatever is in it. Raises InputError."""
-    try:
-        data = json.loads(read_text(path))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is broken JSON: {error}") from error
-    if not isinstance(data, dict):
-        raise InputError(f"{path} is not in COCO's format: expected an object with {', '.join(FIELDS)}")
-    return data
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """The parsed file, checked in all that is used later. Raises InputError."""
-    data = parse(path)
-    for key, fields in FIELDS.items():
-        _check_entries(path, key, data.get(key), fields)
-    for i, entry in enumerate(data["categories"]):
-        require_class_name(f"{path}: categories[{i}]: name", entry["name"])
-    require_unique(f"{path}: category name", (entry["name"] for entry in data["categories"]))
-    _check_references(path, data)
-    for i, entry in enumerate(data["images"]):
-        require_path(f"{path}: images[{i}]: file_name", entry["file_name"])
-        if fault := leads_out(entry["file_name"]):
-            raise InputError(f"{path}: image {entry['id']} {fault}")
-    return data
-
-
-def _check_entries(path: Path, key: str, entries: object, fields: dict[str, type]) -> None:
-    """InputError unless all entries are objects with these fields, of the right types, and ids of their own."""
-    if not isinstance(entries, list):
-        raise InputError(f"{path}: expected a list '{key}'")
-    seen = set()
-    for i, entry in enumerate(entries):
-        for field, kind in fields.items():
-            if not isinstance(entry, dict) or type(entry.get(field)) is not kind:
-                raise InputError(f"{path}: {key}[{i}] needs '{field}' of type {kind.__name__}")
-        if entry["id"] in seen:
-            raise InputError(f"{path}: {key}[{i}] repeats id {entry['id']}")
-        seen.add(entry["id"])
-
-
-def _check_references(path: Path, data: dict[str, Any]) -> None:
-    images = {entry["id"] for entry in data["images"]}
-    categories = {entry["id"] for entry in data["categories"]}
-    for i, entry in enumerate(data["annotations"]):
-        for field, known in (("image_id", images), ("category_id", categories)):
-            if entry[field] not in known:
-                raise InputError(f"{path}: annotations[{i}] has the unknown {field} {entry[field]}")
-
-
-def leads_out(file_name: str) -> str | None:
-    """What is wrong with a picture's name that is not inside the folder of pictures."""
-    name = PurePath(file_name)
-    if name.is_absolute() or ".." in name.parts or not name.parts:
-        return f"has a file_name outside its folder: {file_name!r}"
-    return None
-
-
-def is_entry(key: str, entry: object) -> bool:
-    """Whether an entry of the list `key` has what is read of it, in the right types."""
-    return isinstance(entry, dict) and all(type(entry.get(name)) is kind for name, kind in FIELDS[key].items())
+        report(Fault(UNKNOWN_CLASS, path, what))

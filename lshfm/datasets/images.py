@@ -4,26 +4,40 @@ import hashlib
 import json
 import stat
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from lshfm.datasets.checks import first_five
 from lshfm.datasets.split import BrokenImage, Pixels, Split
 from lshfm.errors import InputError, parameter
 
+MOST_PIXELS = 2**28  # 16384 x 16384: a picture of so many takes 1 GiB while it is decoded
 # Resizing takes 16 bytes for each column or row of the original: a line of 10^8 pixels would fill the memory.
 _LONGEST_SIDE = 2**20
+BACKGROUND = (255, 255, 255)  # what shows through where a picture is transparent
+_AS_PUBLISHED = (".jpg", ".jpeg")
+_TURNS = {  # by EXIF's orientation
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class FileImages:
-    """One file a picture, opened only when asked for: a missing one is a broken image like others."""
+    """One file a picture, opened only when asked for: a missing one is a broken image like others.
+
+    upright: pictures are turned as their EXIF orientation says, as viewers show them. Without it what is called .jpg
+    is decoded to the published pixels: as it lies, transparency ignored. Other transparent pictures lie on BACKGROUND.
+    """
 
     paths: tuple[Path, ...]
+    upright: bool = True
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -32,7 +46,7 @@ class FileImages:
         return str(self.paths[index])
 
     def pixels(self, index: int, size: int) -> Pixels:
-        """As published: RGB, Pillow's antialiased bilinear resize to size x size, no EXIF rotation."""
+        """RGB, by Pillow's antialiased bilinear resize to size x size."""
         return np.array(self._decode(index).resize((size, size), Image.Resampling.BILINEAR))
 
     def inspect(self, index: int) -> tuple[tuple[int, int], str]:
@@ -42,28 +56,37 @@ class FileImages:
             return size, hashlib.file_digest(file, "sha256").hexdigest()
 
     def signature(self) -> str:
-        """Hex digest of every file's absolute path, byte size and time of change."""
-        stats = [(str(path.absolute()), *_size_and_time(path)) for path in self.paths]
-        return _digest(stats)
+        """Hex digest of every file's absolute path, byte size and time of change, and of how they are decoded."""
+        stats: list[object] = [(str(path.absolute()), *_size_and_time(path)) for path in self.paths]
+        return _digest(stats if all(map(self._is_as_published, self.paths)) else [*stats, self.upright, BACKGROUND])
 
     def fingerprint(self) -> str:
         """Hex digest of the files' byte sizes: all that can be known of their content without reading it."""
         return _digest([_size_and_time(path)[0] for path in self.paths])
+
+    def _is_as_published(self, path: Path) -> bool:
+        return not self.upright and path.suffix.lower() in _AS_PUBLISHED
 
     def _decode(self, index: int) -> Image.Image:
         where, path = self.where(index), self.paths[index]
         try:
             if not stat.S_ISREG(path.stat().st_mode):  # opening a FIFO would wait for a writer
                 raise BrokenImage(where, "is not a regular file")
-            with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
+            with warnings.catch_warnings(action="ignore"), _limit(MOST_PIXELS), Image.open(path) as image:
                 if fault := _unusable(image):
                     raise BrokenImage(where, fault)
-                return _to_rgb(image)
+                if self._is_as_published(path):
+                    return _to_rgb(image)
+                return _turned(_to_rgb(image, BACKGROUND), image if self.upright else None)
         except BrokenImage:
             raise
         except UnidentifiedImageError as error:
             empty = _size_and_time(path)[0] == 0
             raise BrokenImage(where, "is empty" if empty else "is not an image that Pillow reads") from error
+        except Image.DecompressionBombError as error:
+            raise BrokenImage(
+                where, f"has over {MOST_PIXELS / 1e6:.0f} million pixels, the most that are read: save it smaller"
+            ) from error
         except OSError as error:
             raise BrokenImage(where, f"cannot be read: {error.strerror or error}") from error
         except Exception as error:  # damaged files make Pillow's decoders raise nearly anything
@@ -85,12 +108,37 @@ def _is_16_bit_grey(image: Image.Image) -> bool:
     return image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM")  # which fills 16 bits
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """RGB as Pillow converts, but 16-bit grey by its high byte, as 16-bit colour is, instead of clipped at 255."""
+def _to_rgb(image: Image.Image, background: tuple[int, int, int] | None = None) -> Image.Image:
+    """RGB as Pillow converts, but 16-bit grey by its high byte, as 16-bit colour is, instead of clipped at 255.
+
+    background: what transparent pictures are laid on; without it what lies hidden in them is shown.
+    """
     image.load()
     if _is_16_bit_grey(image):
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if background and image.has_transparency_data:
+        ground = Image.new("RGBA", image.size, background)
+        return Image.alpha_composite(ground, image.convert("RGBA")).convert("RGB")
     return image if image.mode == "RGB" else image.convert("RGB")  # which would copy it
+
+
+def _turned(pixels: Image.Image, image: Image.Image | None) -> Image.Image:
+    """Pixels turned as their picture's EXIF orientation says; damaged EXIF says nothing."""
+    try:
+        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1)) if image else None
+    except Exception:  # noqa: BLE001 - Pillow's parser raises nearly anything
+        turn = None
+    return pixels if turn is None else pixels.transpose(turn)
+
+
+@contextmanager
+def _limit(most: int) -> Iterator[None]:
+    """Within the block, Pillow refuses pictures of more pixels, whatever it was set to before."""
+    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, most // 2  # beyond which it warns, and refuses the double
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
 
 
 def find_missing(split: Split) -> list[int]:

@@ -17,7 +17,7 @@ from lshfm.datasets.augment import Augment, normalise, send
 from lshfm.datasets.decode import ahead, decode, decode_batch
 from lshfm.datasets.split import Images, Labels, Pixels
 from lshfm.datasets.store_file import Store
-from lshfm.errors import InputError, parameter
+from lshfm.errors import InputError
 
 Index = NDArray[np.int64]
 
@@ -201,18 +201,3 @@ def batches(order: Index, batch_size: int, drop_last: bool) -> Sequence[Index]:
     """The order cut into batches; the last one may be smaller, and goes if `drop_last`."""
     end = len(order) // batch_size * batch_size if drop_last else len(order)
     return [order[start : start + batch_size] for start in range(0, end, batch_size)]
-
-
-def holdout(n: int, fraction: float) -> tuple[Index, Index]:
-    """Indices to train on and to validate on, each ascending and the same in every run; 0 holds nothing out.
-
-    InputError unless 0 <= fraction < 1 leaves at least one image on each side.
-    """
-    given = f"{parameter('holdout')}={fraction}"
-    if not 0 <= fraction < 1:
-        raise InputError(f"{given} is not from 0 to below 1")
-    held = round(n * fraction)
-    if fraction > 0 and not 0 < held < n:
-        raise InputError(f"{given} of {n} images leaves one part empty")
-    order = keyed.permutation(0, 0, n, keyed.Stream.HOLDOUT)
-    return np.sort(order[held:]), np.sort(order[:held])

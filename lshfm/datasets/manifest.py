@@ -1,49 +1,24 @@
-"""Users' own images: a CSV or JSON-lines file a split, with the path and the labels of each image."""
+"""Users' own images: a CSV, TSV or JSON-lines file a split, with the path and the labels of each image."""
 
-import csv
-import io
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
+from lshfm.datasets.annotations import NO_CLASS, ROWS, SEPARATOR, Annotations, Fault, Grade, Picture, Report
+from lshfm.datasets.checks import find_root, read_text, require_choice, require_plain, require_text
+from lshfm.datasets.reader import Reader, class_list, clause, objects_of, own_classes
+from lshfm.datasets.sheet import ENDINGS, Row, Sheet, read_sheet, separate
+from lshfm.errors import InputError, parameter
 
-from lshfm.datasets.checks import (
-    contents,
-    find_root,
-    first_five,
-    read_text,
-    require_class_name,
-    require_path,
-    require_plain,
-    require_text,
-    require_unique,
-)
-from lshfm.datasets.images import FileImages
-from lshfm.datasets.split import Labels, Split, settle_unlabelled
-from lshfm.errors import InputError, nearest, parameter, printable
-
-_REQUIRED = ("path", "labels")
-_OPTIONAL = ("difficult", "id")
+SEPARATORS = {"comma": ",", "semicolon": ";", "pipe": "|", "slash": "/", "plus": "+", "tab": "\t", "space": " "}
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One image of a manifest; `at` is where it stands, for messages."""
+class Manifest(Reader):
+    """Splits are `<root>/<split>.csv`, `.tsv` or `.jsonl`; paths in them are relative to `root`, or absolute.
 
-    at: str
-    path: str
-    labels: tuple[str, ...]
-    difficult: tuple[str, ...]
-    id: str
-
-
-class Manifest:
-    """Splits are `<root>/<split>.csv` or `.jsonl`; paths in them are relative to `root`, or absolute.
-
-    Classes are, in this order of precedence: `classes`; the lines of `<root>/classes.txt`; the sorted labels
-    of the split `classes_from`.
+    Classes are, in this order of precedence: `classes`; the lines of `<root>/classes.txt`; the sorted labels, or the
+    one-hot columns, of the split `classes_from`. Several rows of one path are one image. `label_separator`: what stands
+    between labels in a field, as it is or by its name in SEPARATORS.
     """
 
     def __init__(
@@ -52,159 +27,113 @@ class Manifest:
         classes: Sequence[str] | None = None,
         classes_from: str = "train",
         unlabelled: str = "error",
+        label_separator: str | None = None,
+        exif: bool = True,
     ) -> None:
-        if isinstance(classes, str) or not isinstance(classes, Sequence | None):
-            own = parameter("classes")
-            raise InputError(f"{own}={classes} must be a list: {own}=[{classes}]")
+        require_choice(parameter("unlabelled"), unlabelled, ("error", "negative"))
         self.root = find_root(root)
-        self.classes = classes
+        self.classes = own_classes(classes)
         self.classes_from = str(classes_from)  # a split called 2007 is a number to YAML
         self.unlabelled = unlabelled
+        self.separator = _separator(label_separator)
+        self.exif = exif
 
-    def split(self, name: str) -> Split:
-        """The manifest's images in its order; `name` may have the file's ending. Raises InputError."""
-        entries = self._entries(name)
-        classes = self.known_classes()
-        labels = _labels(entries, classes)
-        images = FileImages(tuple(self.root / entry.path for entry in entries))
-        split = Split(name, classes, tuple(entry.id for entry in entries), labels, images)
-        return settle_unlabelled(split, self.unlabelled)
-
-    def known_classes(self) -> tuple[str, ...]:
-        """The classes, wherever they come from. Raises InputError."""
-        file = self.root / "classes.txt"
-        if self.classes is not None:
-            origin, classes = parameter("classes"), tuple(self.classes)
-        elif file.exists():
-            origin, classes = str(file), tuple(filter(None, map(str.strip, read_text(file).splitlines())))
-        else:
-            origin = f"split '{self.classes_from}'"
-            entries = self._entries(self.classes_from)
-            classes = tuple(sorted({name for entry in entries for name in entry.labels + entry.difficult}))
-        if not classes:
-            raise InputError(f"{origin} names no class")
-        for name in classes:
-            require_text(f"{origin}: class", name)
-            require_class_name(f"{origin}: class", name)
-        require_unique(f"{origin}: class", classes)
-        return classes
-
-    def _entries(self, name: str) -> list[Entry]:
+    def read(self, name: str, report: Report, classes: Sequence[str] | None = None) -> Annotations:
+        """The images in the file's order; `name` may have the file's ending."""
         path = self.find(name)
-        entries = list(read(path))
-        if not entries:
-            raise InputError(f"{path} lists no image")
-        require_unique(f"{path}: image id", (entry.id for entry in entries))
-        return entries
+        sheet = read_sheet(path, self.separator, report)
+        own = self._own(report)
+        known = own or (tuple(classes) if classes is not None else self._classes_of(path, sheet, report))
+        pictures = tuple(_pictures(self.root, sheet.rows))
+        for fault in (*_several_rows(path, sheet, len(pictures)), *self._joint(path, sheet, own, known)):
+            report(fault)
+        return Annotations(str(path), known, pictures, sheet.is_whole)
+
+    def names(self) -> list[str]:
+        """The manifests' names without endings."""
+        paths = self.root.iterdir() if self.root.is_dir() else ()
+        return sorted({path.stem for path in paths if path.suffix in ENDINGS})
 
     def find(self, name: str) -> Path:
         """The split's file. Raises InputError."""
         require_plain("Manifest", name)
-        names = [name] if name.endswith((".csv", ".jsonl")) else [f"{name}.csv", f"{name}.jsonl"]
+        names = [name] if name.endswith(ENDINGS) else [f"{name}{ending}" for ending in ENDINGS]
         found = [self.root / name for name in names if (self.root / name).is_file()]
         if not found:
-            raise InputError(
-                f"No split '{name}' at {parameter('root')}={self.root}: expected {' or '.join(names)}.\n"
-                f"{contents(self.root)}."
-            )
+            raise self.missing(name, f"Expected {' or '.join(names)}.")
         if len(found) > 1:
-            raise InputError(f"{self.root} has {' and '.join(names)}: name the split with its ending")
+            there = " and ".join(path.name for path in found)
+            raise InputError(f"{self.root} has {there}: name the split with its ending")
         return found[0]
 
+    def _own(self, report: Report) -> tuple[str, ...]:
+        """The classes that the user lists; none where labels say what they are, or the list has a fault."""
+        file = self.root / "classes.txt"
+        if self.classes is not None or not file.exists():
+            return self.classes or ()
+        try:
+            return class_list(str(file), [*filter(None, map(str.strip, read_text(file).splitlines()))])
+        except InputError as error:
+            fault = Fault(NO_CLASS, str(file), clause(error, file))
+        report(fault)
+        return ()
 
-def read(path: Path) -> Iterator[Entry]:
-    """A manifest's entries, one after the other. Raises InputError at the first that cannot be read."""
-    return (_read_csv if path.suffix == ".csv" else _read_json_lines)(path)
+    def _classes_of(self, path: Path, sheet: Sheet, report: Report) -> tuple[str, ...]:
+        """The labels, or one-hot columns, of the split that classes come from. sheet: the file at `path`."""
+        other = self.find(self.classes_from)
+        source = sheet if other == path else read_sheet(other, self.separator, report)
+        return source.classes or tuple(sorted(set(source.labels())))
 
-
-def _labels(entries: list[Entry], classes: tuple[str, ...]) -> Labels:
-    """int8 (n, C): a class both present and difficult is present."""
-    column = {name: i for i, name in enumerate(classes)}
-    labels = np.full((len(entries), len(classes)), -1, np.int8)
-    for row, entry in zip(labels, entries, strict=True):
-        for name in entry.labels + entry.difficult:
-            if name not in column:
-                raise InputError(f"{entry.at}: unknown label {name!r}{nearest(name, classes)}")
-        row[[column[name] for name in entry.difficult]] = 0
-        row[[column[name] for name in entry.labels]] = 1
-    return labels
-
-
-def _read_csv(path: Path) -> Iterator[Entry]:
-    """Columns path, labels and perhaps difficult and id; several labels are separated by `;`."""
-    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
-    try:
-        header = [column.strip() for column in next(reader, [])]
-        _check_fields(f"{path}, line 1", header)
-        for row in reader:
-            at = f"{path}, line {reader.line_num}"
-            if not row:
-                continue
-            if len(row) != len(header):
-                raise InputError(
-                    f"{at}: {len(row)} fields, but the header has {len(header)} ({','.join(header)}); "
-                    'several labels are separated by ";", a field with a comma is put in quotes'
+    def _joint(self, path: Path, sheet: Sheet, own: Iterable[str], known: Iterable[str]) -> Iterator[Fault]:
+        """Labels that look like several, where no separator was given."""
+        if self.separator is not None:
+            return
+        counts = Counter(sheet.labels())
+        for name, mark in SEPARATORS.items():
+            joint = _parted(counts.keys() - set(own), counts.keys() | set(known), mark)
+            if joint:
+                first, total = (
+                    max(joint, key=lambda label: (counts[label], label)),
+                    sum(counts[label] for label in joint),
                 )
-            fields = dict(zip(header, row, strict=True))
-            names = {key: _separate(fields.get(key, "")) for key in ("labels", "difficult")}
-            yield _entry(at, fields["path"], fields.get("id", ""), **names)
-    except csv.Error as error:
-        raise InputError(f"{path}, line {reader.line_num}: broken CSV: {error}") from error
+                what = (
+                    f"{total} labels such as {first!r} look like several: "
+                    f"{parameter('label_separator')}={name} takes them apart"
+                )
+                yield Fault(SEPARATOR, str(path), what, Grade.WARNS)
 
 
-def _separate(names: str) -> tuple[str, ...]:
-    return tuple(filter(None, map(str.strip, names.split(";"))))
+def _separator(given: str | None) -> str | None:
+    if given is None:
+        return None
+    key = parameter("label_separator")
+    require_text(key, given)
+    if not given:
+        raise InputError(f"{key} is empty: give it as it stands, or as one of {', '.join(SEPARATORS)}")
+    return SEPARATORS.get(given, given if given.isspace() else given.strip())
 
 
-def _read_json_lines(path: Path) -> Iterator[Entry]:
-    """Objects with the strings path and perhaps id, and the lists of strings labels and perhaps difficult."""
-    # Not splitlines(): JSON strings may hold the other characters it takes for line ends.
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
-        if line.strip():
-            yield _parse_line(f"{path}, line {number}", line)
+def _parted(labels: Iterable[str], known: Iterable[str], mark: str) -> list[str]:
+    """Labels that `mark` cuts into labels that are there, too: alone, or where that is no blank, in others like it."""
+    cut = {label: separate(label, mark) for label in {*labels, *known}}
+    alone = {label for label, parts in cut.items() if len(parts) == 1}
+    parts = Counter(part for each in cut.values() if len(each) > 1 for part in set(each))
+    there = alone if mark == " " else alone | {part for part, times in parts.items() if times > 1}
+    return [label for label in labels if len(cut[label]) > 1 and there.issuperset(cut[label])]
 
 
-def _parse_line(at: str, line: str) -> Entry:
-    try:
-        fields = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{at}: broken JSON: {error}") from error
-    if not isinstance(fields, dict):
-        raise InputError(f"{at}: expected an object with {', '.join(_REQUIRED + _OPTIONAL)}")
-    _check_fields(at, list(fields))
-    names = {key: _names(at, key, fields) for key in ("labels", "difficult")}
-    for key in ("path", "id"):
-        if not isinstance(fields.get(key, ""), str):
-            raise InputError(f"{at}: '{key}' must be text")
-    return _entry(at, fields["path"], fields.get("id", ""), **names)
+def _pictures(root: Path, rows: Iterable[Row]) -> Iterator[Picture]:
+    """A picture for each id and path, with the labels of all its rows."""
+    same: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        same.setdefault((row.id or row.path, row.path), []).append(row)
+    for (id, path), each in same.items():
+        present, difficult = ([label for row in each for label in getattr(row, key)] for key in ("labels", "difficult"))
+        yield Picture(id, root / path, each[0].at, objects_of(present, difficult))
 
 
-def _names(at: str, key: str, fields: Mapping[str, object]) -> tuple[str, ...]:
-    names = fields.get(key, [])
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise InputError(f"{at}: '{key}' must be a list of texts")
-    return tuple(names)
-
-
-def _check_fields(at: str, fields: list[str]) -> None:
-    for field in _REQUIRED:
-        if field not in fields:
-            raise InputError(f"{at}: no '{field}' among {first_five(fields) or 'no fields'}")
-    for field in fields:
-        if field not in _REQUIRED + _OPTIONAL:
-            raise InputError(
-                f"{at}: unknown field '{printable(field)}'{nearest(printable(field), _REQUIRED + _OPTIONAL)}"
-            )
-    require_unique(f"{at}: field", fields)
-
-
-def _entry(at: str, path: str, id: str, labels: tuple[str, ...], difficult: tuple[str, ...]) -> Entry:
-    require_path(f"{at}: path", path)
-    require_path(f"{at}: id", id)
-    for name in labels + difficult:
-        require_class_name(f"{at}: label", name)
-    if not path.strip():
-        raise InputError(f"{at}: the path is empty")
-    if ".." in Path(path).parts and not Path(path).is_absolute():
-        raise InputError(f"{at}: {path!r} leads out of the root; write an absolute path if that is meant")
-    return Entry(at, path, labels, difficult, id or path)
+def _several_rows(path: Path, sheet: Sheet, num_pictures: int) -> Iterator[Fault]:
+    again = len(sheet.rows) - num_pictures
+    if again:
+        what = f"{again} of {len(sheet.rows)} rows name an image again: its labels are taken together"
+        yield Fault(ROWS, str(path), what, Grade.WARNS)

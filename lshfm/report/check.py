@@ -13,11 +13,14 @@ SHOWN = 5  # faults of each kind that are listed
 
 
 def tables(found: Mapping[str, Any]) -> RenderableType:
-    """What `lshfm check` gathered: images of each class, then the first faults of each kind, then a summary."""
-    splits = {name: split["faults"] for name, split in found["splits"].items()}
-    listed = [line for name, faults in splits.items() for line in _faults(name, faults)]
+    """What `lshfm check` gathered: images of each class, the first faults and warnings of each kind, a summary."""
+    listed = [line for name, split in found["splits"].items() for line in _faults(name, split["faults"])]
     listed += _faults("equal files", found["equal_files"])
+    listed += [
+        line for name, split in found["splits"].items() for line in _faults(f"{name}: warning", split["warnings"])
+    ]
     summary = f"{found['num_faults']} faults" if found["num_faults"] else "no faults"
+    summary += f", {found['num_warnings']} warnings" if found["num_warnings"] else ""
     read = f"{found['images']} images in {found['seconds']:.1f} s, {speed(found['images_per_second'])}"
     return Group(_classes(found), *listed, f"{found['dataset']}: {summary}; {read}")
 

@@ -1,12 +1,14 @@
 """Checks training settings that depend on each other or on the data, before anything is written."""
 
+import numpy as np
+
 from lshfm.config.groups import LabelLoss
 from lshfm.config.schema import Training
-from lshfm.datasets.loader import holdout
+from lshfm.datasets.holdout import holdout
 from lshfm.datasets.split import Split
 from lshfm.errors import InputError, at
 from lshfm.ranks.group import num_ranks
-from lshfm.tasks.pixels import make_view
+from lshfm.tasks.pixels import make_view, parted
 from lshfm.tasks.task import Task
 
 
@@ -42,4 +44,29 @@ def check_training(settings: Training, num_images: int) -> None:
         raise InputError(
             f"select=best would choose the epoch by the test split ({dataset.eval_split}), which flatters the "
             "result: add dataset.holdout=0.1 to choose on a part of the training split, or allow_test=true"
+        )
+
+
+def check_selection(settings: Training, task: Task, train: Split, test: Split) -> None:
+    """Raise InputError where select=best would have nothing to choose the epoch by, or would choose by what is tested.
+
+    test: `train` itself where its held-out part is tested on.
+    """
+    if settings.select != "best":
+        return
+    dataset = settings.dataset
+    if test is train and not settings.allow_test:
+        raise InputError(
+            f"select=best would choose the epoch by the images held out of {train.name}, which are tested on, too, and "
+            "flatter the result: give a split to test on (dataset.eval_split), or allow_test=true"
+        )
+    split, part = (
+        (train, parted(train, dataset, task.shows(train))[1]) if dataset.holdout else (test, np.arange(len(test)))
+    )
+    if not task.is_measurable(split, part):
+        held = f"the {len(part)} images held out of {train.name}" if dataset.holdout else f"the images of {test.name}"
+        by_chance = " or choose it by dataset.holdout_by=labels," if dataset.holdout_by == "chance" else ""
+        raise InputError(
+            f"select=best has nothing to choose by: none of {held} shows a class. Hold out more (dataset.holdout),"
+            f"{by_chance} or take select=last"
         )

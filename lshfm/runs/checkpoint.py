@@ -154,6 +154,8 @@ class Checkpoint:
             if group not in without:
                 saved |= flatten({group: without_code(content[key]["values"])})
         saved.pop("dataset.cache_dir", None)
+        if "dataset" not in without:
+            saved.setdefault("dataset.exif", False)  # versions without that key turned no picture
         return saved
 
     @property

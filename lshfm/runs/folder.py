@@ -16,11 +16,16 @@ from lshfm.files.locks import locked
 from lshfm.files.write import TEMPORARY, duplicate, remove_left_overs, write_json
 
 SECONDS_TO_LEAVE = 10.0
+# key -> its value in runs of versions that did not have it
 BEFORE_THERE_WAS = {
     "dataset.task": "multilabel",
+    "dataset.holdout_by": "chance",
+    "dataset.exif": False,
     "schedule.policy": "cosine",
     "head_lr": 1.0,
-}  # key -> its value in runs of versions that did not have it
+}
+KEPT_AS_BEGUN = ("dataset.holdout_by", "dataset.exif")  # of these, keys whose default is another today
+SETTLED_AT_THE_END = ("select",)  # keys that leave training as it is: an unfinished run may be given another value
 
 
 class Status(Enum):
@@ -59,7 +64,8 @@ class RunFolder:
             )
         finished = self.results.is_file()
         saved, current = self.identity(), _as_read(identity)
-        differing = differing_keys(saved, current)
+        ends = () if finished else SETTLED_AT_THE_END
+        differing = [key for key in differing_keys(saved, current) if key not in ends]
         is_bare = not finished and not self.lasts()  # no epoch was done: nothing would be lost
         if (differing and is_bare) or (overwrite and (finished or differing)):
             return Status.NEW
@@ -81,10 +87,23 @@ class RunFolder:
         if not self._identity.is_file():
             return False
         try:
-            saved, current = self.identity(), _as_read(identity)
+            saved = self.identity()
+            current = _as_begun(saved, _as_read(identity))
         except InputError:
             return False
         return differs_in_length_alone(saved, current) if but_for_its_length else not differing_keys(saved, current)
+
+    def as_begun(self, identity: Mapping[str, Any], *, overwrite: bool) -> dict[str, Any]:
+        """The identity, with what its keys mean to the run that lies here, if an older version has begun that one.
+
+        overwrite: whether another run's folder, or a finished one's, is to be emptied.
+        """
+        if not self._identity.is_file():
+            return dict(identity)
+        saved = self.identity()
+        begun = _as_begun(saved, identity)
+        is_anew = overwrite and (self.results.is_file() or bool(differing_keys(saved, _as_read(begun))))
+        return dict(identity) if is_anew else begun
 
     def lasts(self) -> list[Path]:
         """The paths of last.ckpt and of the older ones that were kept (last-1.ckpt and so on), the newest first."""
@@ -122,6 +141,8 @@ class RunFolder:
             if status is Status.OTHER_LENGTH:
                 self.reopen()  # first: a kill in between leaves an unfinished run of the length before
                 write_json(self._identity, identity)
+            elif differing_keys(saved := self.identity(), _as_read(identity)):
+                write_json(self._identity, saved | {key: identity[key] for key in SETTLED_AT_THE_END})
             remove_left_overs(self.path)
             yield
 
@@ -148,6 +169,15 @@ class RunFolder:
 def _as_read(identity: Mapping[str, Any]) -> dict[str, Any]:
     """An identity as a file would give it back."""
     return dict(json.loads(json.dumps(identity)))
+
+
+def _as_begun(saved: Mapping[str, Any], identity: Mapping[str, Any]) -> dict[str, Any]:
+    older = {
+        key: BEFORE_THERE_WAS[key]
+        for key in KEPT_AS_BEGUN
+        if key not in saved and identity.get(key) not in (None, BEFORE_THERE_WAS[key])
+    }
+    return {**identity, **older}
 
 
 def differing_keys(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:

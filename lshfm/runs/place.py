@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
 from lshfm.config.changes import changes_results, flatten
 from lshfm.config.compose import to_yaml
+from lshfm.config.groups import Dataset
 from lshfm.config.keys import Group, key_fields, options_of, plain
 from lshfm.config.schema import Mimic, Train, Training
 from lshfm.console import logger, shown
@@ -16,7 +17,7 @@ from lshfm.errors import InputError
 from lshfm.files.read import sha256
 from lshfm.files.write import require_writable, write_text
 from lshfm.ranks.group import is_main, on_main, require_same
-from lshfm.runs.folder import RunFolder, Status, differing_keys, differs_in_length_alone
+from lshfm.runs.folder import KEPT_AS_BEGUN, RunFolder, Status, differing_keys, differs_in_length_alone
 from lshfm.runs.layout import unpack
 from lshfm.runs.length import log_change, require_room_to_go_on, sweeps_over_epochs, take_over
 from lshfm.runs.log import errors_in, log_in
@@ -48,12 +49,13 @@ class RunPlace:
         runs = Path(settings.output_dir).expanduser() / settings.command
         name = on_main(lambda: _name_in(runs, name, older, identity))
         folder = runs / name
+        begun = on_main(lambda: RunFolder(folder).as_begun(identity, overwrite=settings.overwrite))
         checkpoint = Path(settings.checkpoint_dir).expanduser() / f"{name}.ckpt"
         on_main(lambda: require_writable(folder, "output_dir"))
         on_main(lambda: require_writable(checkpoint.parent, "checkpoint_dir"))
         is_swept = sweeps_over_epochs(typed)
         takes_over = not (settings.name or settings.overwrite or is_swept)
-        return cls(RunFolder(folder), checkpoint, dict(identity), settings.overwrite, takes_over, is_swept)
+        return cls(RunFolder(folder), checkpoint, begun, settings.overwrite, takes_over, is_swept)
 
     def status(self) -> Status:
         """How far the run is: FINISHED only with its checkpoint; for rank 0 to ask.
@@ -69,6 +71,26 @@ class RunPlace:
         self.require_own()
         is_unfinished = status is Status.FINISHED and not self.checkpoint.exists()
         return Status.UNFINISHED if is_unfinished else status
+
+    def as_begun(self, dataset: Dataset) -> Dataset:
+        """The data set's settings as they hold for this run: an older version may have begun it."""
+        meant = {key.partition(".")[2]: self.identity.get(key) for key in KEPT_AS_BEGUN}
+        own = {key: value for key, value in meant.items() if key in dataset.own and value != dataset.own[key]}
+        by = meant["holdout_by"] or dataset.holdout_by
+        if own or by != dataset.holdout_by:
+            shown = ", ".join(f"dataset.{key}={value}" for key, value in [*own.items(), ("holdout_by", by)])
+            on_main(lambda: logger.info("an older version began this run: it goes on with %s", shown))
+        return replace(dataset, holdout_by=by, own={**dataset.own, **own})
+
+    def way_to_end(self, settings: Train | Mimic) -> str:
+        """A clause on how to finish a run by its last epoch that has no best one."""
+        folder = self.folder.path
+        ending = f"_stage{settings.stage.name}" if isinstance(settings, Mimic) else ""
+        if folder.name.endswith(ending):
+            name, first = folder.name.removesuffix(ending), ""
+        else:
+            name, first = "NAME", f"once {folder} is called NAME{ending}, "
+        return f"{first}the same command with select=last name={name} finishes the run by its last"
 
     def is_finished(self) -> bool:
         """Whether there is nothing left to do, which the log then says; all ranks together."""
@@ -165,6 +187,8 @@ def settings_identity(settings: Train | Mimic, train: Split, test: Split) -> dic
         value = getattr(settings, each.name)
         if isinstance(value, Group):
             identity[each.name] = value.option
+    if not settings.dataset.holdout:
+        identity["dataset.holdout_by"] = None
     return identity | {"data.train": train.fingerprint(), "data.eval": test.fingerprint()}
 
 

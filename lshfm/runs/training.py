@@ -75,7 +75,8 @@ class TrainingRun:
         logger.info(task.describe(data.train_split, len(data.batches.indices), "train on"))
         if data.validation is not data.test:
             logger.info("validate on %s", data.validation_name)
-        logger.info(task.describe(data.test_split, len(data.test.indices), "test on"))
+        tested = task.describe(data.test_split, len(data.test.indices), "test on")
+        logger.info(f"test on {data.test_name}" if data.test_split is data.train_split else tested)
 
     def train(self, state: State) -> Results:
         """Train to the end, leave checkpoint and results, and return the results; all ranks together."""
@@ -214,7 +215,7 @@ class TrainingRun:
             score=content["score"],
             label_loss=content.get("label_loss"),
             epoch=content["epoch"],
-            split=self.data.test_split.name,
+            split=self.data.test_name,
             data=self.data.test_split.fingerprint(),
             best=state.best,
             best_chosen_on=self.data.validation_name,
@@ -234,6 +235,6 @@ class TrainingRun:
             evaluation = Evaluation(last["metric"], last["score"], report, loss=last.get("validation_loss"))
             return self._pack() | measured(evaluation)
         if not self.folder.best.is_file():
-            metric = self.state.history[-1]["metric"]
-            raise RunFailed(f"select=best found no epoch with a defined {metric}: is there anything to validate on?")
+            what = f"select=best found no epoch with a defined {self.state.history[-1]['metric']}"
+            raise RunFailed(f"{what}; {self.place.way_to_end(self.settings)}")
         return read_checkpoint(self.folder.best)

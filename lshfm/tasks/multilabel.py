@@ -61,6 +61,14 @@ class MultiLabel(ImageTask):
             f"{positives / max(len(split), 1):.2f} positive labels an image, {difficult} difficult ones"
         )
 
+    def shows(self, split: Split) -> np.ndarray:
+        """Bool (n, C): the classes of each image, those with difficult objects alone left out."""
+        return split.labels > 0
+
+    def is_measurable(self, split: Split, part: np.ndarray) -> bool:
+        """Whether any of the images shows a class."""
+        return bool(self.shows(split)[part].any())
+
     def evaluator(
         self, loader: Loader, split: Split, metric: str, precision: str, *, features: bool = False
     ) -> Evaluate:

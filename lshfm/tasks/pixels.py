@@ -14,9 +14,12 @@ from lshfm.config.groups import Dataset
 from lshfm.config.schema import Augmentation, Training
 from lshfm.console import logger, progress
 from lshfm.datasets.augment import Augment
+from lshfm.datasets.checks import first_five
 from lshfm.datasets.decode import find_broken
+from lshfm.datasets.holdout import Shows, holdout, one_sided
 from lshfm.datasets.images import refuse_missing
-from lshfm.datasets.loader import DecodedPixels, Index, Loader, PixelSource, Share, StoredPixels, View, holdout
+from lshfm.datasets.loader import DecodedPixels, Index, Loader, PixelSource, Share, StoredPixels, View
+from lshfm.datasets.reader import Reader, class_difference
 from lshfm.datasets.split import Split
 from lshfm.datasets.store import choose_cache, find_store, open_store, pixel_key, store_bytes
 from lshfm.errors import InputError, at
@@ -24,20 +27,46 @@ from lshfm.ranks.group import doing, first_on_each_machine, num_ranks, place, ra
 
 Pools = Callable[[np.ndarray], list[np.ndarray]]
 
+NO_SPLIT = "none"  # as dataset.eval_split
+
 
 def build_source(dataset: Dataset) -> Any:
     """The reader of a data set's splits, which its `_target_` names."""
     return build(dataset.own, at="dataset")
 
 
+def split_names(source: Any, dataset: Dataset) -> list[str]:
+    """The splits to read: to train on, and to test on unless what is held out of the first does for that.
+
+    Raises InputError where nothing is held out and no split is to be tested on.
+    """
+    train, other = dataset.train_split, dataset.eval_split
+    with at("dataset"):
+        is_alone = isinstance(source, Reader) and bool(dataset.holdout) and source.is_alone(train, other)
+    if other == NO_SPLIT and not dataset.holdout:
+        raise InputError(f"dataset.eval_split={NO_SPLIT}: add dataset.holdout=0.2 to test on a part of {train}")
+    return [train] if is_alone or other == NO_SPLIT else [train, other]
+
+
 def read_splits(dataset: Dataset, names: Sequence[str]) -> list[Split]:
-    """Read the named splits of a data set and check that they have the same classes."""
+    """Read the named splits of a data set and check that they have the same classes.
+
+    Of the two of training, the second is the first itself where nothing but its held-out part is there to test on.
+    """
     source = build_source(dataset)
+    to_read = list(names)
+    if to_read == [dataset.train_split, dataset.eval_split]:
+        to_read = split_names(source, dataset)
+    splits: list[Split] = []
     with at("dataset"), doing(f"reading {dataset.name}"):
-        splits = [source.split(name) for name in names]
-    if any(split.classes != splits[0].classes for split in splits):
-        raise InputError(f"the splits {', '.join(names)} of {dataset.name} have different classes")
-    return splits
+        for name in to_read:
+            classes = splits[0].classes if splits else dataset.known_classes
+            splits.append(source.split(name, classes) if isinstance(source, Reader) else source.split(name))
+    for split in splits:
+        if split.classes != splits[0].classes:
+            differ = f"those of {split.name} {class_difference(splits[0].classes, split.classes)}"
+            raise InputError(f"the splits {', '.join(names)} of {dataset.name} have different classes: {differ}")
+    return splits if len(splits) == len(names) else [splits[0]] * len(names)
 
 
 def open_pixels(split: Split, dataset: Dataset, workers: int | None) -> tuple[PixelSource, Index]:
@@ -97,13 +126,19 @@ class TrainingData:
 
     @classmethod
     def open(
-        cls, train: Split, test: Split, settings: Training, device: torch.device, pools: Pools | None = None
-    ) -> "TrainingData":
-        """Open both splits' pixels and cut them into batches, as the settings say. pools: as of a task."""
+        cls, train: Split, test: Split, settings: Training, device: torch.device, shows: Shows | None = None,
+        pools: Pools | None = None,
+    ) -> "TrainingData":  # fmt: skip
+        """Open both splits' pixels and cut them into batches, as the settings say.
+
+        test: `train` itself where its held-out part is tested on. shows: the classes of each training image, where the
+        task has such. pools: as of a task.
+        """
         dataset, order, size = settings.dataset, settings.channels_last, settings.eval_batch_size
         pixels, usable = open_pixels(train, dataset, settings.workers)
-        with at("dataset"):
-            learn, held_out = (usable[part] for part in holdout(len(usable), dataset.holdout))
+        learn, held_out = parted(train, dataset, shows, usable)
+        if shows is not None and len(held_out) and dataset.holdout_by == "labels":
+            _say_parts(train, dataset, shows, learn, held_out)
         pooled = pools(train.labels[learn]) if pools and settings.balanced else None
         batches = Loader(
             pixels, train.labels, indices=learn, batch_size=settings.batch_size, device=device, shuffle=True,
@@ -111,10 +146,14 @@ class TrainingData:
             share=own_share(), pools=pooled,
         )  # fmt: skip
         plain = make_view(dataset, None, channels_last=order)
-        test_batches = plain_loader(*open_pixels(test, dataset, settings.workers), test, plain, size, device)
-        validation = plain_loader(pixels, held_out, train, plain, size, device) if len(held_out) else test_batches
+        kept = plain_loader(pixels, held_out, train, plain, size, device) if len(held_out) else None
+        if test is train:
+            assert kept
+            test_batches = kept
+        else:
+            test_batches = plain_loader(*open_pixels(test, dataset, settings.workers), test, plain, size, device)
         keys = {split.name: pixel_key(split.images, dataset.size) for split in (train, test)}
-        return cls(train, test, batches, validation, test_batches, keys)
+        return cls(train, test, batches, kept or test_batches, test_batches, keys)
 
     @property
     def labels(self) -> np.ndarray:
@@ -135,9 +174,39 @@ class TrainingData:
     @property
     def validation_name(self) -> str:
         """The data that the best epoch is chosen on, in words."""
-        if self.validation is self.test:
-            return f"{self.test_split.name}, the test split itself: the best epoch is flattered"
-        return f"{len(self.validation.indices)} images held out of {self.train_split.name}"
+        if self.validation is not self.test:
+            return f"{len(self.validation.indices)} images held out of {self.train_split.name}"
+        return f"{self.test_name}, the test split itself: the best epoch is flattered"
+
+    @property
+    def test_name(self) -> str:
+        """The data that is tested on, in words: a split's name, or what is held out of the training split."""
+        if self.test_split is not self.train_split:
+            return self.test_split.name
+        return f"{len(self.test.indices)} images held out of {self.train_split.name}"
+
+
+def parted(train: Split, dataset: Dataset, shows: Shows | None, usable: Index | None = None) -> tuple[Index, Index]:
+    """Images of the training split to train on and to hold out, as the data set's settings say.
+
+    shows: the classes of each image, where the task has such. usable: the images that are not broken; all by default.
+    """
+    usable = np.arange(len(train)) if usable is None else usable
+    by_labels = shows[usable] if shows is not None and dataset.holdout_by == "labels" else None
+    with at("dataset"):
+        learn, held = holdout(len(usable), dataset.holdout, by_labels)
+    return usable[learn], usable[held]
+
+
+def _say_parts(train: Split, dataset: Dataset, shows: Shows, learn: Index, held: Index) -> None:
+    """Log how a part held out by labels differs from what was asked for."""
+    asked = round((len(learn) + len(held)) * dataset.holdout)
+    if len(held) != asked:
+        logger.info("held out: %d images instead of %d, so that classes are on both sides", len(held), asked)
+    one_side = one_sided(shows, learn, held)
+    if len(one_side):
+        names = first_five(train.classes[column] for column in one_side)
+        logger.warning("classes whose images cannot be parted without taking another class's last: %s", names)
 
 
 def own_share() -> Share:

@@ -61,6 +61,14 @@ class Task(ABC):
     def describe(self, split: Split, used: int, purpose: str) -> str:
         """A line for the log on a split, of which `used` images can be used."""
 
+    def shows(self, split: Split) -> np.ndarray | None:  # noqa: ARG002
+        """Bool (n, K), what a held-out part of a split should show like the rest: its classes; None for chance."""
+        return None
+
+    def is_measurable(self, split: Split, part: np.ndarray) -> bool:  # noqa: ARG002
+        """Whether the leading metric is defined for these images of a split, int64 (m,)."""
+        return True
+
     @abstractmethod
     def network(
         self, network: Network, classes: Sequence[str], size: int, *, at: str = "model"

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from lshfm.datasets.shapes import Shapes
 from tests.cli.conftest import here
@@ -134,6 +135,37 @@ def test_checkpoints_evaluate_to_the_same(kept: Path, name: str) -> None:
     assert measured.keys() - before.keys() <= {"mimicry.hash_agreement_own_medians"}  # which came later
     assert {number: measured[number] for number in before} == pytest.approx(before, abs=1e-4)
     assert found["score"] == pytest.approx(results["score"], abs=1e-4)
+
+
+def test_an_older_run_keeps_its_pixels_and_its_held_out_part(tmp_path: Path) -> None:
+    """Its identity names neither rule; a choice of the best epoch, that there was none of, is given up at its end."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for number in range(12):
+        pixels = np.random.default_rng(number).integers(0, 256, (8, 16, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{number}.jpg", exif=exif)
+    rows = [f"{number}.jpg,{'x' if number in (0, 5) else ''}" for number in range(12)]
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.csv").write_text("\n".join(["path,labels", *rows]))
+    words = ("train", "dataset=manifest", f"dataset.root={tmp_path}", "dataset.unlabelled=negative", "workers=0")
+    words += ("model=resnet8", "model.weights=none", "dataset.size=16", "batch_size=4", "dataset.holdout=0.25")
+    words += ("epochs=1", "gpus=[]", "name=a")
+    here(tmp_path, *words, "dataset.exif=false", "dataset.holdout_by=chance")
+    run = tmp_path / "outputs/train/a"
+    before = json.loads((run / "results.json").read_text())
+    identity = json.loads((run / "identity.json").read_text())
+    older = {key: value for key, value in identity.items() if key not in ("dataset.exif", "dataset.holdout_by")}
+    (run / "identity.json").write_text(json.dumps(older | {"select": "best"}))
+    (run / "results.json").unlink()
+    (tmp_path / "checkpoints/a.ckpt").unlink()
+    said = here(tmp_path, *words)
+    assert "an older version began this run: it goes on with dataset.exif=False, dataset.holdout_by=chance" in said
+    assert "changed since it was saved" not in said  # its pixels are the same
+    after = json.loads((run / "results.json").read_text())
+    assert [after[key] for key in ("score", "history", "report")] == [
+        before[key] for key in ("score", "history", "report")
+    ]
+    assert "is finished" in here(tmp_path, *words)
 
 
 def numbers(report: dict[str, Any], prefix: str = "") -> dict[str, float | None]:

@@ -96,3 +96,31 @@ def test_one_fault_is_one_fault(tmp_path: Path) -> None:
     found = json.loads(here(tmp_path, *words, "format=json", code=1))
     assert [split["faults"] for split in found["splits"].values()][1] == []
     assert found["num_faults"] == 1
+
+
+def test_warnings_are_no_faults_and_training_says_them_too(tmp_path: Path) -> None:
+    words = manifest(tmp_path)
+    (tmp_path / "train.csv").write_text('path,labels\na.png,"dog, cat"\na.png,dog\nc.png,Cat\nc.png,cat\n')
+    Image.new("RGB", (8, 6), "red").save(tmp_path / "c.png")
+    found = json.loads(here(tmp_path, *words, "format=json"))
+    kinds = [warning["kind"] for warning in found["splits"]["train"]["warnings"]]
+    assert kinds == ["several rows of one image", "labels that look like several", "one class in several spellings"]
+    assert (found["num_faults"], found["num_warnings"]) == (0, 3)
+    said = here(tmp_path, *words)
+    assert "train: warning: labels that look like several: 1" in said
+    assert "1 labels such as 'dog, cat' look like several: dataset.label_separator=comma takes them apart" in said
+    assert "manifest: no faults, 3 warnings; 3 images in" in said
+    train = ("train", *words[1:], "model=resnet8", "model.weights=none", "dataset.size=16", "epochs=1", "batch_size=2")
+    said = here(tmp_path, *train, "gpus=[]", "name=m")
+    for warning in found["splits"]["train"]["warnings"]:
+        assert f"warning: {warning['where']}: {warning['what']}" in said
+
+
+def test_an_evaluation_needs_only_its_own_split(tmp_path: Path) -> None:
+    words = manifest(tmp_path)
+    train = ("train", *words[1:], "model=resnet8", "model.weights=none", "dataset.size=16", "epochs=1", "batch_size=1")
+    here(tmp_path, *train, "gpus=[]", "name=m")
+    (tmp_path / "train.csv").unlink()
+    assert " of m.ckpt on test: " in here(tmp_path, "eval", "checkpoint=m", "gpus=[]")
+    (tmp_path / "test.csv").write_text("path,labels\nb.png,horse\n")
+    assert "unknown class 'horse'" in here(tmp_path, "eval", "checkpoint=m", "gpus=[]", "name=n", code=2)

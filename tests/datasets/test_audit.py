@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from lshfm.datasets.audit.faults import Audit, Box
+from lshfm.datasets.annotations import Box
 from lshfm.datasets.audit.images import Seen, inspect, same_content
-from lshfm.datasets.audit.sources import audit
+from lshfm.datasets.audit.sources import Audit, audit
 from lshfm.datasets.coco import COCO
 from lshfm.datasets.manifest import Manifest
 from lshfm.datasets.shapes import Shapes
@@ -72,7 +72,7 @@ class TestVOC:
             (OBJECT.format("dog", 0, BOX.format(-1, 1, 8, 6)), "box outside the image"),
             (OBJECT.format("dog", 0, BOX.format(5, 1, 4, 6)), "box outside the image"),
             (OBJECT.format("dog", 0, BOX.format("nan", 1, 8, 6)), "box outside the image"),
-            (OBJECT.format("dog", 0, BOX.format("x", 1, 8, 6)), "broken annotation"),
+            (OBJECT.format("dog", 0, BOX.format("x", 1, 8, 6)), "broken box"),
             (OBJECT.format("dog", 2, INSIDE), "broken annotation"),
             ("<object>", "broken annotation"),
             ("", "image without label"),
@@ -140,12 +140,12 @@ class TestCOCO:
             ("annotations", {"id": 3, "image_id": 9, "category_id": 5}, "annotation without image"),
             ("annotations", {"id": 3, "image_id": 1, "category_id": 6}, "unknown class"),
             ("annotations", {"id": 2, "image_id": 1, "category_id": 5}, "duplicate"),
-            ("annotations", {"id": 3, "image_id": "1", "category_id": 5}, "broken annotation"),
+            ("annotations", {"id": 3, "image_id": 1.0, "category_id": 5}, "broken annotation"),
             ("annotations", {"id": 3, "image_id": 1, "category_id": 5, "bbox": [0, 0, 12, 6]}, "box outside the image"),
             ("annotations", {"id": 3, "image_id": 1, "category_id": 5, "bbox": [0, 0, 0, 6]}, "box outside the image"),
-            ("annotations", {"id": 3, "image_id": 1, "category_id": 5, "bbox": [0, "a"]}, "box outside the image"),
+            ("annotations", {"id": 3, "image_id": 1, "category_id": 5, "bbox": [0, "a"]}, "broken box"),
             ("images", 7, "broken annotation"),
-            ("images", {"id": 3, "file_name": "1.png"}, "duplicate"),
+            ("images", {"id": 2, "file_name": "3.png"}, "duplicate"),
             ("categories", {"id": 6, "name": 6}, "broken annotation"),
         ],
     )
@@ -163,7 +163,7 @@ class TestCOCO:
         entry = {"id": 3, "file_name": "../outside.png"}
         found = audit(coco(images=[entry], annotations=[{"id": 3, "image_id": 3, "category_id": 5}]), "train")
         kinds, seen = checked(found)
-        assert kinds == ["broken annotation"]
+        assert kinds == ["file name"]
         assert len(seen) == 2
 
     @pytest.mark.parametrize("text", ["{", "[]", '{"images": NaN}'])
@@ -190,8 +190,8 @@ class TestManifest:
         ("row", "kinds"),
         [
             ("b.png,dog", ["missing image"]),
-            ("a.png,dgo", ["duplicate", "duplicate", "unknown class"]),
-            ("./a.png,", ["image without label"]),
+            ("a.png,dgo", ["several rows of one image", "unknown class"]),
+            ("./a.png,", ["duplicate", "image without label"]),
             ("./a.png,dog,cat", ["broken annotation"]),
         ],
     )
@@ -223,8 +223,6 @@ def test_equal_files_are_found_within_and_between_splits(tmp_path: Path) -> None
 
 
 def test_a_box_by_hand() -> None:
-    assert Box("", 0, 0, 8, 6).fault(8, 6) is None
-    assert Box("", -1, -1, 9, 7).fault(8, 6) is None
-    fault = Box("here", 0, 0, 9.5, 6).fault(8, 6)
-    assert fault
-    assert fault.what == "0,0 to 9.5,6, in an image of 8 x 6"
+    assert Box(0, 0, 8, 6).fault(8, 6) is None
+    assert Box(-1, -1, 9, 7).fault(8, 6) is None
+    assert Box(0, 0, 9.5, 6).fault(8, 6) == "0,0 to 9.5,6, in an image of 8 x 6"

@@ -22,7 +22,6 @@ from lshfm.datasets.loader import (
     StoredPixels,
     View,
     batches,
-    holdout,
 )
 from lshfm.datasets.split import BrokenImage, Pixels
 from lshfm.datasets.store import open_store
@@ -243,31 +242,6 @@ def test_a_ranks_images_are_those_of_the_whole_batch(stored: StoredPixels, start
 def test_a_rank_may_have_nothing_to_evaluate(stored: StoredPixels) -> None:
     left_out = loader(stored, batch_size=20, drop_last=False, share=Share(2, 3))
     assert (len(left_out), list(left_out.epoch(0))) == (0, [])
-
-
-@given(st.integers(2, 400), st.floats(0.01, 0.99))
-def test_holdout_parts_the_split(n: int, fraction: float) -> None:
-    held = round(n * fraction)
-    if not 0 < held < n:
-        with pytest.raises(InputError, match=r"^holdout="):
-            holdout(n, fraction)
-        return
-    train, validation = holdout(n, fraction)
-    assert len(validation) == held
-    assert (np.diff(train) > 0).all()
-    assert (np.diff(validation) > 0).all()
-    assert sorted([*train.tolist(), *validation.tolist()]) == list(range(n))
-
-
-def test_holdout_never_changes() -> None:
-    assert holdout(10, 0.3)[1].tolist() == [1, 2, 9]
-    assert [part.tolist() for part in holdout(3, 0)] == [[0, 1, 2], []]
-
-
-@pytest.mark.parametrize("fraction", [-0.1, 1, 1.5, float("nan"), float("inf")])
-def test_holdout_refuses(fraction: float) -> None:
-    with pytest.raises(InputError, match=r"^holdout="):
-        holdout(100, fraction)
 
 
 @pytest.mark.parametrize("channels_last", [False, True])

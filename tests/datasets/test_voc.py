@@ -100,11 +100,11 @@ def test_a_missing_split_names_the_ones_there_are(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "trainval.txt lists no image"),
+        ("", "trainval.txt: lists no image"),
         ("a\n../a\n", "image id '../a' is not a plain name"),
-        ("a 1\n", "image id 'a 1' is not a plain name"),
-        ("a\nb\na\n", "image id 'a' is there twice"),
-        ("a\nd\n", "d.xml cannot be read: No such file"),
+        ("a 1\n", "a 1.xml; a list with -1, 0 or 1 behind each name is of one class, and no split"),
+        ("a\nb\na\n", "image id 'a' is there several times"),
+        ("a\nd\n", "there is no "),
     ],
 )
 def test_bad_lists(folder: Path, text: str, message: str) -> None:
@@ -138,7 +138,7 @@ def test_annotations_that_are_no_regular_files(folder: Path) -> None:
     path = folder / "Annotations" / "b.xml"
     path.unlink()
     os.mkfifo(path)
-    assert f"{path} is not a regular file" in refused(folder)
+    assert f"{path}: is not a regular file" in refused(folder)
 
 
 @pytest.mark.parametrize("year", ["abc", True, 2007.0])
@@ -156,3 +156,33 @@ def test_images_without_objects(folder: Path) -> None:
     annotate(folder, "b")
     assert "1 of 3 images of split 'trainval' have no label: b" in refused(folder)
     assert (VOC(folder, unlabelled="negative").split("trainval").labels[2] == -1).all()
+
+
+def test_own_classes_endings_blanks_and_empty_fields(folder: Path) -> None:
+    """A set of a user's own in VOC's layout."""
+    (folder / "ImageSets/Main/own.txt").write_text("my photo (1)\nb\nscan\n")
+    annotate(folder, "my photo (1)", thing("bolt", ""), thing("nut", " "))
+    annotate(folder, "b", thing("nut"))
+    annotate(folder, "scan", thing("bolt", "1"))
+    for name in ("my photo (1).png", "b.JPG", "b.txt", "scan.jpeg", "scan.jpg"):
+        (folder / "JPEGImages" / name).write_bytes(b"x")
+    split = VOC(folder, classes=["nut", "bolt"]).split("own")
+    assert split.classes == ("nut", "bolt")
+    assert split.ids == ("my photo (1)", "b", "scan")
+    assert split.labels.tolist() == [[1, 1], [1, -1], [-1, 0]]
+    names = [Path(split.images.where(i)).name for i in range(3)]
+    assert names == ["my photo (1).png", "b.JPG", "scan.jpg"]
+    assert VOC(folder, classes=["nut", "bolt"]).names() == ["own", "trainval"]
+    with pytest.raises(InputError, match="object 1: unknown class 'bolt'"):
+        VOC(folder, classes=["nut"]).split("own")
+    with pytest.raises(InputError, match=r"^classes=nut must be a list"):
+        VOC(folder, classes="nut")
+
+
+def test_a_list_of_one_class_is_no_split(folder: Path) -> None:
+    assert "a list with -1, 0 or 1 behind each name is of one class" in refused(folder, "cat_trainval")
+
+
+def test_published_pictures_lie_as_they_are_in_the_file(folder: Path) -> None:
+    assert not VOC(folder).split("trainval").images.upright  # type: ignore[attr-defined]
+    assert VOC(folder, exif=True).split("trainval").images.upright  # type: ignore[attr-defined]

@@ -15,8 +15,8 @@ from typing import Any
 import atheris
 
 with atheris.instrument_imports(include=["lshfm.datasets", "lshfm.errors"]):
-    from lshfm.datasets.audit.faults import Audit
-    from lshfm.datasets.audit.sources import audit
+    from lshfm.datasets.annotations import UNLABELLED, Grade
+    from lshfm.datasets.audit.sources import Audit, audit
     from lshfm.datasets.coco import COCO
     from lshfm.datasets.manifest import Manifest
     from lshfm.datasets.split import Split
@@ -49,8 +49,10 @@ def read_both(root: Path, data: bytes) -> None:
     """Anything but a Split, an Audit or InputError is a finding."""
     file, source, name = FORMATS[data[0] % len(FORMATS)] if data else FORMATS[0]
     (root / file).write_bytes(data[1:])
+    is_read = False
     with contextlib.suppress(InputError):
         split = source(root).split(name)
+        is_read = True
         assert isinstance(split, Split)
         assert len(split) > 0
         assert split.fingerprint()
@@ -58,11 +60,15 @@ def read_both(root: Path, data: bytes) -> None:
     with contextlib.suppress(InputError):
         found = audit(source(root), name)
         assert isinstance(found, Audit)
-        assert len(found.images) == len(found.boxes) == len(found.sizes)
+        refused = any(fault.grade is Grade.STOPS or fault.kind == UNLABELLED for fault in found.faults)
+        assert refused != is_read
+        assert len(found.images) == len(found.pictures)
         "".join(f"{fault.kind} {fault.where} {fault.what}" for fault in found.faults).encode()
-        for boxes in found.boxes:
-            for box in boxes:
-                box.fault(10, 10)
+        for picture in found.pictures:
+            for item in picture.objects:
+                assert picture.place(item)
+                if item.box:
+                    item.box.fault(10, 10)
 
 
 def fuzz(root: Path) -> None:

@@ -105,7 +105,7 @@ def test_xml_that_is_odd_and_right(tmp_path: Path, kind: str) -> None:
     assert shown(voc(tmp_path, GOOD_XML[kind])) == [{"cat"}]
 
 
-CLIMBING = ["../a", "../../etc/passwd", "/etc/passwd", "a/../../b", "..", ".", "a/b", "a\\..\\b", "a\0", "-rf", "a b"]
+CLIMBING = ["../a", "../../etc/passwd", "/etc/passwd", "a/../../b", "..", ".", "a/b", "a\\..\\b", "a\0", "-rf", " a\tb"]
 
 
 @pytest.mark.parametrize("id", [*CLIMBING, "\u200b", "~", "~root", "$HOME", "a;b", "%2e%2e", "a\u2028.."])
@@ -116,7 +116,7 @@ def test_image_ids_of_lists_are_plain_names(tmp_path: Path, id: str) -> None:
 def test_lists_of_other_encodings_and_endless_names(tmp_path: Path) -> None:
     assert "not UTF-8" in refused(lambda: voc(tmp_path, cat(), "a\n".encode("utf-16")))
     assert "lists no image" in refused(lambda: voc(tmp_path, cat(), b"\xef\xbb\xbf\n \r\n"))
-    assert "cannot be read: File name too long" in refused(lambda: voc(tmp_path, cat(), "a" * 5000))
+    assert "has 5000 characters; 250 are the most" in refused(lambda: voc(tmp_path, cat(), "a" * 5000))
 
 
 @pytest.mark.parametrize("name", ["../x", "/etc/passwd", "a/b", "", ".", "..", "a\0", "x\n"])
@@ -150,12 +150,12 @@ NAN, INFINITY = float("nan"), float("inf")
 OUTSIDE = "outside its folder"
 BAD_COCO: dict[str, tuple[object, str]] = {
     **{
-        f"image id {value!r:.20}": (entries(images={"id": value}), "images[0] needs 'id' of type int")
-        for value in (NAN, INFINITY, -INFINITY, True, "7", 7.0, None, [7], {"a": 7})
+        f"image id {value!r:.20}": (entries(images={"id": value}), "images[0]: needs 'id', a whole number or a text")
+        for value in (NAN, INFINITY, -INFINITY, True, " ", "7" * 5000, 7.0, None, [7], {"a": 7})
     },
     **{
-        f"category {value!r:.20}": (entries(annotations={"category_id": value}), "needs 'category_id' of type int")
-        for value in ("9", 9.0, NAN, False, None)
+        f"category {value!r:.20}": (entries(annotations={"category_id": value}), "needs 'category_id', a whole")
+        for value in ("", 9.0, NAN, False, None)
     },
     **{f"file {name!r:.20}": (entries(images={"file_name": name}), OUTSIDE) for name in
        ("..", "../7.jpg", "a/../../b", "/etc/passwd", "//etc/passwd", "../val/7.jpg", "a/..", "", ".", "./")},
@@ -166,9 +166,9 @@ BAD_COCO: dict[str, tuple[object, str]] = {
     "no name": (entries(categories={"name": " "}), "is no name"),
     "endless class": (entries(categories={"name": "x" * 10**6}), "has 1000000 characters; 200 are the most"),
     "class of escapes": (entries(categories={"name": "\x1b[31m"}), "holds a control character"),
-    "class of another type": (entries(categories={"name": ["cat"]}), "needs 'name' of type str"),
-    "nan": ("NaN", "is not in COCO's format"),
-    "list": ("[]", "is not in COCO's format"),
+    "class of another type": (entries(categories={"name": ["cat"]}), "needs 'name', a text"),
+    "nan": ("NaN", "not in COCO's format"),
+    "list": ("[]", "not in COCO's format"),
     "lists that are none": ('{"categories": {}, "images": NaN, "annotations": 5}', "expected a list 'categories'"),
     "deep lists": ('{"images": ' + "[" * 10**5, "broken JSON: maximum recursion depth"),
     "deep objects": ('{"a":' * 10**5, "broken JSON: maximum recursion depth"),
@@ -203,7 +203,7 @@ def test_coco_files_that_are_odd_and_right(tmp_path: Path, kind: str) -> None:
     assert shown(coco(tmp_path, GOOD_COCO[kind])) == [{"cat"}]
 
 
-@pytest.mark.parametrize("name", ["..\\..\\x.jpg", "C:\\x.jpg", "~/x.jpg", "$HOME/x.jpg", "%2e%2e/x.jpg", "file:///x"])
+@pytest.mark.parametrize("name", ["~/x.jpg", "$HOME/x.jpg", "%2e%2e/x.jpg", "file:x"])
 def test_names_that_only_look_as_if_they_climbed_stay_inside(tmp_path: Path, name: str) -> None:
     split = coco(tmp_path, entries(images={"file_name": name}))
     assert split.images.where(0) == str(tmp_path / "val" / name)

@@ -129,11 +129,11 @@ GOOD: dict[str, tuple[str, Build]] = {
     "LAB TIFF": ("a.tif", lambda path: path.write_bytes(encoded("TIFF", Image.new("LAB", (9, 7), (128, 10, 200))))),
     "16-bit colour": ("a.png", png16(3)),
     "palette": ("a.png", picture("PNG", "P")),
-    "transparent palette": ("a.png", transparent_palette),
-    "grey and alpha": ("a.png", picture("PNG", "LA")),
-    "colour and alpha": ("a.png", picture("PNG", "RGBA")),
+    "published transparency": ("a.jpg", transparent_palette),
+    "grey and opaque alpha": ("a.png", picture("PNG", "LA")),
+    "colour and opaque alpha": ("a.png", picture("PNG", "RGBA")),
     "1 bit": ("a.png", picture("PNG", "1")),
-    "EXIF-rotated": ("a.jpg", rotated),
+    "published, EXIF-rotated": ("a.jpg", rotated),
     "one pixel": ("a.png", drawn((1, 1))),
     "a row": ("a.png", drawn((20_000, 1))),
     "a column": ("a.png", drawn((1, 20_000))),
@@ -172,8 +172,12 @@ BAD: dict[str, tuple[str, Build, str]] = {
     "too long a name": ("a" * 300 + ".jpg", nothing, "cannot be read: File name too long"),
     "dangling link": ("a.jpg", lambda path: path.symlink_to("nowhere"), "cannot be read: No such file or directory"),
     "link loop": ("a.jpg", loop, "cannot be read: Too many levels of symbolic links"),
-    "bomb by its header": ("a.png", raw(png(60_000, 60_000, 8, 2, zlib.compress(bytes(100)))), "decompression bomb"),
-    "widest header": ("a.png", raw(png(2**31 - 1, 2**31 - 1, 8, 2, b"")), "decompression bomb"),
+    "bomb by its header": (
+        "a.png",
+        raw(png(60_000, 60_000, 8, 2, zlib.compress(bytes(100)))),
+        "has over 268 million pixels",
+    ),
+    "widest header": ("a.png", raw(png(2**31 - 1, 2**31 - 1, 8, 2, b"")), "has over 268 million pixels"),
     "one line of 10^8": ("a.png", raw(png(10**8, 1, 1, 0, b"")), "longest side may have"),
     "GIF of a huge screen": ("a.gif", raw(b"GIF89a\xff\xff\xff\xff\0\0\0;"), "is not an image that Pillow reads"),
 }
@@ -199,7 +203,7 @@ def refused(images: FileImages) -> str:
 @pytest.mark.parametrize("kind", GOOD)
 @pytest.mark.filterwarnings("ignore:Palette images")
 def test_pixels_are_pillows(tmp_path: Path, kind: str) -> None:
-    images = built(tmp_path, *GOOD[kind])
+    images = FileImages(built(tmp_path, *GOOD[kind]).paths, upright="published" not in kind)
     pixels = images.pixels(0, 8)
     with Image.open(images.paths[0]) as image:
         expected = image.convert("RGB").resize((8, 8), Image.Resampling.BILINEAR)
@@ -226,14 +230,6 @@ def test_full_inks_are_their_colours(tmp_path: Path, inks: tuple[int, ...], seen
     """Were the inversion that Adobe's marker tells of not heeded, cyan would be red."""
     images = built(tmp_path, "a.jpg", lambda path: Image.new("CMYK", (16, 16), inks).save(path, "JPEG", quality=95))
     assert np.abs(images.pixels(0, 8).astype(int) - seen).max() <= 4
-
-
-def test_a_rotation_is_not_applied(tmp_path: Path) -> None:
-    straight, turned = tmp_path / "straight.jpg", tmp_path / "turned.jpg"
-    picture("JPEG")(straight)
-    rotated(turned)
-    images = FileImages((straight, turned))
-    np.testing.assert_array_equal(images.pixels(0, 8), images.pixels(1, 8))
 
 
 def test_ghostscript_never_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -269,8 +265,8 @@ def bomb(width: int, height: int, color: int, channels: int) -> bytes:
 
 
 BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
-    "a large header": (lambda: png(60_000, 60_000, 8, 2, zlib.compress(bytes(100))), "decompression bomb"),
-    "a whole one": (lambda: bomb(16_000, 12_000, 0, 1), "decompression bomb"),
+    "a large header": (lambda: png(60_000, 60_000, 8, 2, zlib.compress(bytes(100))), "has over 268 million pixels"),
+    "a whole one": (lambda: bomb(20_000, 14_000, 0, 1), "has over 268 million pixels"),
     "a line": (lambda: bomb(2_000_000, 1, 2, 3), "longest side"),
     "a text chunk": (lambda: text_bomb(), "is damaged: Decompressed data too large"),
 }

@@ -18,21 +18,10 @@ from lshfm.config.compose import Job, compose, conf_folder
 from lshfm.config.explain import explain
 from lshfm.config.schema import COMMANDS
 from lshfm.config.words import rewrite
-from lshfm.datasets.audit.faults import Audit
-from lshfm.datasets.audit.sources import audit
 from lshfm.datasets.coco import COCO
-from lshfm.datasets.split import Split
 from lshfm.datasets.voc import CLASSES, VOC
 from lshfm.errors import InputError
-
-
-def outcomes(source: Any) -> None:
-    """Both ways of reading the split `train` give a result or the user's error."""
-    for read, kind in ((source.split, Split), (lambda name: audit(source, name), Audit)):
-        try:
-            assert isinstance(read("train"), kind)
-        except InputError as error:
-            assert str(error)  # noqa: PT017
+from tests.agreement import require_agreement
 
 
 def voc(folder: Path, annotation: bytes, listed: bytes = b"a") -> VOC:
@@ -52,7 +41,7 @@ def coco(folder: Path, data: bytes) -> COCO:
 
 def in_a_folder(build: Callable[..., Any], *contents: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        outcomes(build(Path(folder), *contents))
+        require_agreement(build(Path(folder), *contents), "train")
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)

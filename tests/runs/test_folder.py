@@ -247,3 +247,39 @@ def test_a_run_that_has_only_an_older_checkpoint_is_not_bare(folder: RunFolder) 
     folder.last.unlink()
     with pytest.raises(InputError, match="holds a run with other settings"):
         folder.examine(IDENTITY | {"lr": 0.5}, overwrite=False)
+
+
+def test_what_is_settled_at_the_end_may_be_changed_until_then(folder: RunFolder) -> None:
+    """A run that was to choose its best epoch, and found none, ends by its last."""
+    begun = IDENTITY | {"select": "best"}
+    with folder.occupy(begun, overwrite=False):
+        write_text(folder.last, "weights")
+    now = begun | {"select": "last"}
+    assert folder.examine(now, overwrite=False) is Status.UNFINISHED
+    with folder.occupy(now, overwrite=False):
+        assert folder.last.read_text() == "weights"
+        write_json(folder.results, {})
+    assert folder.examine(now, overwrite=False) is Status.FINISHED
+    with pytest.raises(InputError, match="select: last there, best now"):
+        folder.examine(begun, overwrite=False)
+
+
+TODAY = IDENTITY | {"dataset.holdout_by": "labels", "dataset.exif": True}
+OLDER = IDENTITY | {"dataset.holdout_by": "chance", "dataset.exif": False}
+
+
+def test_a_run_of_an_older_version_keeps_what_its_settings_meant(folder: RunFolder) -> None:
+    assert folder.as_begun(TODAY, overwrite=False) == TODAY
+    started(folder)
+    assert folder.is_of(TODAY)
+    for overwrite in (False, True):
+        assert folder.as_begun(TODAY, overwrite=overwrite) == OLDER
+    assert folder.examine(OLDER, overwrite=False) is Status.UNFINISHED
+    write_json(folder.results, {})
+    assert folder.as_begun(TODAY, overwrite=True) == TODAY  # it is to be trained anew
+
+
+def test_without_a_held_out_part_an_older_run_is_as_today(folder: RunFolder) -> None:
+    plain = IDENTITY | {"dataset.holdout_by": None, "dataset.exif": False}
+    assert started(folder).as_begun(plain, overwrite=False) == plain
+    assert folder.examine(plain, overwrite=False) is Status.UNFINISHED

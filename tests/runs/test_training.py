@@ -392,7 +392,7 @@ class TestFinished:
         ([], ["train on train: 24 of 24 images", "test on test: 12 of 12 images"]),
         (
             ["dataset.holdout=0.25"],
-            ["train on train: 18 of 24 images", "validate on 6 images held out", "test on test: 12 of 12 images"],
+            ["train on train: 17 of 24 images", "validate on 7 images held out", "test on test: 12 of 12 images"],
         ),
     ],
 )

@@ -34,7 +34,8 @@ class NoImages:
 
 def test_splits_of_different_classes_are_refused(settings: Train) -> None:
     dataset = replace(settings.dataset, own={"_target_": f"{__name__}.TwoWorlds"})
-    with pytest.raises(InputError, match="the splits a, b of shapes have different classes"):
+    says = "^the splits a, b of shapes have different classes: those of b lack only in a and add only in b$"
+    with pytest.raises(InputError, match=says):
         pixels.read_splits(dataset, ["a", "b"])
 
 
@@ -55,6 +56,35 @@ def test_a_held_out_part_is_not_trained_on(settings: Train) -> None:
     assert learnt == set(range(TRAIN)) - set(held_out)
     assert data.validation_name == "3 images held out of train"
     assert data.validation_split is data.train_split
+
+
+def test_what_is_held_out_is_tested_on_where_there_is_nothing_else(settings: Train) -> None:
+    settings = changed(settings, {"dataset.holdout": 0.25, "dataset.eval_split": "none"})
+    train, test = pixels.read_splits(settings.dataset, ["train", "none"])
+    assert test is train
+    data = pixels.TrainingData.open(train, test, settings, torch.device("cpu"))
+    assert data.test is data.validation
+    assert (len(data.batches.indices), len(data.test.indices)) == (TRAIN - 3, 3)
+    assert data.test_name == "3 images held out of train"
+    assert set(data.test.indices).isdisjoint(data.batches.indices)
+    with pytest.raises(InputError, match=r"^dataset\.eval_split=none: add dataset\.holdout=0\.2 to test on a part of"):
+        pixels.read_splits(changed(settings, {"dataset.holdout": 0.0}).dataset, ["train", "none"])
+
+
+def test_a_part_held_out_by_labels(settings: Train, said: list[str]) -> None:
+    """Every class on both sides, if that takes more images than were asked for."""
+    settings = changed(settings, {"dataset.holdout": 0.25})
+    train, test = splits(settings)
+    labels = np.full_like(train.labels, -1)
+    for image in range(TRAIN):
+        labels[image, image // 2] = 1  # six classes of two images
+    train = replace(train, labels=labels)
+    data = pixels.TrainingData.open(train, test, settings, torch.device("cpu"), labels > 0)
+    assert sorted(image // 2 for image in data.validation.indices) == list(range(6))
+    assert "held out: 6 images instead of 3, so that classes are on both sides" in said
+    by_chance = changed(settings, {"dataset.holdout_by": "chance"})
+    data = pixels.TrainingData.open(train, test, by_chance, torch.device("cpu"), labels > 0)
+    assert len(data.validation.indices) == 3
 
 
 def test_training_images_are_augmented_and_others_are_not(settings: Train) -> None:

@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from typing import NamedTuple
 
-from lshfm.datasets.audit.faults import BROKEN_IMAGE, DUPLICATE, MISSING_IMAGE, WRONG_SIZE, Audit, Fault
+from lshfm.datasets.annotations import BROKEN_IMAGE, DUPLICATE, MISSING_IMAGE, OUTSIDE, WRONG_SIZE, Fault
+from lshfm.datasets.audit.sources import Audit
 from lshfm.datasets.decode import decode
 from lshfm.datasets.images import FileImages
 from lshfm.datasets.split import BrokenImage, Images
@@ -69,10 +70,11 @@ def _faults(audit: Audit, index: int, picture: Seen) -> list[Fault]:
     where = audit.images.where(index)
     if picture.kind:
         return [Fault(picture.kind, where, picture.why)]
-    if picture.size is None:
+    if picture.size is None or not audit.pictures:
         return []
-    faults = [fault for box in audit.boxes[index] if (fault := box.fault(*picture.size))]
-    annotated = audit.sizes[index]
-    if annotated not in (None, picture.size):
-        faults.append(Fault(WRONG_SIZE, where, f"is {picture.size}, annotated as {annotated}"))
+    found = audit.pictures[index]
+    boxes = ((item, item.box.fault(*picture.size)) for item in found.objects if item.box)
+    faults = [Fault(OUTSIDE, found.place(item), fault) for item, fault in boxes if fault]
+    if found.size not in (None, picture.size):
+        faults.append(Fault(WRONG_SIZE, where, f"is {picture.size}, annotated as {found.size}"))
     return faults
