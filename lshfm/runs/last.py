@@ -47,9 +47,14 @@ def _checkpoint_bytes(state: State, keep: int) -> int:
     return (keep + 1) * (weights + average + moments * learned) + 2 * weights
 
 
-def restore(folder: RunFolder, state: State, journal: Journal, made_by: Mapping[str, Any], epochs: int) -> None:
-    """Resume from the newest last.ckpt that can be read, if there is one. Raises InputError if none of them can."""
-    paths = folder.lasts()
+def restore(
+    folder: RunFolder, state: State, journal: Journal, made_by: Mapping[str, Any], epochs: int
+) -> list[dict[str, int]]:
+    """Resume from the newest last.ckpt that can be read, if there is one. Raises InputError if none of them can.
+
+    Returns what was planned before: numbers of epochs, each with the place (epoch, step) until which it held.
+    """
+    paths, plans = folder.lasts(), list[dict[str, int]]()
     if not paths:
         journal.resume(state, NOTHING_YET)  # a run that was stopped before may have written lines
     for path in paths:
@@ -67,10 +72,18 @@ def restore(folder: RunFolder, state: State, journal: Journal, made_by: Mapping[
             logger.warning("%s; taking the one before", message)
             folder.unusable.append(path)
         else:
+            plans = _plans(content, state, epochs)
             logger.info("continuing %s of %d epochs", position(state.epoch, state.step), epochs)
             _say_what_changed(content, made_by)
             break
     require_same(str(folder.last), (bool(paths), state.epoch, state.step))
+    return plans
+
+
+def _plans(content: Mapping[str, Any], state: State, epochs: int) -> list[dict[str, int]]:
+    planned = content.get("config", {}).get("epochs", epochs)
+    new = [] if planned == epochs else [{"epochs": planned, "until_epoch": state.epoch, "until_step": state.step}]
+    return [*content.get("planned_before", []), *new]
 
 
 def _say_what_changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

@@ -152,6 +152,7 @@ class Results:
     label_loss: float | None = None  # of the same evaluation as the score, mean over the images
     label_loss_name: str | None = None  # of eval
     epoch: int | None = None  # that was evaluated
+    planned_before: list[dict[str, int]] | None = None  # other numbers of epochs, and until which epoch and step
     split: str | None = None  # of the data set: what was evaluated on
     data: str | None = None  # fingerprint of that split
     best: dict[str, Any] | None = None  # the entry of `history` with the highest score

@@ -61,6 +61,7 @@ class TrainingRun:
         self.validate, self.test, self.trained = validate, test, trained
         self.made_by, self.keep_constants = dict(made_by), keep_constants
         self.hardware = describe(data.batches.device, self.settings.precision)
+        self.planned_before: list[dict[str, int]] = []  # as `restore` tells it
         self._arrays: Arrays | None = None  # of the last evaluation on the test split, at rank 0
 
     def announce(self, task: Task) -> None:
@@ -97,7 +98,7 @@ class TrainingRun:
             every=settings.log_every,
             name_samples=lambda samples: [printable(self.data.train_split.ids[i]) for i in samples],
         )
-        restore(self.folder, self.state, self.journal, self._saved_by(), settings.epochs)
+        self.planned_before = restore(self.folder, self.state, self.journal, self._saved_by(), settings.epochs)
         self._saved_at = time.monotonic()
         self.state.start_clock()
         self._agree = Consensus()
@@ -169,7 +170,8 @@ class TrainingRun:
         versions = {"pixels": self.data.pixels, "torch": str(torch.__version__)}
         of_network = named(self.settings, self.trained, self.data.train_split.classes) | self.made_by
         record = {"command": self.settings.command, "identity": self.place.identity}
-        return {"ranks": num_ranks(), "device": device, **threads, **versions, **of_network, **record}
+        plans = {"planned_before": self.planned_before} if self.planned_before else {}
+        return {"ranks": num_ranks(), "device": device, **threads, **versions, **of_network, **record, **plans}
 
     def _pack(self) -> dict[str, Any]:
         constants = {"constants": self.state.constants} if self.keep_constants else {}
@@ -215,6 +217,7 @@ class TrainingRun:
             score=content["score"],
             label_loss=content.get("label_loss"),
             epoch=content["epoch"],
+            planned_before=self.planned_before or None,
             split=self.data.test_name,
             data=self.data.test_split.fingerprint(),
             best=state.best,

@@ -55,6 +55,8 @@ def test_a_finished_run_goes_on_exactly_where_its_schedule_allows_it(said: list[
     train(job)
     assert_same_run(Path(), "a", "planned")
     assert epochs_of("a") == 3
+    results = json.loads(Path("outputs/train/a/results.json").read_text())  # the kill has not made it forget
+    assert results["planned_before"] == [{"epochs": 2, "until_epoch": 2, "until_step": 0}]
 
 
 def test_a_cosine_is_that_of_the_new_length_from_there_on(said: list[str]) -> None:
@@ -64,6 +66,9 @@ def test_a_cosine_is_that_of_the_new_length_from_there_on(said: list[str]) -> No
     train(train_job("name=a"))
     assert rates("a") == first + rates("planned")[2:]  # two lines an epoch
     assert first != rates("planned")[:2]
+    results = (json.loads(Path(f"outputs/train/{name}/results.json").read_text()) for name in ("a", "planned"))
+    plans = [result.get("planned_before") for result in results]
+    assert plans == [[{"epochs": 1, "until_epoch": 1, "until_step": 0}], None]
     words = "epochs=3 instead of 1, after epoch 1: from epoch 2 on the learning rate (cosine) is that of a run planned"
     assert [line.startswith(words) for line in said if line.startswith("epochs=")] == [True]
 
