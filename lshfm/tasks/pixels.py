@@ -148,8 +148,7 @@ class TrainingData:
         )  # fmt: skip
         plain = make_view(dataset, None, channels_last=order)
         kept = plain_loader(pixels, held_out, train, plain, size, device) if len(held_out) else None
-        if test is train:
-            assert kept
+        if test is train and kept:
             test_batches = kept
         else:
             test_batches = plain_loader(*open_pixels(test, dataset, settings.workers), test, plain, size, device)
