@@ -79,7 +79,7 @@ class Object(NamedTuple):
     difficult: bool = False
     crowd: bool = False  # stands for many objects of its class
     box: Box | None = None
-    number: int | str = ""  # its id, or its place among the picture's objects from 1
+    number: str = ""  # its id, or its place among the picture's objects from 1
 
 
 class Picture(NamedTuple):

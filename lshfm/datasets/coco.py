@@ -1,8 +1,9 @@
 """Data sets in COCO's format (Lin et al. 2014): instance annotations in one JSON file a split."""
 
+import glob
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,18 +81,19 @@ class COCO(Reader):
         objects = file.objects(listed, own)
         _compare(str(path), known, tuple(dict.fromkeys(own.values())), objects, report, is_given=bool(self.classes))
         kept = sorted((id for id in listed if self.keep == "all" or id in objects), key=ascending)
-        pictures = tuple(self._picture(id, folder, listed[id], objects.get(id, ()), known, path) for id in kept)
+        there = frozenset(known)
+        pictures = tuple(_picture(id, folder, listed[id], objects.get(id, ()), there, path) for id in kept)
         return Annotations(str(path), known, pictures, is_whole=len(listed) == len(data["images"]))
 
     def names(self) -> list[str]:
         """The splits whose files are there; none where one file is all of them."""
         found = set()
         for annotations, _ in self.layouts:
-            before, split, after = annotations.partition("{split}")
-            pattern = re.compile(re.escape(before) + r"(\w[\w.-]*)" + re.escape(after).replace(r"\{split\}", r"\1"))
-            paths = self.root.glob(annotations.replace("{split}", "*")) if split and self.root.is_dir() else ()
-            matches = (pattern.fullmatch(path.relative_to(self.root).as_posix()) for path in paths)
-            found |= {match[1] for match in matches if match}
+            full = str(self.root / annotations)
+            before, split, after = (re.escape(part) for part in full.partition("{split}"))
+            pattern = re.compile(before + r"(\w[\w.-]*)" + after.replace(r"\{split\}", r"\1"))
+            paths = glob.glob(glob.escape(full).replace("{split}", "*")) if split else ()  # noqa: PTH207 - may be absolute
+            found |= {match[1] for path in paths if (match := pattern.fullmatch(path))}
         return sorted(found)
 
     def is_alone(self, train: str, other: str) -> bool:
@@ -118,16 +120,16 @@ class COCO(Reader):
         path, folder = (self.root / part.replace("{split}", name) for part in layout)
         return path, folder
 
-    def _picture(
-        self, id: str, folder: Path, entry: dict[str, Any], objects: Sequence[Object], classes: tuple[str, ...],
-        path: Path,
-    ) -> Picture:  # fmt: skip
-        width, height = entry.get("width"), entry.get("height")
-        known = tuple(item for item in objects if item.label in classes)
-        return Picture(
-            id, folder / entry["file_name"], f"{path}: image {id}", known,
-            (width, height) if type(width) is int and type(height) is int else None, f"{path}: annotation ",
-        )  # fmt: skip
+
+def _picture(
+    id: str, folder: Path, entry: Mapping[str, Any], objects: Sequence[Object], classes: Container[str], path: Path
+) -> Picture:
+    width, height = entry.get("width"), entry.get("height")
+    known = tuple(item for item in objects if item.label in classes)
+    return Picture(
+        id, folder / entry["file_name"], f"{path}: image {id}", known,
+        (width, height) if type(width) is int and type(height) is int else None, f"{path}: annotation ",
+    )  # fmt: skip
 
 
 def _compare(

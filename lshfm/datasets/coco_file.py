@@ -25,6 +25,7 @@ from lshfm.errors import SURROGATE, InputError, parameter, printable
 
 LISTS = ("categories", "images", "annotations")
 _LONGEST_ID = 1000
+_NUMBERS = {int, float}
 _ADDRESS = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:/|^data:|\?\w+=")
 _MEND = r"sed -i 's|\\\\|/|g'"  # JSON writes two for each backslash
 _DRIVE = re.compile(r"[A-Za-z]:[/\\]")
@@ -100,8 +101,8 @@ class CocoFile:
                 self._fault(UNKNOWN_CLASS, number, f"has the unknown category_id {printable(category)}")
             elif image in images and category in names:
                 objects.setdefault(image, []).append(self._object(fields, names[category], number))
-        ids = (_id(entry.get("id")) for entry in self.data["annotations"] if isinstance(entry, dict))
-        for id in repeated(filter(None, ids)):
+        numbers = (item.number for items in objects.values() for item in items)
+        for id in repeated(number for number in numbers if number[0] != "["):
             what = f"id {printable(id)} is there several times"
             self.report(Fault(DUPLICATE, f"{self.path}: annotations", what, Grade.COUNTS))
         return objects
@@ -175,7 +176,7 @@ def _name_fault(name: str, folder: Path) -> str | None:
 def _box(box: object) -> Box | None:
     if box is None or box == []:
         return None
-    if not isinstance(box, list) or len(box) != 4 or not all(type(edge) in (int, float) for edge in box):
+    if not isinstance(box, list) or len(box) != 4 or not _NUMBERS.issuperset(map(type, box)):
         raise InputError(f"bbox is no list of four numbers: {box!r:.80}")
     try:
         left, top, width, height = map(float, box)

@@ -73,7 +73,9 @@ class Reader(ABC):
             report(Fault(NO_CLASS, found.source, "names no class"))
         for fault in (*_doubles(found), *self._bare(found), *(_spellings(found) if classes is None else ())):
             report(fault)
-        return replace(found, pictures=tuple(_known(picture, found.classes, report) for picture in found.pictures))
+        there = frozenset(found.classes)
+        pictures = (_known(picture, found.classes, there, report) for picture in found.pictures)
+        return replace(found, pictures=tuple(pictures))
 
     def split(self, name: str, classes: Sequence[str] | None = None) -> Split:
         """The split with labels int8 (n, C), of these classes unless the data set has its own. Raises InputError."""
@@ -136,15 +138,15 @@ def class_difference(first: Sequence[str], other: Sequence[str]) -> str:
     return " and ".join(named) or "are in another order"
 
 
-def _known(picture: Picture, classes: tuple[str, ...], report: Report) -> Picture:
+def _known(picture: Picture, classes: tuple[str, ...], there: frozenset[str], report: Report) -> Picture:
     """The picture without objects of unknown classes, which are reported unless no class is known at all."""
-    unknown = [item for item in picture.objects if item.label not in classes]
+    unknown = [item for item in picture.objects if item.label not in there]
     if not unknown:
         return picture
     for item in unknown if classes else ():
         shown = printable(item.label)
         report(Fault(UNKNOWN_CLASS, picture.place(item), f"unknown class '{shown}'{nearest(shown, classes)}"))
-    objects = tuple(item for item in picture.objects if item.label in classes)
+    objects = tuple(item for item in picture.objects if item.label in there)
     return picture._replace(objects=objects if classes else picture.objects)
 
 

@@ -175,7 +175,7 @@ def _objects(root: Element, begins: str, report: Report) -> Iterator[Object]:
             what = f"<difficult> is '{printable(difficult)}', expected 0 or 1"
             report(Fault(BROKEN_ANNOTATION, f"{begins}{number}", what))
         box = _box(fields.get("bndbox"), f"{begins}{number}", report)
-        yield Object(_text(fields, "name"), difficult == "1", box=box, number=number)
+        yield Object(_text(fields, "name"), difficult == "1", box=box, number=str(number))
 
 
 def _text(fields: Mapping[str, Element], name: str) -> str:

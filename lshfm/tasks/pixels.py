@@ -17,7 +17,7 @@ from lshfm.datasets.augment import Augment
 from lshfm.datasets.checks import first_five
 from lshfm.datasets.decode import find_broken
 from lshfm.datasets.holdout import Shows, holdout, one_sided
-from lshfm.datasets.images import refuse_missing
+from lshfm.datasets.images import FileImages, refuse_missing
 from lshfm.datasets.loader import DecodedPixels, Index, Loader, PixelSource, Share, StoredPixels, View
 from lshfm.datasets.reader import Reader, class_difference
 from lshfm.datasets.split import Split
@@ -66,6 +66,11 @@ def read_splits(dataset: Dataset, names: Sequence[str]) -> list[Split]:
         if split.classes != splits[0].classes:
             differ = f"those of {split.name} {class_difference(splits[0].classes, split.classes)}"
             raise InputError(f"the splits {', '.join(names)} of {dataset.name} have different classes: {differ}")
+    if len(splits) == 2 and isinstance(splits[0].images, FileImages) and splits[0].images == splits[1].images:
+        logger.warning(
+            "%s and %s are the same images: what is tested on is learnt, too; dataset.holdout=0.2 "
+            "dataset.eval_split=%s keeps a part of them to test on", *to_read, NO_SPLIT,
+        )  # fmt: skip
     return splits if len(splits) == len(names) else [splits[0]] * len(names)
 
 
@@ -147,8 +152,7 @@ class TrainingData:
         )  # fmt: skip
         plain = make_view(dataset, None, channels_last=order)
         kept = plain_loader(pixels, held_out, train, plain, size, device) if len(held_out) else None
-        if test is train:
-            assert kept
+        if test is train and kept:
             test_batches = kept
         else:
             test_batches = plain_loader(*open_pixels(test, dataset, settings.workers), test, plain, size, device)

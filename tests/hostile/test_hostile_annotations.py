@@ -216,8 +216,9 @@ def test_templates_are_the_users_own_and_may_point_anywhere(tmp_path: Path, part
     (tmp_path / "other/annotations").mkdir(parents=True)
     (tmp_path / "other/val").mkdir()
     (tmp_path / "other/annotations/instances_val.json").write_text(json.dumps(entries()))
-    split = COCO(tmp_path / "other", **{part: str(elsewhere[part])}).split("val")
-    assert shown(split) == [{"cat"}]
+    source = COCO(tmp_path / "other", **{part: str(elsewhere[part])})
+    assert shown(source.split("val")) == [{"cat"}]
+    assert source.names() == ["val"]
 
 
 def manifest(root: Path, text: str | bytes, ending: str = "jsonl", **settings: Any) -> Split:
