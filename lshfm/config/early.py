@@ -1,6 +1,7 @@
 """What can be told of settings before anything heavy is imported: devices, and files that are not there."""
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,13 @@ def require_checkpoint(path: Path, named: str) -> None:
         return
     if is_missing and not is_one_of_many():
         raise InputError(_missing(path, named))
+
+
+def checkpoint_file(named: str, folder: Path) -> Path:
+    """The file that a path, or the name of a finished checkpoint in `folder`, means; it need not be there."""
+    finished = folder / f"{named.removesuffix('.ckpt')}.ckpt"
+    is_name = re.fullmatch(r"[A-Za-z0-9._-]+", named) and not Path(named).is_file()
+    return finished if is_name and (finished.is_file() or not Path(named).suffix) else Path(named).expanduser()
 
 
 def _missing(path: Path, named: str) -> str:

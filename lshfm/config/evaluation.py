@@ -1,13 +1,12 @@
 """The settings of an evaluation: a checkpoint's, wherever the user gave none."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from lshfm.config.compose import Job, check_alone, compose, peek
-from lshfm.config.early import require_devices
+from lshfm.config.early import checkpoint_file, require_devices
 from lshfm.config.schema import Eval
 from lshfm.config.words import typed_keys
 
@@ -62,7 +61,4 @@ def request(overrides: Sequence[str], typed: Sequence[str] = ()) -> Request:
 def _checkpoint(overrides: Sequence[str]) -> Path:
     """The file that checkpoint=PATH or checkpoint=NAME, of a finished run, means; it need not be there."""
     named = str(peek("eval", overrides, "checkpoint"))
-    folder = Path(str(peek("eval", overrides, "checkpoint_dir"))).expanduser()
-    finished = folder / f"{named.removesuffix('.ckpt')}.ckpt"
-    is_name = re.fullmatch(r"[A-Za-z0-9._-]+", named) and not Path(named).is_file()
-    return finished if is_name and (finished.is_file() or not Path(named).suffix) else Path(named).expanduser()
+    return checkpoint_file(named, Path(str(peek("eval", overrides, "checkpoint_dir"))).expanduser())

@@ -35,6 +35,10 @@ class FileImages:
         """As published: RGB, Pillow's antialiased bilinear resize to size x size, no EXIF rotation."""
         return np.array(self._decode(index).resize((size, size), Image.Resampling.BILINEAR))
 
+    def picture(self, index: int) -> Image.Image:
+        """RGB in its own size. Raises BrokenImage."""
+        return self._decode(index)
+
     def inspect(self, index: int) -> tuple[tuple[int, int], str]:
         """(width, height) of a picture that can be decoded, and the SHA-256 of its file. Raises BrokenImage."""
         size = self._decode(index).size
@@ -91,6 +95,13 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if _is_16_bit_grey(image):
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     return image if image.mode == "RGB" else image.convert("RGB")  # which would copy it
+
+
+def pixels_of(image: Image.Image, size: int) -> Pixels:
+    """An opened picture as `FileImages.pixels` gives a file's, whose reader closes it. Raises BrokenImage."""
+    if fault := _unusable(image):
+        raise BrokenImage("the image", fault)
+    return np.array(_to_rgb(image).resize((size, size), Image.Resampling.BILINEAR))
 
 
 def find_missing(split: Split) -> list[int]:

@@ -32,6 +32,7 @@ class MultiLabel(ImageTask):
     stages = ("1", "2")
     metrics = tuple(DEFINITIONS)
     score = "mAP"
+    activation = "sigmoid"
 
     def read(self, dataset: Dataset, names: Sequence[str]) -> list[Split]:
         """The named splits, with the same classes. Raises InputError for labels of another kind."""
