@@ -11,7 +11,7 @@ from lshfm.config.catalogue import options
 from lshfm.config.compose import Job
 from lshfm.config.groups import Dataset, Teacher
 from lshfm.config.schema import Mimic, Train
-from lshfm.errors import InputError, at, nearest
+from lshfm.errors import InputError, at, nearest, printable
 
 NO_FILES = (None, "none", "imagenet", "auto")  # starting weights that are no path
 
@@ -57,6 +57,16 @@ def require_checkpoint(path: Path, named: str) -> None:
         return
     if is_missing and not is_one_of_many():
         raise InputError(_missing(path, named))
+
+
+def require_input(named: str) -> None:
+    """InputError for pictures that are not there; what a glob, a list or a folder holds is read later."""
+    try:
+        is_missing = not any(char in named for char in "*?[") and not Path(named).expanduser().exists()
+    except (OSError, ValueError):
+        return
+    if is_missing:
+        raise InputError(f"input={printable(named)}: no such file or folder")
 
 
 def checkpoint_file(named: str, folder: Path) -> Path:

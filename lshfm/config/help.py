@@ -38,6 +38,11 @@ EXAMPLES = {
         "lshfm eval checkpoint=teacher.ckpt dataset.root=/data/VOCdevkit eval_batch_size=128",
         "lshfm eval checkpoint=student.ckpt teacher=resnet34",
     ],
+    "predict": [
+        "lshfm predict checkpoint=checkpoints/NAME.ckpt input=photo.jpg",
+        "lshfm predict checkpoint=NAME input=photos format=csv sheet=true",
+        "lshfm predict checkpoint=NAME input='photos/**/*.jpg' threshold=0.7 features=true",
+    ],
     "check": [
         "lshfm check dataset=voc2007 dataset.root=~/VOCdevkit",
         "lshfm check dataset=manifest dataset.root=DIR dataset.eval_split=val format=json",
@@ -54,8 +59,9 @@ SECTIONS = {  # heading -> the keys under it that belong to no group
     "optimiser and learning rate": ("optimizer", "lr", "momentum", "weight_decay", "schedule"),
     "BatchNorm": ("bn_group_size", "sync_bn"),
     "evaluation": ("checkpoint", "eval_batch_size"),
+    "pictures and labels": ("input", "threshold", "top", "pictures", "sheet", "features"),
     "one stage alone": STAGES,
-    "devices and arithmetic": ("gpus", "ranks", "workers", "precision", "channels_last", "deterministic"),
+    "devices and arithmetic": ("gpus", "ranks", "workers", "speed", "precision", "channels_last", "deterministic"),
     "names, files and the log": (
         "name", "output_dir", "checkpoint_dir", "overwrite", "log_every", "checkpoint_minutes", "keep_last", "format",
     ),

@@ -155,14 +155,43 @@ class Check:
     dataset: Dataset = group()
 
 
-Settings = Train | Mimic | Eval | Check
-COMMANDS: dict[str, type[Train] | type[Mimic] | type[Eval] | type[Check]] = {
-    keys.command: keys for keys in (Train, Mimic, Eval, Check)
+@dataclass(frozen=True)
+class Predict:
+    """lshfm predict."""
+
+    command: ClassVar = "predict"
+
+    checkpoint: str = key("the network: a checkpoint's file or name, a .safetensors or an .onnx file")
+    input: str = key("pictures: a file, a folder with those in it, a glob in quotes, or a .txt list of files")
+    threshold: float | None = key(
+        "probability from which a class is predicted; without it those chosen for each class, else 0.5", low=0, high=1
+    )
+    top: int | None = key("at most so many labels a picture; without threshold= the likeliest so many", low=1)
+    batch_size: int = key("pictures a batch", low=1)
+    format: str = key(
+        "file of the predictions: jsonl or csv; auto: jsonl, and none for a few pictures",
+        choices=("auto", "jsonl", "csv"),
+    )
+    features: bool = key("also write features.npy (n, D), and ids.npy with the files' names")
+    pictures: bool = key("also write copies of the pictures with their labels")
+    sheet: bool = key("also write sheet.jpg, small copies of the first pictures with their labels")
+    speed: str = key("fast: bf16 on a GPU, which changes the last digits; exact: fp32", choices=("exact", "fast"))
+    gpus: Any = key("the CUDA device, as [0], or [] for the CPU; without it the first GPU if there is one", high=1024)
+    workers: int | None = key("processes that decode pictures; without it one a core", low=0, high=256)
+    output_dir: str = key("folder of the results, in predict/NAME")
+    checkpoint_dir: str = key("folder of finished checkpoints")
+    name: str | None = key("name of the results; without it made from the names of network and input")
+    overwrite: bool = key("start anew where other predictions are in the way")
+
+
+Settings = Train | Mimic | Eval | Check | Predict
+COMMANDS: dict[str, type[Train] | type[Mimic] | type[Eval] | type[Check] | type[Predict]] = {
+    keys.command: keys for keys in (Train, Mimic, Eval, Check, Predict)
 }
 
 # Keys whose values are paths, in which ~ stands for a home.
 PATHS = frozenset(
-    {"checkpoint", "output_dir", "checkpoint_dir", "dataset.root", "dataset.cache_dir"}
+    {"checkpoint", "input", "output_dir", "checkpoint_dir", "dataset.root", "dataset.cache_dir"}
     | {"model.weights", "student.weights", "student.init", "teacher.path"}
 )
 

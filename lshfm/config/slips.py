@@ -30,6 +30,7 @@ _AGAIN = (
 _FOLDER = ("output_dir: the folder of run folders; name= is that of the run",)
 _SETTINGS = ("settings: settings=FILE takes the config.yaml of a run folder",)
 _NONE = "nothing to set"
+_THRESHOLD = ("threshold", f"{_NONE}: eval reports precision and recall at 0.5")
 SYNONYMS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("device", "devices", "cuda", "gpu", "gpu_ids", "accelerator", "ngpus", "num_gpus"), _GPUS),
     **dict.fromkeys(("amp", "fp16", "bf16", "half", "mixed_precision", "use_amp", "amp_dtype"), _HALF),
@@ -40,7 +41,9 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("val_batch_size", "test_batch_size", "validation_batch_size"), ("eval_batch_size",)),
     **dict.fromkeys(("img_size", "imgsz", "image_size", "input_size", "img", "crop_size", "resize"), _SIZE),
     **dict.fromkeys(("resume", "resume_from", "resume_from_checkpoint", "auto_resume"), _AGAIN),
-    **dict.fromkeys(("threshold", "conf", "thre", "thr"), (f"{_NONE}: eval reports precision and recall at 0.5",)),
+    **dict.fromkeys(("conf", "thre", "thr", "prob_threshold"), _THRESHOLD),
+    **dict.fromkeys(("source", "images", "image", "img_path", "input_dir", "folder"), ("input",)),
+    **dict.fromkeys(("topk", "top_k", "max_labels"), ("top",)),
     **dict.fromkeys(("data", "data_dir", "data_path", "datadir", "datamodule"), _DATA),
     **dict.fromkeys(("root", "data_root", "dataset_root", "dataset_dir"), ("dataset.root",)),
     **dict.fromkeys(("num_workers", "nworkers", "n_workers", "j"), ("workers",)),
@@ -72,13 +75,12 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("config", "cfg", "config_file"), _SETTINGS),
 }  # fmt: skip
 
-_PREDICT = "not there yet, but lshfm eval checkpoint=FILE leaves each image's id, logits and targets in predictions.npz"
 COMMANDS = {
     **dict.fromkeys(("test", "val", "validate", "evaluate", "evaluation"), "it is lshfm eval checkpoint=FILE"),
     **dict.fromkeys(("distill", "distil", "kd", "student"), "it is lshfm mimic"),
     **dict.fromkeys(("fit", "finetune", "fine-tune", "teacher"), "it is lshfm train"),
     "resume": "the same command again continues an unfinished run",
-    **dict.fromkeys(("predict", "infer", "inference"), _PREDICT),
+    **dict.fromkeys(("infer", "inference", "detect"), "it is lshfm predict checkpoint=FILE input=FOLDER"),
     **dict.fromkeys(("list", "experiments"), "it is lshfm recipes"),
 }  # fmt: skip
 

@@ -47,7 +47,16 @@ def load(
     """
     path = checkpoint_file(str(file), Path(checkpoint_dir).expanduser())
     folders = () if config_dir is None else (Path(config_dir).expanduser().absolute(),)
-    where = _device(device)
+    return open_predictor(
+        path, _device(device), folders, classes=classes, size=size, network=network, fast=fast
+    )  # fmt: skip
+
+
+def open_predictor(
+    path: Path, where: torch.device, folders: Sequence[Path] = (), *, classes: Sequence[str] | None = None,
+    size: int | None = None, network: Build | None = None, fast: bool = False,
+) -> Predictor:  # fmt: skip
+    """The predictor in a file, as `load`. folders: with YAML files of the user's own networks."""
     if path.suffix == ".onnx":
         return OnnxPredictor.open(path, where)
     if path.suffix in {".pt2", ".pth2"}:
