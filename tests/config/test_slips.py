@@ -59,7 +59,7 @@ KEYS = [
     ("mimic", "arch", "it is student here (student=..., and teacher=... for the teacher)"),
     ("check", "num_workers", "it is workers here"),
     ("check", "lr0", None),
-    ("train", "threshold", "eval reports precision and recall at 0.5"),
+    ("train", "conf", "eval reports precision and recall at 0.5"),
     ("train", "wholly_new", None),
 ]
 
