@@ -30,7 +30,7 @@ from lshfm.tasks.networks import place
 from lshfm.tasks.task import Evaluate, Task, open_task
 
 
-def run(asked: Request) -> None:
+def run(asked: Request[Eval]) -> None:
     """Evaluate a checkpoint, on its own data set unless another one was asked for."""
     path, given = asked.checkpoint, asked.given
     checkpoint = Checkpoint.open(path, config_folders())

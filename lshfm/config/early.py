@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,14 +60,45 @@ def require_checkpoint(path: Path, named: str) -> None:
         raise InputError(_missing(path, named))
 
 
-def require_input(named: str) -> None:
+ENDINGS = {"onnx": ".onnx", "pt2": ".pt2", "safetensors": ".safetensors"}  # of formats; others: _FORMAT.pth
+
+
+def check_export(values: Mapping[str, Any]) -> None:
+    """InputError for settings of an export that its format does not have."""
+    name = values["format"]
+    is_graph = name in ("onnx", "pt2")
+    for key in ("uint8", "feature"):
+        if values[key] and not is_graph and (key, name) not in (("feature", "safetensors"), ("feature", "published")):
+            raise InputError(f"{key}=true is for format=onnx and pt2, which hold a graph; {name} holds weights alone")
+    if values["precision"] == "int8" and name != "onnx":
+        raise InputError(f"precision=int8 is for format=onnx, not {name}")
+
+
+def export_path(values: Mapping[str, Any], checkpoint: Path) -> Path:
+    """The file that an export writes."""
+    if values["file"]:
+        return Path(values["file"]).expanduser()
+    precision = "" if values["precision"] == "fp32" else f"_{values['precision']}"
+    ending = ENDINGS.get(values["format"], f"_{values['format']}.pth")
+    return Path("exports") / f"{checkpoint.stem}{precision}{ending}"
+
+
+def require_absent(path: Path, *, overwrite: bool) -> None:
+    """InputError for a file that would be replaced unasked, and for a folder in its place."""
+    if path.is_dir():
+        raise InputError(f"file={path} is a folder: name a file in it")
+    if path.exists() and not overwrite:
+        raise InputError(f"{path} is there already: file=PATH writes another, overwrite=true replaces it")
+
+
+def require_input(named: str, key: str = "input") -> None:
     """InputError for pictures that are not there; what a glob, a list or a folder holds is read later."""
     try:
         is_missing = not any(char in named for char in "*?[") and not Path(named).expanduser().exists()
     except (OSError, ValueError):
         return
     if is_missing:
-        raise InputError(f"input={printable(named)}: no such file or folder")
+        raise InputError(f"{key}={printable(named)}: no such file or folder")
 
 
 def checkpoint_file(named: str, folder: Path) -> Path:

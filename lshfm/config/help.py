@@ -43,6 +43,11 @@ EXAMPLES = {
         "lshfm predict checkpoint=NAME input=photos format=csv sheet=true",
         "lshfm predict checkpoint=NAME input='photos/**/*.jpg' threshold=0.7 features=true",
     ],
+    "export": [
+        "lshfm export checkpoint=NAME format=onnx dataset.root=/data/VOCdevkit bench=true",
+        "lshfm export checkpoint=NAME format=onnx uint8=true images=photos",
+        "lshfm export checkpoint=NAME format=safetensors file=student.safetensors",
+    ],
     "check": [
         "lshfm check dataset=voc2007 dataset.root=~/VOCdevkit",
         "lshfm check dataset=manifest dataset.root=DIR dataset.eval_split=val format=json",
@@ -60,10 +65,12 @@ SECTIONS = {  # heading -> the keys under it that belong to no group
     "BatchNorm": ("bn_group_size", "sync_bn"),
     "evaluation": ("checkpoint", "eval_batch_size"),
     "pictures and labels": ("input", "threshold", "top", "pictures", "sheet", "features"),
+    "the exported file": ("format", "file", "feature", "uint8", "opset", "licence"),
+    "its check": ("images", "check_images", "tolerance", "calibration_images", "max_drop", "bench"),
     "one stage alone": STAGES,
     "devices and arithmetic": ("gpus", "ranks", "workers", "speed", "precision", "channels_last", "deterministic"),
     "names, files and the log": (
-        "name", "output_dir", "checkpoint_dir", "overwrite", "log_every", "checkpoint_minutes", "keep_last", "format",
+        "name", "output_dir", "checkpoint_dir", "overwrite", "log_every", "checkpoint_minutes", "keep_last",
     ),
 }  # fmt: skip
 HIDDEN = {"recipe", "published"}  # a recipe's to say, and nobody's to type

@@ -14,7 +14,7 @@ from lshfm.config.early import (
     require_starts,
     require_starts_of_mimic,
 )
-from lshfm.config.evaluation import request
+from lshfm.config.evaluation import export_request, request
 from lshfm.config.notes import published_groups, unused_recipes
 from lshfm.config.schema import Check, Predict, Train
 from lshfm.config.stages import plan
@@ -74,10 +74,18 @@ def _predict(overrides: Words, typed: Words, files: bool) -> tuple[Any, ...]:
     return (job,)
 
 
+def _export(overrides: Words, typed: Words, files: bool) -> tuple[Any, ...]:
+    asked = export_request(overrides, typed)
+    if files:
+        require_checkpoint(asked.checkpoint, asked.named)
+    return (asked,)
+
+
 _ORDERS: dict[str, Callable[[Words, Words, bool], tuple[Any, ...]]] = {
     "train": _train,
     "mimic": _mimic,
     "eval": _eval,
     "check": _check,
     "predict": _predict,
+    "export": _export,
 }

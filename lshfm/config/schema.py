@@ -184,14 +184,48 @@ class Predict:
     overwrite: bool = key("start anew where other predictions are in the way")
 
 
-Settings = Train | Mimic | Eval | Check | Predict
-COMMANDS: dict[str, type[Train] | type[Mimic] | type[Eval] | type[Check] | type[Predict]] = {
-    keys.command: keys for keys in (Train, Mimic, Eval, Check, Predict)
+@dataclass(frozen=True)
+class Export:
+    """lshfm export."""
+
+    command: ClassVar = "export"
+
+    checkpoint: str = key("the network: a checkpoint's file or name")
+    format: str = key(
+        "onnx, pt2 (torch.export), safetensors; or a state dict as torchvision, timm or the published code have it",
+        choices=("onnx", "pt2", "safetensors", "torchvision", "timm", "published"),
+    )
+    file: str | None = key("the file to write; without it exports/NAME with the format's ending")
+    precision: str = key(
+        "of the weights; int8 (onnx alone) is calibrated on training images", choices=("fp32", "fp16", "bf16", "int8")
+    )
+    feature: bool = key("keep the projection, and give the feature as a second output; without, it is folded in")
+    uint8: bool = key("onnx, pt2: take uint8 images (B, S, S, 3), give probabilities")
+    opset: int = key("of ONNX", low=18, high=25)
+    images: str | None = key("pictures to check the export on, as predict's input; without it the evaluation split")
+    check_images: int | None = key("at most so many of them; null: all", low=1)
+    tolerance: float | None = key(
+        "largest difference that is let pass, as a share of the largest logit; without it by the precision", above=0
+    )
+    calibration_images: int = key("training images that int8 is calibrated on", low=1)
+    max_drop: float = key("by how much int8 may lower the score, in percent points", low=0)
+    bench: bool = key("measure images a second on the CPU, before and after")
+    licence: str | None = key("a note for the file and its card")
+    workers: int | None = key("processes that decode images; without it one a core", low=0, high=256)
+    checkpoint_dir: str = key("folder of finished checkpoints")
+    overwrite: bool = key("replace a file that is there")
+    dataset: Dataset = group()
+    model: Network = group()
+
+
+Settings = Train | Mimic | Eval | Check | Predict | Export
+COMMANDS: dict[str, type[Train] | type[Mimic] | type[Eval] | type[Check] | type[Predict] | type[Export]] = {
+    keys.command: keys for keys in (Train, Mimic, Eval, Check, Predict, Export)
 }
 
 # Keys whose values are paths, in which ~ stands for a home.
 PATHS = frozenset(
-    {"checkpoint", "input", "output_dir", "checkpoint_dir", "dataset.root", "dataset.cache_dir"}
+    {"checkpoint", "input", "images", "file", "output_dir", "checkpoint_dir", "dataset.root", "dataset.cache_dir"}
     | {"model.weights", "student.weights", "student.init", "teacher.path"}
 )
 

@@ -27,7 +27,7 @@ _AGAIN = (
     "overwrite: the same command again continues an unfinished run by itself; overwrite=true starts anew",
     "checkpoint",
 )
-_FOLDER = ("output_dir: the folder of run folders; name= is that of the run",)
+_FOLDER = ("output_dir: the folder of run folders; name= is that of the run", "file")
 _SETTINGS = ("settings: settings=FILE takes the config.yaml of a run folder",)
 _NONE = "nothing to set"
 _THRESHOLD = ("threshold", f"{_NONE}: eval reports precision and recall at 0.5")
@@ -42,7 +42,7 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("img_size", "imgsz", "image_size", "input_size", "img", "crop_size", "resize"), _SIZE),
     **dict.fromkeys(("resume", "resume_from", "resume_from_checkpoint", "auto_resume"), _AGAIN),
     **dict.fromkeys(("conf", "thre", "thr", "prob_threshold"), _THRESHOLD),
-    **dict.fromkeys(("source", "images", "image", "img_path", "input_dir", "folder"), ("input",)),
+    **dict.fromkeys(("source", "image", "img_path", "input_dir", "folder"), ("input",)),
     **dict.fromkeys(("topk", "top_k", "max_labels"), ("top",)),
     **dict.fromkeys(("data", "data_dir", "data_path", "datadir", "datamodule"), _DATA),
     **dict.fromkeys(("root", "data_root", "dataset_root", "dataset_dir"), ("dataset.root",)),
@@ -81,6 +81,7 @@ COMMANDS = {
     **dict.fromkeys(("fit", "finetune", "fine-tune", "teacher"), "it is lshfm train"),
     "resume": "the same command again continues an unfinished run",
     **dict.fromkeys(("infer", "inference", "detect"), "it is lshfm predict checkpoint=FILE input=FOLDER"),
+    **dict.fromkeys(("convert", "onnx", "save", "deploy"), "it is lshfm export checkpoint=FILE format=onnx"),
     **dict.fromkeys(("list", "experiments"), "it is lshfm recipes"),
 }  # fmt: skip
 

@@ -10,6 +10,7 @@ from torch import nn
 from lshfm.config.build import build
 from lshfm.config.catalogue import network_of, task_node
 from lshfm.config.early import checkpoint_file
+from lshfm.config.groups import Network
 from lshfm.datasets.checks import contents
 from lshfm.errors import InputError
 from lshfm.files.read import digest, read_checkpoint
@@ -69,7 +70,7 @@ def open_predictor(
         checkpoint, model, names = _of_own_class(path, network, classes)
     else:
         checkpoint = Checkpoint.open(path, folders)
-        names = tuple(classes or checkpoint.classes or _numbered(path))
+        names = tuple(classes or checkpoint.classes or numbered(path))
         model = checkpoint_network(checkpoint, names, size)
     transform = Transform(size or size_of(checkpoint), *map(tuple, checkpoint.normalisation))
     decisions = decisions_of(checkpoint, model, folders)
@@ -92,16 +93,24 @@ def size_of(checkpoint: Checkpoint) -> int:
     return int(checkpoint.content["size"]) if checkpoint.content else PUBLISHED_SIZE
 
 
-def checkpoint_network(checkpoint: Checkpoint, classes: Sequence[str], size: int | None = None) -> nn.Module:
-    """A checkpoint's network with its weights, in eval mode. Raises InputError for a stage 1."""
+def checkpoint_network(
+    checkpoint: Checkpoint, classes: Sequence[str], size: int | None = None, *, built_as: Network | None = None,
+    task: Task | None = None,
+) -> nn.Module:  # fmt: skip
+    """A checkpoint's network with its weights, in eval mode. Raises InputError for a stage 1.
+
+    built_as, task: in place of those that the file names.
+    """
     if checkpoint.is_stage1:
         raise InputError(f"{checkpoint.path} is of a stage 1: its classifier is untrained; take a stage 2")
-    if checkpoint.settings is None:
+    if built_as is None and checkpoint.settings is None:
         raise InputError(
             f"{checkpoint.path} does not say which network it holds: network=CLASS and classes=[...] in Python say it"
         )
-    task, pixels = task_of(checkpoint, checkpoint.folders), size or size_of(checkpoint)
-    return checkpoint.network(task, classes, pixels, cannot="cannot be used").eval()
+    task = task or task_of(checkpoint, checkpoint.folders)
+    return checkpoint.network(
+        task, classes, size or size_of(checkpoint), built_as=built_as, cannot="cannot be used"
+    ).eval()
 
 
 def decisions_of(checkpoint: Checkpoint, model: nn.Module, folders: Sequence[Path] = ()) -> Decisions:
@@ -175,7 +184,7 @@ def _called(network: Build, num_classes: int, values: Mapping[str, Any]) -> nn.M
         raise InputError(f"{network} does not take the settings of the file: {error}") from error
 
 
-def _numbered(path: Path) -> list[str]:
+def numbered(path: Path) -> list[str]:
     """Names for the classes of a file that tells only how many there are, by the last layer's width."""
     state = read_checkpoint(path, whole=False).get("state_dict", {})
     heads = {f"{prefix}{name}.weight" for prefix in ("", "module.") for name in ("fc", "classifier", "classifier.1")}

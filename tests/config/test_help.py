@@ -18,8 +18,10 @@ GIVEN = {
     "eval": ["dataset=shapes", "model=resnet20", "teacher=resnet20"],
     "check": [],
     "predict": [],
+    "export": ["dataset=shapes", "model=resnet20"],
 }
 NEEDED = {"eval": ["checkpoint=x"], "predict": ["checkpoint=x", "input=x"]}
+NEEDED |= {"export": ["checkpoint=x", "format=onnx"]}
 OF_DATASET = {"dataset.size", "dataset.holdout", "dataset.metric", "dataset.cache"}
 OF_GROUPS = {
     "train": {"model.pool", "model.weights"},
@@ -27,6 +29,7 @@ OF_GROUPS = {
     "eval": {"model.pool", "model.weights", "teacher.pool"},
     "check": set(),
     "predict": set(),
+    "export": {"model.pool"},
 }
 
 
