@@ -1,7 +1,9 @@
 """lshfm eval: every metric of a checkpoint, with its predictions."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,7 +17,9 @@ from lshfm.config.schema import Eval
 from lshfm.console import logger, show_tables, shown
 from lshfm.datasets.loader import Loader
 from lshfm.datasets.split import Split
+from lshfm.engine.state import Evaluation
 from lshfm.errors import InputError
+from lshfm.files.read import digest
 from lshfm.files.write import require_writable
 from lshfm.mimicking.measure import ComparedEvaluator, show
 from lshfm.mimicking.teachers import TeacherFile, find_teacher
@@ -26,8 +30,10 @@ from lshfm.runs.checkpoint import Checkpoint
 from lshfm.runs.naming import checked_name, data_title, file_title, join
 from lshfm.runs.predictions import write_predictions
 from lshfm.runs.record import Results, peak_memory, revision
+from lshfm.runs.thresholds import Thresholds
+from lshfm.shipping.tuning import HeldOut, chosen, effect, find_held_out, say
 from lshfm.tasks.networks import place
-from lshfm.tasks.task import Evaluate, Task, open_task
+from lshfm.tasks.task import Arrays, Evaluate, Task, open_task
 
 
 def run(asked: Request[Eval]) -> None:
@@ -55,41 +61,34 @@ def eval_here(what: tuple[Path, Job[Eval]], device: torch.device) -> None:
     on_main(lambda: require_writable(folder, "output_dir"))
     (split,) = task.read(dataset, [dataset.eval_split])
     write_files = task.file_writer(dataset, split)
+    is_tuned = settings.thresholds.tune or settings.calibration != "none"
+    held_out = find_held_out(task, checkpoint, job) if is_tuned else None
     network = _network(checkpoint, settings, task, split)
     teacher = find_teacher(job, task, split) if settings.teacher.option else None
     if checkpoint.is_stage1 and not teacher:
         raise InputError(f"{path} is of a stage 1: its classifier is untrained; teacher=... compares its features")
     prepare(device, deterministic=settings.deterministic)
     channels_last = settings.channels_last or False
+    batch_size = settings.eval_batch_size or DEFAULTS["eval_batch_size"]
+    if held_out:
+        _tune(held_out, checkpoint, settings, task, place(network, device, channels_last=channels_last), device)
     loader = task.evaluation_batches(
-        split, dataset, device, workers=settings.workers, channels_last=channels_last,
-        batch_size=settings.eval_batch_size or DEFAULTS["eval_batch_size"],
-    )  # fmt: skip
+        split, dataset, device, workers=settings.workers, channels_last=channels_last, batch_size=batch_size
+    )
     logger.info(task.describe(split, len(loader.indices), "evaluate on"))
     evaluate = _evaluator(task, loader, split, settings, teacher, labels=not checkpoint.is_stage1)
     started = time.perf_counter()
     evaluation, arrays = evaluate(place(network, device, channels_last=channels_last))
     seconds = time.perf_counter() - started
-    results = Results(
-        name=folder.name,
-        command="eval",
-        command_line=list(job.typed) or None,
-        lshfm=__version__,
-        revision=revision(),
-        teacher=teacher.record() if teacher else None,
-        starting_weights=checkpoint.starting_weights,
-        dataset=dataset.name,
-        metric=evaluation.name,
-        score=evaluation.score,
-        split=split.name,
-        data=split.fingerprint(),
-        report=evaluation.report,
-        checkpoint=str(path),
-        evaluation_seconds=round(seconds, 2),
-        images_per_second=round(len(loader.indices) / seconds, 2),
-        peak_memory=peak_memory(device),
-        hardware=describe(device, settings.precision or "fp32"),
-    )
+    stored = on_main(lambda: Thresholds.of(path, lambda: digest(network.state_dict())))
+    evaluation = on_main(lambda: _with_thresholds(evaluation, stored, arrays, split))
+    timing = {
+        "evaluation_seconds": round(seconds, 2),
+        "images_per_second": round(len(loader.indices) / seconds, 2),
+        "peak_memory": peak_memory(device),
+        "hardware": describe(device, settings.precision or "fp32"),
+    }
+    results = _results(job, checkpoint, split, evaluation, teacher, name=folder.name, **timing)
 
     def write() -> None:
         write_predictions(folder / "predictions.npz", arrays, split.classes)
@@ -104,6 +103,58 @@ def eval_here(what: tuple[Path, Job[Eval]], device: torch.device) -> None:
         show(task, teacher.name, settings.model.title, evaluation.report)
     score = shown(evaluation.score)
     logger.info("%s of %s on %s: %s; written to %s", evaluation.name, path.name, split.name, score, folder)
+
+
+def _results(
+    job: Job[Eval], checkpoint: Checkpoint, split: Split, evaluation: Evaluation, teacher: TeacherFile | None,
+    **measured: Any,
+) -> Results:  # fmt: skip
+    """The record of an evaluation. measured: further fields."""
+    return Results(
+        command="eval",
+        command_line=list(job.typed) or None,
+        lshfm=__version__,
+        revision=revision(),
+        teacher=teacher.record() if teacher else None,
+        starting_weights=checkpoint.starting_weights,
+        dataset=job.settings.dataset.name,
+        metric=evaluation.name,
+        score=evaluation.score,
+        split=split.name,
+        data=split.fingerprint(),
+        report=evaluation.report,
+        checkpoint=str(checkpoint.path),
+        **measured,
+    )
+
+
+def _tune(
+    held_out: HeldOut, checkpoint: Checkpoint, settings: Eval, task: Task, network: nn.Module, device: torch.device
+) -> None:
+    """Choose thresholds and temperature as asked, and store them beside the checkpoint."""
+    size = settings.eval_batch_size or DEFAULTS["eval_batch_size"]
+    loader = held_out.loader(task, settings, device, size)
+    logger.info("thresholds are chosen on %d images: %s", len(loader.indices), held_out.words)
+    metric, precision = settings.dataset.metric, settings.precision or "fp32"
+    _, arrays = task.evaluator(loader, held_out.split, metric, precision)(network)
+
+    def store() -> None:
+        weights = digest(network.state_dict())
+        before = Thresholds.of(checkpoint.path, lambda: weights)
+        found = chosen(arrays, held_out.split.classes, settings, weights, before, held_out.words)
+        say(found.figures, found, "the images they were chosen on")
+        logger.info("stored in %s, for predict, export and lshfm.load", found.write(checkpoint.path))
+
+    on_main(store)
+
+
+def _with_thresholds(evaluation: Evaluation, stored: Thresholds | None, arrays: Arrays, split: Split) -> Evaluation:
+    """The evaluation with what the thresholds beside the checkpoint change, where there are any."""
+    if stored is None or "logits" not in arrays:
+        return evaluation
+    figures = effect(stored, arrays, split.classes)
+    say(figures, stored, f"split {split.name}")
+    return replace(evaluation, report=evaluation.report | {"thresholds": figures})
 
 
 def _evaluator(

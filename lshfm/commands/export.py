@@ -183,7 +183,7 @@ class _Export:
         }
         if not settings.feature:
             values.pop("projection", None)
-        chosen = Thresholds.of(self.checkpoint.path, digest(self.network.state_dict()))
+        chosen = Thresholds.of(self.checkpoint.path, lambda: digest(self.network.state_dict()))
         decisions = chosen.decisions(str(self.task.activation)) if chosen else Decisions(str(self.task.activation))
         names = library_of(self.shipped)
         is_onnx = settings.format == "onnx"

@@ -74,6 +74,15 @@ def check_export(values: Mapping[str, Any]) -> None:
         raise InputError(f"precision=int8 is for format=onnx, not {name}")
 
 
+def check_tuning(thresholds: Mapping[str, Any]) -> None:
+    """InputError for a goal that is none, or of thresholds that are not chosen."""
+    goal = str(thresholds["goal"])
+    if goal != "f1" and not thresholds["tune"]:
+        raise InputError(f"thresholds.goal={goal} is of thresholds=tune, which is not asked for: add it")
+    if not re.fullmatch(r"f1|(precision|recall):(0?\.\d*[1-9]\d*|1|1\.0+)", goal):
+        raise InputError(f"thresholds.goal={goal}: must be f1, precision:P or recall:P, P a share such as 0.9")
+
+
 def export_path(values: Mapping[str, Any], checkpoint: Path) -> Path:
     """The file that an export writes."""
     if values["file"]:

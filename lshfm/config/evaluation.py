@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar
 from lshfm.config.compose import Job, check_alone, compose, peek
 from lshfm.config.early import (
     check_export,
+    check_tuning,
     checkpoint_file,
     export_path,
     require_absent,
@@ -73,7 +74,9 @@ class Request(Generic[E]):
 def request(overrides: Sequence[str], typed: Sequence[str] = ()) -> Request[Eval]:
     """What the overrides ask of an evaluation; raises InputError for what is wrong whatever the checkpoint holds."""
     asked = _request(Eval, overrides, typed)
-    require_devices(check_alone(Eval, overrides)["gpus"])
+    values = check_alone(Eval, overrides)
+    require_devices(values["gpus"])
+    check_tuning(values["thresholds"])
     return asked
 
 

@@ -37,6 +37,7 @@ EXAMPLES = {
         "lshfm eval checkpoint=checkpoints/voc2007_resnet34_bce_s0.ckpt",
         "lshfm eval checkpoint=teacher.ckpt dataset.root=/data/VOCdevkit eval_batch_size=128",
         "lshfm eval checkpoint=student.ckpt teacher=resnet34",
+        "lshfm eval checkpoint=student.ckpt thresholds=tune calibration=temperature",
     ],
     "predict": [
         "lshfm predict checkpoint=checkpoints/NAME.ckpt input=photo.jpg",
@@ -63,7 +64,7 @@ SECTIONS = {  # heading -> the keys under it that belong to no group
     "training": ("epochs", "batch_size", "accumulate", "freeze", "ema", "augment", "select", "allow_test", "seed"),
     "optimiser and learning rate": ("optimizer", "lr", "momentum", "weight_decay", "schedule"),
     "BatchNorm": ("bn_group_size", "sync_bn"),
-    "evaluation": ("checkpoint", "eval_batch_size"),
+    "evaluation": ("checkpoint", "eval_batch_size", "thresholds", "calibration"),
     "pictures and labels": ("input", "threshold", "top", "pictures", "sheet", "features"),
     "the exported file": ("format", "file", "feature", "uint8", "opset", "licence"),
     "its check": ("images", "check_images", "tolerance", "calibration_images", "max_drop", "bench"),

@@ -129,6 +129,14 @@ class Mimic(Training):
 
 
 @dataclass(frozen=True)
+class Tuning:
+    """Whether to choose a threshold for each class, and what for; typed as thresholds=tune."""
+
+    tune: bool = key("thresholds=tune chooses one for each class on held-out images", changes_results=False)
+    goal: str = key("f1, the best F1; or the best with precision:0.9 or recall:0.9", changes_results=False)
+
+
+@dataclass(frozen=True)
 class Eval(Machine):
     """lshfm eval."""
 
@@ -139,6 +147,11 @@ class Eval(Machine):
     precision: str | None = key("fp32 or bf16; without it as in training", choices=("fp32", "bf16"))
     channels_last: bool | None = key("memory order; without it as in training")
     deterministic: bool = key("only algorithms that give the same bits every time")
+    thresholds: Tuning = key("thresholds", changes_results=False)
+    calibration: str = key(
+        "temperature: fit one to the held-out images", choices=("none", "temperature"), changes_results=False
+    )
+    allow_test: bool = key("let thresholds=tune and calibration look at the test split", changes_results=False)
     dataset: Dataset = group()
     model: Network = group()
     teacher: Teacher = group()

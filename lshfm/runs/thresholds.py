@@ -1,7 +1,7 @@
 """NAME.thresholds.json beside a checkpoint: a threshold for each class and a temperature, chosen on held-out images."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
@@ -41,8 +41,8 @@ class Thresholds:
         return path
 
     @classmethod
-    def of(cls, checkpoint: Path, weights: str) -> Self | None:
-        """Those of a checkpoint with these weights; None where there are none, or of other weights.
+    def of(cls, checkpoint: Path, weights: Callable[[], str]) -> Self | None:
+        """Those of a checkpoint; None where there are none, or of weights with another digest than these.
 
         Raises InputError for a file that is damaged or of a newer version.
         """
@@ -57,7 +57,7 @@ class Thresholds:
             _check(read)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise InputError(f"{path} is damaged: delete it, and lshfm eval thresholds=tune writes it anew") from error
-        return read if read.weights == weights else None
+        return read if read.weights == weights() else None
 
 
 def beside(checkpoint: Path) -> Path:

@@ -118,7 +118,7 @@ def decisions_of(checkpoint: Checkpoint, model: nn.Module, folders: Sequence[Pat
     activation = task_of(checkpoint, folders).activation
     if activation is None:
         raise InputError(f"{checkpoint.path}: outputs of the task {task_name(checkpoint)} are no classes")
-    stored = Thresholds.of(checkpoint.path, digest(model.state_dict()))
+    stored = Thresholds.of(checkpoint.path, lambda: digest(model.state_dict()))
     return stored.decisions(activation) if stored else Decisions(activation)
 
 
