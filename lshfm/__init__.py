@@ -3,11 +3,11 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lshfm.api import load
+    from lshfm.api import eval, load, mimic, train
     from lshfm.errors import InputError, LshfmError, RunFailed
 
 __version__ = "0.1.0"
-__all__ = ["InputError", "LshfmError", "RunFailed", "__version__", "load"]
+__all__ = ["InputError", "LshfmError", "RunFailed", "__version__", "eval", "load", "mimic", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from lshfm import console
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from lshfm.runs.record import Results
     from lshfm.shipping.predictor import Predictor
 
 
@@ -40,3 +43,49 @@ def load(
         path_or_name, device=device, classes=classes, size=size, network=network, checkpoint_dir=checkpoint_dir,
         config_dir=config_dir, fast=fast,
     )  # fmt: skip
+
+
+def train(*, config_dir: str | Path | None = None, **settings: Any) -> Results:
+    """As `lshfm train`: train, continue, or read a finished run, and return its record (results.json).
+
+    settings: the command's keys, as `lr=0.1`, `dataset="voc2007"`, `**{"dataset.root": "..."}`, or nested, as
+    `dataset={"option": "voc2007", "root": "..."}`. config_dir: a folder with options of your own. Several ranks work
+    as there, as gpus=[0, 1].
+
+    Raises InputError for settings that cannot be used and RunFailed for a run that fails; both are LshfmError.
+    """
+    from lshfm.config.call import called
+
+    console.set_up()
+    with called("train", settings, config_dir) as arguments:
+        from lshfm.commands.train import run
+
+        return _record(run(*arguments))
+
+
+def mimic(*, config_dir: str | Path | None = None, **settings: Any) -> Results:
+    """As `lshfm mimic`; returns the record of the last stage. Settings and errors as of `train`."""
+    from lshfm.config.call import called
+
+    console.set_up()
+    with called("mimic", settings, config_dir) as arguments:
+        from lshfm.commands.mimic import run
+
+        return _record(run(*arguments))
+
+
+def eval(*, config_dir: str | Path | None = None, **settings: Any) -> Results:
+    """As `lshfm eval`; returns the evaluation's record. Settings and errors as of `train`."""
+    from lshfm.config.call import called
+
+    console.set_up()
+    with called("eval", settings, config_dir) as arguments:
+        from lshfm.commands.eval import run
+
+        return _record(run(*arguments))
+
+
+def _record(folder: Path) -> Results:
+    from lshfm.runs.record import Results
+
+    return Results.read(folder / "results.json")

@@ -36,8 +36,8 @@ from lshfm.tasks.networks import place
 from lshfm.tasks.task import Arrays, Evaluate, Task, open_task
 
 
-def run(asked: Request[Eval]) -> None:
-    """Evaluate a checkpoint, on its own data set unless another one was asked for."""
+def run(asked: Request[Eval]) -> Path:
+    """Evaluate a checkpoint, on its own data set unless another one was asked for; returns the evaluation's folder."""
     path, given = asked.checkpoint, asked.given
     checkpoint = Checkpoint.open(path, config_folders())
     missing = {"dataset", "model"} - given - checkpoint.options.keys()
@@ -49,11 +49,11 @@ def run(asked: Request[Eval]) -> None:
     if missing:
         raise InputError(f"{path} holds {checkpoint.title} and names no data set: add dataset=... to evaluate it")
     job = asked.job(checkpoint.options, checkpoint.saved(without=given))
-    in_ranks(eval_here, (path, job), gpus=job.settings.gpus, ranks=job.settings.ranks)
+    return Path(in_ranks(eval_here, (path, job), gpus=job.settings.gpus, ranks=job.settings.ranks))
 
 
-def eval_here(what: tuple[Path, Job[Eval]], device: torch.device) -> None:
-    """This rank's part of an evaluation. what: the checkpoint's path, and the job."""
+def eval_here(what: tuple[Path, Job[Eval]], device: torch.device) -> str:
+    """This rank's part of an evaluation; returns its folder. what: the checkpoint's path, and the job."""
     path, job = what
     settings, dataset = job.settings, job.settings.dataset
     checkpoint, task = Checkpoint.open(path, job.folders), open_task(dataset, job.folders)
@@ -103,6 +103,7 @@ def eval_here(what: tuple[Path, Job[Eval]], device: torch.device) -> None:
         show(task, teacher.name, settings.model.title, evaluation.report)
     score = shown(evaluation.score)
     logger.info("%s of %s on %s: %s; written to %s", evaluation.name, path.name, split.name, score, folder)
+    return str(folder)
 
 
 def _results(

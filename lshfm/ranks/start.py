@@ -1,6 +1,9 @@
 """Runs a command's work in every rank: in ranks that torchrun or srun started, else in one for each device."""
 
+import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -10,13 +13,14 @@ from lshfm.ranks import launch
 from lshfm.ranks.device import choose, describe_hardware, name_of
 from lshfm.ranks.group import all_gather, num_ranks, on_main, rank
 
-Work = Callable[[Any, torch.device], None]
+Work = Callable[[Any, torch.device], Any]
 
 
-def in_ranks(work: Work, task: Any, *, gpus: Any, ranks: int | None) -> None:
-    """Do `work(task, device)` in every rank that is asked for; in this process if that is one.
+def in_ranks(work: Work, task: Any, *, gpus: Any, ranks: int | None) -> Any:
+    """Do `work(task, device)` in every rank that is asked for; in this process if that is one. Returns rank 0's answer.
 
-    work: a module's function. task: can be pickled; every rank gets rank 0's. gpus, ranks: as in device.choose.
+    work: a module's function that returns what JSON can hold. task: can be pickled; every rank gets rank 0's.
+    gpus, ranks: as in device.choose.
     Raises the error or signal of the first rank to fail.
     """
     surrounding = launch.surrounding()
@@ -24,25 +28,31 @@ def in_ranks(work: Work, task: Any, *, gpus: Any, ranks: int | None) -> None:
     if surrounding:
         place, device = surrounding, devices[surrounding.local_rank]
 
+        answers = []
+
         def joined() -> int:
             with launch.joined(place, device):
-                work(on_main(lambda: task), device)
+                answers.append(work(on_main(lambda: task), device))
             return 0
 
         if code := launch.outcome_of(joined):
             launch.leave_group(surrounding, code)
-    elif len(devices) == 1:
-        work(task, devices[0])
-    else:
-        launch.start(len(devices), _started, work, task, devices)
+        return answers[0]
+    if len(devices) == 1:
+        return work(task, devices[0])
+    with TemporaryDirectory(prefix="lshfm-") as folder:
+        answer = Path(folder, "answer.json")
+        launch.start(len(devices), _started, work, task, devices, answer)
+        return json.loads(answer.read_text())
 
 
-def _started(work: Work, task: Any, devices: Sequence[torch.device]) -> None:
+def _started(work: Work, task: Any, devices: Sequence[torch.device], answer: Path) -> None:
     place = launch.surrounding()
     assert place
     device = devices[place.local_rank]
     with launch.joined(place, device):
-        work(task, device)
+        answered = work(task, device)
+        on_main(lambda: answer.write_text(json.dumps(answered)))
 
 
 def describe(device: torch.device, precision: str) -> dict[str, Any]:
