@@ -103,7 +103,8 @@ def command_help(command: str, overrides: Sequence[str], width: int | None = Non
         }
     lines = [f"usage: lshfm {command} [GROUP=OPTION] [KEY=VALUE] ...", "", "examples:"]
     lines += [f"  {example}" for example in EXAMPLES[command]]
-    lines += ["", "groups (GROUP=OPTION; your own in DIR/GROUP/NAME.yaml with --config-dir DIR):", *chapter]
+    heading = "groups (GROUP=OPTION; your own in DIR/GROUP/NAME.yaml with --config-dir DIR):"
+    lines += ["", heading, *chapter] if chapter else []
     lines += ["", "keys (KEY=VALUE; in brackets what holds now):"]
     for heading, rows in {**_sections(keys, values), **of_groups}.items():
         lines += ["", f"{heading}:", *(_wrapped(row, width) for row in rows)] if rows else []
