@@ -21,6 +21,8 @@ COMMANDS = {
     "train": "train a classifier on labels: a teacher, or a student alone",
     "mimic": "distil: a student learns to mimic a trained teacher's features",
     "eval": "evaluate a checkpoint: mAP by every definition, per class and at a threshold",
+    "predict": "labels of your pictures by a trained network, with probabilities",
+    "export": "a trained network as a file for ONNX Runtime, PyTorch, torchvision or timm",
     "check": "read all of a data set and list what is wrong with it",
     "recipes": "list the published experiments and the command of each",
 }

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
+from importlib.util import find_spec
 from typing import Any
 
 from rich.console import Console, RenderableType
@@ -36,6 +37,11 @@ console = _Console(**_AS_IT_IS)
 def is_screen() -> bool:
     """Whether the console draws on a terminal; FORCE_COLOR colours what goes elsewhere, and makes no terminal of it."""
     return console.is_terminal and console.file.isatty() and not console.is_dumb_terminal
+
+
+def _has_bars() -> bool:
+    """Whether progress is drawn: on a terminal, and in a notebook that has what rich draws with there."""
+    return is_screen() or (console.is_jupyter and find_spec("ipywidgets") is not None)
 
 
 class _ToConsole(logging.Handler):
@@ -162,7 +168,7 @@ class Bar:
             TimeRemainingColumn(table_column=Column(no_wrap=True, min_width=8, justify="right")),
             _Description(table_column=Column(no_wrap=False)),
         )
-        self._progress = Progress(*columns, console=console, transient=True, disable=console.quiet or not is_screen())
+        self._progress = Progress(*columns, console=console, transient=True, disable=console.quiet or not _has_bars())
         self._task = self._progress.add_task(text, total=total, completed=done)
 
     def __enter__(self) -> "Bar":
@@ -177,7 +183,7 @@ class Bar:
         """Say that `done` parts are done; `text` replaces what stood before the bar."""
         self.text = text or self.text
         self._progress.update(self._task, completed=done, description=self.text)
-        if not is_screen() and time.monotonic() >= self._line_due and done < self.total:
+        if not _has_bars() and time.monotonic() >= self._line_due and done < self.total:
             self._line_due = time.monotonic() + SECONDS_BETWEEN_LINES
             left = self._progress.tasks[0].time_remaining
             eta = "" if left is None else f", {timedelta(seconds=round(left))} to go"

@@ -138,7 +138,9 @@ def save_trained(
     arch: str = "resnet8", dataset: Mapping[str, Any] | None = None, **record: Any,
 ) -> Path:  # fmt: skip
     """checkpoints/NAME.ckpt as train leaves it, with the network's design and the data set's values changed."""
-    network_is = {"model.option": arch, "model.arch": arch, "model.name": arch, "model.pool": pool}
+    network_is: dict[str, Any] = {"model.option": arch, "model.arch": arch, "model.name": arch, "model.pool": pool}
+    if model is not None and getattr(model, "projection", None) is not None:
+        network_is["model.projection"] = model.num_features
     others = {f"dataset.{name}": value for name, value in (dataset or {}).items()}
     trained = changed_job(_trained(), network_is | others)
     record = {"command": "train", "identity": {"data.train": split_of(trained).fingerprint()}} | record

@@ -30,14 +30,20 @@ MAY_USE = {  # room -> what of lshfm it may import besides itself
     "errors": set(),
 }
 BELOW = set(MAY_USE)  # upstairs a room may use all that is further down
-for upper in ("tasks", "runs", "mimicking", "commands"):
+for upper in ("tasks", "runs", "mimicking", "shipping", "commands"):
     MAY_USE[upper] = set(BELOW)
     BELOW.add(upper)
-MAY_USE |= {"cli": {"commands", "config", "console", "outcome", "errors"}, "__main__": {"cli"}, "__init__": set()}
+MAY_USE |= {
+    "cli": {"commands", "config", "console", "outcome", "errors"},
+    "api": {"commands", "shipping", "runs", "config", "console", "errors"},
+    "__main__": {"cli"},
+    "__init__": {"api", "errors"},  # the package's face; its version is known to all
+}
 FLOORS = [  # from the roof to the ground
-    {"__main__"},
-    {"cli"},
+    {"__main__", "__init__"},
+    {"cli", "api"},
     {"commands"},
+    {"shipping"},
     {"mimicking"},
     {"runs"},
     {"tasks"},
@@ -46,7 +52,7 @@ FLOORS = [  # from the roof to the ground
     {"ranks", "models"},
     {"datasets", "losses", "metrics", "console", "outcome"},
     {"checks", "files"},
-    {"errors", "__init__"},
+    {"errors"},
 ]
 DOOR = {"cli", "config"}
 SETTINGS = {"values", "settings", "dataset", "student", "teacher", "loss", "model", "job"}
@@ -94,7 +100,7 @@ def test_only_the_command_line_imports_by_name() -> None:
 
 def test_every_command_is_one_module() -> None:
     found = {names(path) for path in FILES if room(path) == "commands"}
-    assert list(cli.COMMANDS) == ["train", "mimic", "eval", "check", "recipes"]
+    assert list(cli.COMMANDS) == ["train", "mimic", "eval", "predict", "export", "check", "recipes"]
     assert found == {"commands/__init__.py", *(f"commands/{command}.py" for command in cli.COMMANDS)}
 
 
@@ -156,6 +162,8 @@ def test_every_room_is_known() -> None:
 @pytest.mark.parametrize(
     ("module", "without"),
     [
+        ("lshfm", ["torch", "torchvision", "PIL", "hydra", "omegaconf", "numpy", "rich"]),
+        ("lshfm.api", ["torch", "torchvision", "PIL", "hydra", "numpy"]),
         ("lshfm.cli", ["torch", "torchvision", "PIL", "timm"]),  # so that --help and --cfg answer at once
         ("lshfm.config.compose", ["torch", "torchvision"]),
         ("lshfm.config.schema", ["torch", "torchvision", "hydra", "omegaconf"]),

@@ -20,6 +20,7 @@ from lshfm.datasets.loader import Loader
 from lshfm.datasets.split import Split
 from lshfm.engine.state import Evaluation
 from lshfm.errors import InputError
+from lshfm.files.read import digest
 from lshfm.files.write import require_writable
 from lshfm.mimicking.measure import ComparedEvaluator, show
 from lshfm.mimicking.teachers import TeacherFile, find_teacher
@@ -30,13 +31,15 @@ from lshfm.runs.checkpoint import Checkpoint
 from lshfm.runs.naming import checked_name, data_title, file_title, join
 from lshfm.runs.predictions import write_predictions
 from lshfm.runs.record import Results, peak_memory, revision
+from lshfm.runs.thresholds import Thresholds
+from lshfm.shipping.tuning import HeldOut, chosen, effect, find_held_out, say
 from lshfm.tasks.losses import with_loss
 from lshfm.tasks.networks import place
-from lshfm.tasks.task import Evaluate, Task, open_task
+from lshfm.tasks.task import Arrays, Evaluate, Task, open_task
 
 
-def run(asked: Request) -> None:
-    """Evaluate a checkpoint, on its own data set unless another one was asked for."""
+def run(asked: Request[Eval]) -> Path:
+    """Evaluate a checkpoint, on its own data set unless another one was asked for; returns the evaluation's folder."""
     path, given = asked.checkpoint, asked.given
     checkpoint = Checkpoint.open(path, config_folders())
     missing = {"dataset", "model"} - given - checkpoint.options.keys()
@@ -53,11 +56,11 @@ def run(asked: Request) -> None:
     if missing:
         raise InputError(f"{path} holds {checkpoint.title} and names no data set: add dataset=... to evaluate it")
     job = asked.job(checkpoint.options, checkpoint.saved(without=given))
-    in_ranks(eval_here, (path, job), gpus=job.settings.gpus, ranks=job.settings.ranks)
+    return Path(in_ranks(eval_here, (path, job), gpus=job.settings.gpus, ranks=job.settings.ranks))
 
 
-def eval_here(what: tuple[Path, Job[Eval]], device: torch.device) -> None:
-    """This rank's part of an evaluation. what: the checkpoint's path, and the job."""
+def eval_here(what: tuple[Path, Job[Eval]], device: torch.device) -> str:
+    """This rank's part of an evaluation; returns its folder. what: the checkpoint's path, and the job."""
     path, job = what
     settings, dataset = job.settings, job.settings.dataset
     checkpoint, task = Checkpoint.open(path, job.folders), _task(job)
@@ -65,44 +68,36 @@ def eval_here(what: tuple[Path, Job[Eval]], device: torch.device) -> None:
     on_main(lambda: require_writable(folder, "output_dir"))
     (split,) = task.read(replace(dataset, known_classes=checkpoint.classes), [dataset.eval_split])
     write_files = task.file_writer(dataset, split)
+    is_tuned = settings.thresholds.tune or settings.calibration != "none"
+    held_out = find_held_out(task, checkpoint, job) if is_tuned else None
     network = _network(checkpoint, settings, task, split)
     teacher = find_teacher(job, task, split) if settings.teacher.option else None
     if checkpoint.is_stage1 and not teacher:
         raise InputError(f"{path} is of a stage 1: its classifier is untrained; teacher=... compares its features")
     prepare(device, deterministic=settings.deterministic)
     channels_last = settings.channels_last or False
+    batch_size = settings.eval_batch_size or DEFAULTS["eval_batch_size"]
+    if held_out:
+        _tune(held_out, checkpoint, settings, task, place(network, device, channels_last=channels_last), device)
     loader = task.evaluation_batches(
-        split, dataset, device, workers=settings.workers, channels_last=channels_last,
-        batch_size=settings.eval_batch_size or DEFAULTS["eval_batch_size"],
-    )  # fmt: skip
+        split, dataset, device, workers=settings.workers, channels_last=channels_last, batch_size=batch_size
+    )
     logger.info(task.describe(split, len(loader.indices), "evaluate on"))
     evaluate = _evaluator(task, loader, split, settings, teacher, labels=not checkpoint.is_stage1)
     loss_name, evaluate = (None, evaluate) if checkpoint.is_stage1 else _told_loss(evaluate, checkpoint, task, job)
     started = time.perf_counter()
     evaluation, arrays = evaluate(place(network, device, channels_last=channels_last))
     seconds = time.perf_counter() - started
-    results = Results(
-        name=folder.name,
-        command="eval",
-        command_line=list(job.typed) or None,
-        lshfm=__version__,
-        revision=revision(),
-        teacher=teacher.record() if teacher else None,
-        starting_weights=checkpoint.starting_weights,
-        dataset=dataset.name,
-        metric=evaluation.name,
-        score=evaluation.score,
-        label_loss_name=loss_name,
-        label_loss=evaluation.loss,
-        split=split.name,
-        data=split.fingerprint(),
-        report=evaluation.report,
-        checkpoint=str(path),
-        evaluation_seconds=round(seconds, 2),
-        images_per_second=round(len(loader.indices) / seconds, 2),
-        peak_memory=peak_memory(device),
-        hardware=describe(device, settings.precision or "fp32"),
-    )
+    stored = on_main(lambda: Thresholds.of(path, lambda: digest(network.state_dict())))
+    evaluation = on_main(lambda: _with_thresholds(evaluation, stored, arrays, split))
+    measured = {
+        "label_loss_name": loss_name,
+        "evaluation_seconds": round(seconds, 2),
+        "images_per_second": round(len(loader.indices) / seconds, 2),
+        "peak_memory": peak_memory(device),
+        "hardware": describe(device, settings.precision or "fp32"),
+    }
+    results = _results(job, checkpoint, split, evaluation, teacher, name=folder.name, **measured)
 
     def write() -> None:
         write_predictions(folder / "predictions.npz", arrays, split.classes)
@@ -115,6 +110,7 @@ def eval_here(what: tuple[Path, Job[Eval]], device: torch.device) -> None:
     told = "" if evaluation.loss is None else f"{loss_name} loss {evaluation.loss:.4f}; "
     score = shown(evaluation.score)
     logger.info("%s of %s on %s: %s; %swritten to %s", evaluation.name, path.name, split.name, score, told, folder)
+    return str(folder)
 
 
 def _task(job: Job[Eval]) -> Task:
@@ -130,6 +126,59 @@ def _show(
         show_tables(task.tables(evaluation.report))
     if teacher:
         show(task, teacher.name, job.settings.model.title, evaluation.report)
+
+
+def _results(
+    job: Job[Eval], checkpoint: Checkpoint, split: Split, evaluation: Evaluation, teacher: TeacherFile | None,
+    **measured: Any,
+) -> Results:  # fmt: skip
+    """The record of an evaluation. measured: further fields."""
+    return Results(
+        command="eval",
+        command_line=list(job.typed) or None,
+        lshfm=__version__,
+        revision=revision(),
+        teacher=teacher.record() if teacher else None,
+        starting_weights=checkpoint.starting_weights,
+        dataset=job.settings.dataset.name,
+        metric=evaluation.name,
+        score=evaluation.score,
+        label_loss=evaluation.loss,
+        split=split.name,
+        data=split.fingerprint(),
+        report=evaluation.report,
+        checkpoint=str(checkpoint.path),
+        **measured,
+    )
+
+
+def _tune(
+    held_out: HeldOut, checkpoint: Checkpoint, settings: Eval, task: Task, network: nn.Module, device: torch.device
+) -> None:
+    """Choose thresholds and temperature as asked, and store them beside the checkpoint."""
+    size = settings.eval_batch_size or DEFAULTS["eval_batch_size"]
+    loader = held_out.loader(task, settings, device, size)
+    logger.info("thresholds are chosen on %d images: %s", len(loader.indices), held_out.words)
+    metric, precision = settings.dataset.metric, settings.precision or "fp32"
+    _, arrays = task.evaluator(loader, held_out.split, metric, precision)(network)
+
+    def store() -> None:
+        weights = digest(network.state_dict())
+        before = Thresholds.of(checkpoint.path, lambda: weights)
+        found = chosen(arrays, held_out.split.classes, settings, weights, before, held_out.words)
+        say(found.figures, found, "the images they were chosen on")
+        logger.info("stored in %s, for predict, export and lshfm.load", found.write(checkpoint.path))
+
+    on_main(store)
+
+
+def _with_thresholds(evaluation: Evaluation, stored: Thresholds | None, arrays: Arrays, split: Split) -> Evaluation:
+    """The evaluation with what the thresholds beside the checkpoint change, where there are any."""
+    if stored is None or "logits" not in arrays:
+        return evaluation
+    figures = effect(stored, arrays, split.classes)
+    say(figures, stored, f"split {split.name}")
+    return replace(evaluation, report=evaluation.report | {"thresholds": figures})
 
 
 def _evaluator(

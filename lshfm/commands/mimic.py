@@ -42,21 +42,21 @@ from lshfm.tasks.pixels import TrainingData
 from lshfm.tasks.task import Evaluate, Task, open_task
 
 
-def run(jobs: Sequence[Job[Mimic]], notes: Sequence[str] = ()) -> None:
-    """Run the stages; a finished one is only reported. notes: first lines of the log."""
-    in_ranks(_noted, (jobs, notes), gpus=jobs[-1].settings.gpus, ranks=jobs[-1].settings.ranks)
+def run(jobs: Sequence[Job[Mimic]], notes: Sequence[str] = ()) -> Path:
+    """Run the stages; a finished one is only reported. notes: first lines of the log. Returns the last one's folder."""
+    return Path(in_ranks(_noted, (jobs, notes), gpus=jobs[-1].settings.gpus, ranks=jobs[-1].settings.ranks))
 
 
-def _noted(planned: tuple[Sequence[Job[Mimic]], Sequence[str]], device: torch.device) -> None:
+def _noted(planned: tuple[Sequence[Job[Mimic]], Sequence[str]], device: torch.device) -> str:
     jobs, notes = planned
     with logged(jobs[-1].typed, device, jobs[-1].settings.precision):
         for note in notes:
             logger.info(note)
-        mimic_here(jobs, device)
+        return mimic_here(jobs, device)
 
 
-def mimic_here(jobs: Sequence[Job[Mimic]], device: torch.device) -> None:
-    """This rank's part of the stages, one after the other."""
+def mimic_here(jobs: Sequence[Job[Mimic]], device: torch.device) -> str:
+    """This rank's part of the stages, one after the other; returns the last one's folder."""
     last, dataset = jobs[-1], jobs[-1].settings.dataset
     task = open_task(dataset, last.folders)
     jobs = _stages_of(task, jobs)
@@ -75,6 +75,8 @@ def mimic_here(jobs: Sequence[Job[Mimic]], device: torch.device) -> None:
         ready = replace(job, settings=replace(job.settings, student=student))
         with remembering():  # what this stage says before it has a folder
             aligned = Stage(ready, task, teacher, train, test, device, later).run(aligned)
+    assert aligned
+    return str(Path(last.settings.output_dir).expanduser() / "mimic" / aligned.stem)
 
 
 def _stages_of(task: Task, jobs: Sequence[Job[Mimic]]) -> list[Job[Mimic]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from lshfm.ranks.device import prepare
 from lshfm.ranks.group import num_ranks
 from lshfm.ranks.start import in_ranks
 from lshfm.runs.check import check_labels, check_selection, check_training
+from lshfm.runs.folder import RunFolder
 from lshfm.runs.log import logged
 from lshfm.runs.naming import train_name
 from lshfm.runs.older_names import older_train_name
@@ -28,20 +30,20 @@ from lshfm.tasks.networks import check_batch_norm, check_parts, describe_network
 from lshfm.tasks.task import Task, open_task
 
 
-def run(job: Job[Train], notes: Sequence[str] = ()) -> None:
-    """Train, continue an unfinished run, or say that it is finished. notes: what the log says first."""
+def run(job: Job[Train], notes: Sequence[str] = ()) -> Path:
+    """Train, continue an unfinished run, or say that it is finished; returns its folder. notes: the log's first."""
     for note in notes:
         logger.info(note)
-    in_ranks(train_here, job, gpus=job.settings.gpus, ranks=job.settings.ranks)
+    return Path(in_ranks(train_here, job, gpus=job.settings.gpus, ranks=job.settings.ranks))
 
 
-def train_here(job: Job[Train], device: torch.device) -> None:
-    """This rank's part of a job."""
+def train_here(job: Job[Train], device: torch.device) -> str:
+    """This rank's part of a job; returns the run's folder."""
     with logged(job.typed, device, job.settings.precision):
-        _train(job, device)
+        return str(_train(job, device).path)
 
 
-def _train(job: Job[Train], device: torch.device) -> None:
+def _train(job: Job[Train], device: torch.device) -> RunFolder:
     settings, dataset = job.settings, job.settings.dataset
     task = open_task(dataset, job.folders)
     train, test = task.read(dataset, [dataset.train_split, dataset.eval_split])
@@ -52,7 +54,7 @@ def _train(job: Job[Train], device: torch.device) -> None:
     older = [train_name(job, also=ONCE_COUNTED), older_train_name(job)]
     place = RunPlace.of(settings, train_name(job), identity, older=older, typed=job.typed)
     if place.is_finished():
-        return
+        return place.folder
     if (begun := place.as_begun(dataset)) != dataset:
         job = replace(job, settings=replace(settings, dataset=begun))
         settings, dataset = job.settings, begun
@@ -73,6 +75,7 @@ def _train(job: Job[Train], device: torch.device) -> None:
         )  # fmt: skip
         training.announce(task)
         training.train(state)
+    return place.folder
 
 
 def _network(settings: Train, task: Task, classes: Sequence[str]) -> tuple[nn.Module, str]:

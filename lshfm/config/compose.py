@@ -21,7 +21,7 @@ from lshfm.config.changes import changed_keys, fill_in, flatten
 from lshfm.config.check import check, check_choices, check_homes, is_group, key_types, losses, role_of, settings_of
 from lshfm.errors import InputError
 
-S = TypeVar("S", schema.Train, schema.Mimic, schema.Eval, schema.Check)
+S = TypeVar("S", schema.Train, schema.Mimic, schema.Eval, schema.Check, schema.Predict, schema.Export)
 
 
 @dataclass(frozen=True)

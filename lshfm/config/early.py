@@ -1,6 +1,7 @@
 """What can be told of settings before anything heavy is imported: devices, and files that are not there."""
 
 import os
+import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ from lshfm.config.catalogue import options
 from lshfm.config.compose import Job
 from lshfm.config.groups import Dataset, LabelLoss, Network, Teacher, without_pooling
 from lshfm.config.schema import Eval, Mimic, Schedule, Train, Training
-from lshfm.errors import InputError, at, nearest
+from lshfm.errors import InputError, at, nearest, printable
 
 NO_FILES = (None, "none", "imagenet", "auto")  # starting weights that are no path
 BCE = "lshfm.losses.classification.BCE"  # importing it would import torch
@@ -135,6 +136,63 @@ def require_checkpoint(path: Path, named: str) -> None:
         return
     if is_missing and not is_one_of_many():
         raise InputError(_missing(path, named))
+
+
+ENDINGS = {"onnx": ".onnx", "pt2": ".pt2", "safetensors": ".safetensors"}  # of formats; others: _FORMAT.pth
+
+
+def check_export(values: Mapping[str, Any]) -> None:
+    """InputError for settings of an export that its format does not have."""
+    name = values["format"]
+    is_graph = name in ("onnx", "pt2")
+    for key in ("uint8", "feature"):
+        if values[key] and not is_graph and (key, name) not in (("feature", "safetensors"), ("feature", "published")):
+            raise InputError(f"{key}=true is for format=onnx and pt2, which hold a graph; {name} holds weights alone")
+    if values["precision"] == "int8" and name != "onnx":
+        raise InputError(f"precision=int8 is for format=onnx, not {name}")
+
+
+def check_tuning(thresholds: Mapping[str, Any]) -> None:
+    """InputError for a goal that is none, or of thresholds that are not chosen."""
+    goal = str(thresholds["goal"])
+    if goal != "f1" and not thresholds["tune"]:
+        raise InputError(f"thresholds.goal={goal} is of thresholds=tune, which is not asked for: add it")
+    if not re.fullmatch(r"f1|(precision|recall):(0?\.\d*[1-9]\d*|1|1\.0+)", goal):
+        raise InputError(f"thresholds.goal={goal}: must be f1, precision:P or recall:P, P a share such as 0.9")
+
+
+def export_path(values: Mapping[str, Any], checkpoint: Path) -> Path:
+    """The file that an export writes."""
+    if values["file"]:
+        return Path(values["file"]).expanduser()
+    precision = "" if values["precision"] == "fp32" else f"_{values['precision']}"
+    ending = ENDINGS.get(values["format"], f"_{values['format']}.pth")
+    return Path("exports") / f"{checkpoint.stem}{precision}{ending}"
+
+
+def require_absent(path: Path, *, overwrite: bool) -> None:
+    """InputError for a file that would be replaced unasked, and for a folder in its place."""
+    if path.is_dir():
+        raise InputError(f"file={path} is a folder: name a file in it")
+    if path.exists() and not overwrite:
+        raise InputError(f"{path} is there already: file=PATH writes another, overwrite=true replaces it")
+
+
+def require_input(named: str, key: str = "input") -> None:
+    """InputError for pictures that are not there; what a glob, a list or a folder holds is read later."""
+    try:
+        is_missing = not any(char in named for char in "*?[") and not Path(named).expanduser().exists()
+    except (OSError, ValueError):
+        return
+    if is_missing:
+        raise InputError(f"{key}={printable(named)}: no such file or folder")
+
+
+def checkpoint_file(named: str, folder: Path) -> Path:
+    """The file that a path, or the name of a finished checkpoint in `folder`, means; it need not be there."""
+    finished = folder / f"{named.removesuffix('.ckpt')}.ckpt"
+    is_name = re.fullmatch(r"[A-Za-z0-9._-]+", named) and not Path(named).is_file()
+    return finished if is_name and (finished.is_file() or not Path(named).suffix) else Path(named).expanduser()
 
 
 def _missing(path: Path, named: str) -> str:

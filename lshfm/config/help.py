@@ -37,6 +37,17 @@ EXAMPLES = {
         "lshfm eval checkpoint=checkpoints/voc2007_resnet34_bce_s0.ckpt",
         "lshfm eval checkpoint=teacher.ckpt dataset.root=/data/VOCdevkit eval_batch_size=128",
         "lshfm eval checkpoint=student.ckpt teacher=resnet34",
+        "lshfm eval checkpoint=student.ckpt thresholds=tune calibration=temperature",
+    ],
+    "predict": [
+        "lshfm predict checkpoint=checkpoints/NAME.ckpt input=photo.jpg",
+        "lshfm predict checkpoint=NAME input=photos format=csv sheet=true",
+        "lshfm predict checkpoint=NAME input='photos/**/*.jpg' threshold=0.7 features=true",
+    ],
+    "export": [
+        "lshfm export checkpoint=NAME format=onnx dataset.root=/data/VOCdevkit bench=true",
+        "lshfm export checkpoint=NAME format=onnx uint8=true images=photos",
+        "lshfm export checkpoint=NAME format=safetensors file=student.safetensors",
     ],
     "check": [
         "lshfm check dataset=voc2007 dataset.root=~/VOCdevkit",
@@ -58,11 +69,14 @@ SECTIONS = {  # heading -> the keys under it that belong to no group
         "optimizer", "lr", "head_lr", "momentum", "weight_decay", "decay_weights_only", "clip_grad", "schedule",
     ),
     "BatchNorm": ("bn_group_size", "sync_bn"),
-    "evaluation": ("checkpoint", "eval_batch_size"),
+    "evaluation": ("checkpoint", "eval_batch_size", "thresholds", "calibration"),
+    "pictures and labels": ("input", "threshold", "top", "pictures", "sheet", "features"),
+    "the exported file": ("format", "file", "feature", "uint8", "opset", "licence"),
+    "its check": ("images", "check_images", "tolerance", "calibration_images", "max_drop", "bench"),
     "one stage alone": STAGES,
-    "devices and arithmetic": ("gpus", "ranks", "workers", "precision", "channels_last", "deterministic"),
+    "devices and arithmetic": ("gpus", "ranks", "workers", "speed", "precision", "channels_last", "deterministic"),
     "names, files and the log": (
-        "name", "output_dir", "checkpoint_dir", "overwrite", "log_every", "checkpoint_minutes", "keep_last", "format",
+        "name", "output_dir", "checkpoint_dir", "overwrite", "log_every", "checkpoint_minutes", "keep_last",
     ),
 }  # fmt: skip
 HIDDEN = {"recipe", "published"}  # a recipe's to say, and nobody's to type
@@ -94,7 +108,8 @@ def command_help(command: str, overrides: Sequence[str], width: int | None = Non
         }
     lines = [f"usage: lshfm {command} [GROUP=OPTION] [KEY=VALUE] ...", "", "examples:"]
     lines += [f"  {example}" for example in EXAMPLES[command]]
-    lines += ["", "groups (GROUP=OPTION; your own in DIR/GROUP/NAME.yaml with --config-dir DIR):", *chapter]
+    heading = "groups (GROUP=OPTION; your own in DIR/GROUP/NAME.yaml with --config-dir DIR):"
+    lines += ["", heading, *chapter] if chapter else []
     lines += ["", "keys (KEY=VALUE; in brackets what holds now):"]
     for heading, rows in {**_sections(keys, values), **of_groups}.items():
         lines += ["", f"{heading}:", *(_wrapped(row, width) for row in rows)] if rows else []

@@ -1,22 +1,25 @@
 """A command's overrides as the arguments of its `run`: composed and checked before anything heavy is imported."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from lshfm.config.compose import compose
 from lshfm.config.early import (
+    checkpoint_file,
     refuse_pretrained,
     require_checkpoint,
     require_devices,
+    require_input,
     require_label_loss,
     require_root,
     require_starts,
     require_starts_of_mimic,
     require_together,
 )
-from lshfm.config.evaluation import request
+from lshfm.config.evaluation import export_request, request
 from lshfm.config.notes import published_groups, unused_recipes
-from lshfm.config.schema import Check, Train
+from lshfm.config.schema import Check, Predict, Train
 from lshfm.config.stages import plan
 
 Words = Sequence[str]
@@ -70,9 +73,29 @@ def _check(overrides: Words, typed: Words, _files: bool) -> tuple[Any, ...]:
     return (job,)
 
 
+def _predict(overrides: Words, typed: Words, files: bool) -> tuple[Any, ...]:
+    job = compose(Predict, overrides, typed=typed)
+    settings = job.settings
+    require_devices(settings.gpus)
+    if files:
+        path = checkpoint_file(settings.checkpoint, Path(settings.checkpoint_dir).expanduser())
+        require_checkpoint(path, settings.checkpoint)
+        require_input(settings.input)
+    return (job,)
+
+
+def _export(overrides: Words, typed: Words, files: bool) -> tuple[Any, ...]:
+    asked = export_request(overrides, typed)
+    if files:
+        require_checkpoint(asked.checkpoint, asked.named)
+    return (asked,)
+
+
 _ORDERS: dict[str, Callable[[Words, Words, bool], tuple[Any, ...]]] = {
     "train": _train,
     "mimic": _mimic,
     "eval": _eval,
     "check": _check,
+    "predict": _predict,
+    "export": _export,
 }

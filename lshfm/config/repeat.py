@@ -138,13 +138,13 @@ def _without_default(saved: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _words(values: Mapping[str, Any]) -> list[str]:
-    return [f"{key}={_word(value)}" for key, value in values.items() if not isinstance(value, Mapping)]
+    return [f"{key}={as_word(value)}" for key, value in values.items() if not isinstance(value, Mapping)]
 
 
-def _word(value: Any) -> str:
+def as_word(value: Any) -> str:
     """A value as Hydra's grammar takes it."""
     if isinstance(value, list):
-        return f"[{','.join(map(_word, value))}]"
+        return f"[{','.join(map(as_word, value))}]"
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return quoted(value) if isinstance(value, str) else str(value)

@@ -144,6 +144,14 @@ class Mimic(Training):
 
 
 @dataclass(frozen=True)
+class Tuning:
+    """Whether to choose a threshold for each class, and what for; typed as thresholds=tune."""
+
+    tune: bool = key("thresholds=tune chooses one for each class on held-out images", changes_results=False)
+    goal: str = key("f1, the best F1; or the best with precision:0.9 or recall:0.9", changes_results=False)
+
+
+@dataclass(frozen=True)
 class Eval(Machine):
     """lshfm eval."""
 
@@ -158,6 +166,11 @@ class Eval(Machine):
     precision: str | None = key("fp32 or bf16; without it as in training", choices=("fp32", "bf16"))
     channels_last: bool | None = key("memory order; without it as in training")
     deterministic: bool = key("only algorithms that give the same bits every time")
+    thresholds: Tuning = key("thresholds", changes_results=False)
+    calibration: str = key(
+        "temperature: fit one to the held-out images", choices=("none", "temperature"), changes_results=False
+    )
+    allow_test: bool = key("let thresholds=tune and calibration look at the test split", changes_results=False)
     dataset: Dataset = group()
     model: Network = group()
     teacher: Teacher = group()
@@ -174,14 +187,77 @@ class Check:
     dataset: Dataset = group()
 
 
-Settings = Train | Mimic | Eval | Check
-COMMANDS: dict[str, type[Train] | type[Mimic] | type[Eval] | type[Check]] = {
-    keys.command: keys for keys in (Train, Mimic, Eval, Check)
+@dataclass(frozen=True)
+class Predict:
+    """lshfm predict."""
+
+    command: ClassVar = "predict"
+
+    checkpoint: str = key("the network: a checkpoint's file or name, a .safetensors or an .onnx file")
+    input: str = key("pictures: a file, a folder with those in it, a glob in quotes, or a .txt list of files")
+    threshold: float | None = key(
+        "probability from which a class is predicted; without it those chosen for each class, else 0.5", low=0, high=1
+    )
+    top: int | None = key("at most so many labels a picture; without threshold= the likeliest so many", low=1)
+    batch_size: int = key("pictures a batch", low=1)
+    format: str = key(
+        "file of the predictions: jsonl or csv; auto: jsonl, and none for a few pictures",
+        choices=("auto", "jsonl", "csv"),
+    )
+    features: bool = key("also write features.npy (n, D), and ids.npy with the files' names")
+    pictures: bool = key("also write copies of the pictures with their labels")
+    sheet: bool = key("also write sheet.jpg, small copies of the first pictures with their labels")
+    speed: str = key("fast: bf16 on a GPU, which changes the last digits; exact: fp32", choices=("exact", "fast"))
+    gpus: Any = key("the CUDA device, as [0], or [] for the CPU; without it the first GPU if there is one", high=1024)
+    workers: int | None = key("processes that decode pictures; without it one a core", low=0, high=256)
+    output_dir: str = key("folder of the results, in predict/NAME")
+    checkpoint_dir: str = key("folder of finished checkpoints")
+    name: str | None = key("name of the results; without it made from the names of network and input")
+    overwrite: bool = key("start anew where other predictions are in the way")
+
+
+@dataclass(frozen=True)
+class Export:
+    """lshfm export."""
+
+    command: ClassVar = "export"
+
+    checkpoint: str = key("the network: a checkpoint's file or name")
+    format: str = key(
+        "onnx, pt2 (torch.export), safetensors; or a state dict as torchvision, timm or the published code have it",
+        choices=("onnx", "pt2", "safetensors", "torchvision", "timm", "published"),
+    )
+    file: str | None = key("the file to write; without it exports/NAME with the format's ending")
+    precision: str = key(
+        "of the weights; int8 (onnx alone) is calibrated on training images", choices=("fp32", "fp16", "bf16", "int8")
+    )
+    feature: bool = key("keep the projection, and give the feature as a second output; without, it is folded in")
+    uint8: bool = key("onnx, pt2: take uint8 images (B, S, S, 3), give probabilities")
+    opset: int = key("of ONNX", low=18, high=25)
+    images: str | None = key("pictures to check the export on, as predict's input; without it the evaluation split")
+    check_images: int | None = key("at most so many of them; null: all", low=1)
+    tolerance: float | None = key(
+        "largest difference that is let pass, as a share of the largest logit; without it by the precision", above=0
+    )
+    calibration_images: int = key("training images that int8 is calibrated on", low=1)
+    max_drop: float = key("by how much int8 may lower the score, in percent points", low=0)
+    bench: bool = key("measure images a second on the CPU, before and after")
+    licence: str | None = key("a note for the file and its card")
+    workers: int | None = key("processes that decode images; without it one a core", low=0, high=256)
+    checkpoint_dir: str = key("folder of finished checkpoints")
+    overwrite: bool = key("replace a file that is there")
+    dataset: Dataset = group()
+    model: Network = group()
+
+
+Settings = Train | Mimic | Eval | Check | Predict | Export
+COMMANDS: dict[str, type[Train] | type[Mimic] | type[Eval] | type[Check] | type[Predict] | type[Export]] = {
+    keys.command: keys for keys in (Train, Mimic, Eval, Check, Predict, Export)
 }
 
 # Keys whose values are paths, in which ~ stands for a home.
 PATHS = frozenset(
-    {"checkpoint", "output_dir", "checkpoint_dir", "dataset.root", "dataset.cache_dir"}
+    {"checkpoint", "input", "images", "file", "output_dir", "checkpoint_dir", "dataset.root", "dataset.cache_dir"}
     | {"model.weights", "student.weights", "student.init", "teacher.path"}
 )
 

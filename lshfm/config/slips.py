@@ -27,7 +27,7 @@ _AGAIN = (
     "overwrite: the same command again continues an unfinished run by itself; overwrite=true starts anew",
     "checkpoint",
 )
-_FOLDER = ("output_dir: the folder of run folders; name= is that of the run",)
+_FOLDER = ("output_dir: the folder of run folders; name= is that of the run", "file")
 _SETTINGS = ("settings: settings=FILE takes the config.yaml of a run folder",)
 _NONE = "nothing to set"
 _CUT = ("threshold", f"{_NONE}: eval reports precision and recall at 0.5, or at its threshold=")
@@ -41,7 +41,9 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("val_batch_size", "test_batch_size", "validation_batch_size"), ("eval_batch_size",)),
     **dict.fromkeys(("img_size", "imgsz", "image_size", "input_size", "img", "crop_size", "resize"), _SIZE),
     **dict.fromkeys(("resume", "resume_from", "resume_from_checkpoint", "auto_resume"), _AGAIN),
-    **dict.fromkeys(("conf", "thre", "thr"), _CUT),
+    **dict.fromkeys(("conf", "thre", "thr", "prob_threshold"), _CUT),
+    **dict.fromkeys(("source", "image", "img_path", "input_dir", "folder"), ("input",)),
+    **dict.fromkeys(("topk", "top_k", "max_labels"), ("top",)),
     **dict.fromkeys(("data", "data_dir", "data_path", "datadir", "datamodule"), _DATA),
     **dict.fromkeys(("root", "data_root", "dataset_root", "dataset_dir"), ("dataset.root",)),
     **dict.fromkeys(("num_workers", "nworkers", "n_workers", "j"), ("workers",)),
@@ -81,13 +83,13 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("config", "cfg", "config_file"), _SETTINGS),
 }  # fmt: skip
 
-_PREDICT = "not there yet, but lshfm eval checkpoint=FILE leaves each image's id, logits and targets in predictions.npz"
 COMMANDS = {
     **dict.fromkeys(("test", "val", "validate", "evaluate", "evaluation"), "it is lshfm eval checkpoint=FILE"),
     **dict.fromkeys(("distill", "distil", "kd", "student"), "it is lshfm mimic"),
     **dict.fromkeys(("fit", "finetune", "fine-tune", "teacher"), "it is lshfm train"),
     "resume": "the same command again continues an unfinished run",
-    **dict.fromkeys(("predict", "infer", "inference"), _PREDICT),
+    **dict.fromkeys(("infer", "inference", "detect"), "it is lshfm predict checkpoint=FILE input=FOLDER"),
+    **dict.fromkeys(("convert", "onnx", "save", "deploy"), "it is lshfm export checkpoint=FILE format=onnx"),
     **dict.fromkeys(("list", "experiments"), "it is lshfm recipes"),
 }  # fmt: skip
 

@@ -18,6 +18,7 @@ from lshfm.errors import InputError
 TEXT_KEYS = {"name"} | schema.PATHS
 FOLDERS = ("--config-dir", "-cd", "--config-path", "-cp")  # flags whose value may hold a =
 OWN_OF_A_STAGE = re.compile(r"\+\+stage([12])\.(.+)", flags=re.DOTALL)
+THRESHOLDS = {"tune": "true", "none": "false"}  # a word for a key that holds others
 QUOTES = "'\""
 SHARED = {"student", "stage", "experiment", "name", "gpus", "workers", "output_dir", "checkpoint_dir"}
 OF_A_STAGE = ("loss", "label_loss")  # groups that may differ between the stages
@@ -106,6 +107,8 @@ def _override(
         return [f"++{stage}.{_encoded(key)}={_value(key, value, sweeps=sweeps)}"]
     if name == "teacher":
         return _teacher(sign, value, sweeps=sweeps)
+    if name == "thresholds" and value in THRESHOLDS:
+        return [f"{sign}thresholds.tune={THRESHOLDS[value]}"]
     name = _in_full(name, value)
     if name == "stage":
         return [f"{sign}stage={value if value[0] in QUOTES else re.sub('[0-9]+', _quoted_number, value)}"]

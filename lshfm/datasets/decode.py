@@ -93,6 +93,13 @@ def decode_each(
     return broken
 
 
+def decode_good(images: Images, index: NDArray[np.int64], size: int) -> tuple[Pixels, dict[int, str]]:
+    """The pictures that decode, uint8 (g, size, size, 3), and what is wrong with the others, by index."""
+    good: list[Pixels] = []
+    broken = decode_each(images, map(int, index), size, lambda _index, pixels: good.append(pixels))
+    return np.stack(good) if good else np.empty((0, size, size, 3), np.uint8), broken
+
+
 def decode_batch(images: Images, index: NDArray[np.int64], size: int) -> Pixels | str:
     """Uint8 (B, size, size, 3), or what is wrong: an exception would bring its worker's traceback along."""
     try:

@@ -49,6 +49,10 @@ class FileImages:
         """RGB, by Pillow's antialiased bilinear resize to size x size."""
         return np.array(self._decode(index).resize((size, size), Image.Resampling.BILINEAR))
 
+    def picture(self, index: int) -> Image.Image:
+        """RGB in its own size. Raises BrokenImage."""
+        return self._decode(index)
+
     def inspect(self, index: int) -> tuple[tuple[int, int], str]:
         """(width, height) of a picture that can be decoded, and the SHA-256 of its file. Raises BrokenImage."""
         size = self._decode(index).size
@@ -139,6 +143,13 @@ def _limit(most: int) -> Iterator[None]:
         yield
     finally:
         Image.MAX_IMAGE_PIXELS = before
+
+
+def pixels_of(image: Image.Image, size: int) -> Pixels:
+    """An opened picture as `FileImages.pixels` gives a file's, whose reader closes it. Raises BrokenImage."""
+    if fault := _unusable(image):
+        raise BrokenImage("the image", fault)
+    return np.array(_turned(_to_rgb(image, BACKGROUND), image).resize((size, size), Image.Resampling.BILINEAR))
 
 
 def find_missing(split: Split) -> list[int]:

@@ -72,6 +72,12 @@ def append_line(path: Path, line: str) -> None:
         file.write(line + "\n")
 
 
+def append_bytes(path: Path, data: bytes) -> None:
+    """Add bytes to a file. Raises RunFailed when the disk is full."""
+    with _full_disk_explained(path), path.open("ab") as file:
+        file.write(data)
+
+
 def require_writable(folder: Path, key: str) -> None:
     """Raise InputError naming `key` if `folder` cannot be made or written in; makes nothing."""
     base = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())

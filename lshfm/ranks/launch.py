@@ -17,6 +17,7 @@ Ranks that torchrun or srun started get their signals from it, and handle them a
 
 import contextlib
 import io
+import json
 import logging
 import os
 import pickle
@@ -45,18 +46,21 @@ from lshfm.ranks.meeting import has_store, set_handlers
 SECONDS_TO_SAVE = 600  # that ranks have after a signal
 HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)  # all reach the ranks as SIGTERM
 WORKER = Path(__file__).with_name("worker.py")  # the program of a rank
+ANSWER = "answer"  # in the folder of the ranks: what rank 0's work returned
 LINGER = 10.0  # seconds that a rank which lost another one waits, so that the launcher sees that one fail first
 
 
-def start(num: int, work: Callable[..., None], *arguments: Any) -> None:
-    """Run `work(*arguments)` in `num` ranks, each a new process. work: a module's function. arguments: plain values.
+def start(num: int, work: Callable[..., Any], *arguments: Any) -> Any:
+    """Run `work(*arguments)` in `num` ranks, each a new process; returns what rank 0's does, which JSON can hold.
 
+    work: a module's function. arguments: plain values.
     Raises the error or signal of the first rank to fail, whose message that rank has shown, once all have ended.
     """
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(SECONDS_TO_SAVE))
     handlers = {number: signal.getsignal(number) for number in HANDLED}
     heeded = [number for number, handler in handlers.items() if handler is not signal.SIG_IGN]  # nohup stays so
     stopped_by: list[int] = []
+    answer: Any = None
 
     def stop(number: int, _frame: FrameType | None) -> NoReturn:
         stopped_by.append(number)
@@ -74,6 +78,7 @@ def start(num: int, work: Callable[..., None], *arguments: Any) -> None:
             set_handlers(dict.fromkeys(heeded, stop))
             # A command, not a function: torch would have functions wait for each other, for ever if one is killed then.
             elastic_launch(config, sys.executable)("-P", str(WORKER), folder)
+            answer = json.loads(Path(folder, ANSWER).read_text())
         except ChildFailedError as error:
             _, failure = error.get_first_failure()
             _raise(failure.local_rank, failure.exitcode)
@@ -85,6 +90,7 @@ def start(num: int, work: Callable[..., None], *arguments: Any) -> None:
             set_handlers(handlers)
     if stopped_by:
         signal.raise_signal(stopped_by[0])  # the ranks have ended, and so this process does in its usual way
+    return answer
 
 
 def _raise(local_rank: int, code: int) -> NoReturn:
@@ -101,14 +107,16 @@ def _kill_ranks(folder: Path) -> None:
             os.killpg(int(path.stem), signal.SIGKILL)  # the rank and its workers
 
 
-def do_as_rank(folder: Path, parent: int, work: Callable[..., None], arguments: tuple[Any, ...]) -> NoReturn:
+def do_as_rank(folder: Path, parent: int, work: Callable[..., Any], arguments: tuple[Any, ...]) -> NoReturn:
     """Do a started rank's work and end its process; if the parent is killed, save and end as on SIGTERM."""
     threading.Thread(target=_stop_without, args=[parent, folder], daemon=True).start()
     console.set_up()
 
     def task() -> int:
         outcome.raise_on_sigterm()
-        work(*arguments)
+        answer = work(*arguments)
+        if os.environ["RANK"] == "0":
+            (folder / ANSWER).write_text(json.dumps(answer))
         return 0
 
     leave(outcome_of(task))

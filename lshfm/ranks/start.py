@@ -12,13 +12,14 @@ from lshfm.ranks.group import all_gather, num_ranks, on_main, rank
 from lshfm.ranks.meeting import joined
 from lshfm.ranks.surroundings import surrounding
 
-Work = Callable[[Any, torch.device], None]
+Work = Callable[[Any, torch.device], Any]
 
 
-def in_ranks(work: Work, task: Any, *, gpus: Any, ranks: int | None) -> None:
-    """Do `work(task, device)` in every rank that is asked for; in this process if that is one.
+def in_ranks(work: Work, task: Any, *, gpus: Any, ranks: int | None) -> Any:
+    """Do `work(task, device)` in every rank that is asked for; in this process if that is one. Returns rank 0's answer.
 
-    work: a module's function. task: can be pickled; every rank gets rank 0's. gpus, ranks: as in device.choose.
+    work: a module's function that returns what JSON can hold. task: can be pickled; every rank gets rank 0's.
+    gpus, ranks: as in device.choose.
     Raises the error or signal of the first rank to fail.
     """
     given = surrounding()
@@ -26,25 +27,27 @@ def in_ranks(work: Work, task: Any, *, gpus: Any, ranks: int | None) -> None:
     if given:
         device = devices[given.local_rank]
 
+        answers = []
+
         def joined_work() -> int:
             with joined(given, device):
-                work(on_main(lambda: task), device)
+                answers.append(work(on_main(lambda: task), device))
             return 0
 
         if code := launch.outcome_of(joined_work):
             launch.leave_group(given, code)
-    elif len(devices) == 1:
-        work(task, devices[0])
-    else:
-        launch.start(len(devices), _started, work, task, devices)
+        return answers[0]
+    if len(devices) == 1:
+        return work(task, devices[0])
+    return launch.start(len(devices), _started, work, task, devices)
 
 
-def _started(work: Work, task: Any, devices: Sequence[torch.device]) -> None:
+def _started(work: Work, task: Any, devices: Sequence[torch.device]) -> Any:
     place = surrounding()
     assert place
     device = devices[place.local_rank]
     with joined(place, device):
-        work(task, device)
+        return work(task, device)
 
 
 def describe(device: torch.device, precision: str) -> dict[str, Any]:

@@ -102,7 +102,7 @@ def _checked(path: Path, content: dict[str, Any]) -> dict[str, Any]:
     if content.get("command") == "mimic":
         wanted |= {"stage": str, "loss": str, "teacher": dict, "identity": dict}
     wrong = [name for name, kind in wanted.items() if not isinstance(content.get(name), kind)]
-    wrong += [name for name in ("network", "dataset") if name not in wrong and not _is_choice(content[name])]
+    wrong += [name for name in ("network", "dataset") if name not in wrong and not is_choice(content[name])]
     wrong += [f"config.{name}" for name in AS_TRAINED if "config" not in wrong and name not in content["config"]]
     wrong = wrong or [*_wrong_parts(content)]
     if wrong:
@@ -124,17 +124,17 @@ def _wrong_parts(content: Mapping[str, Any]) -> Iterator[str]:
     weights = content["model"].items()
     if not all(isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in weights):
         yield "model"
-    yield from (str(name) for name, part in content.items() if name not in HOLD_TENSORS and not _is_plain(part))
+    yield from (str(name) for name, part in content.items() if name not in HOLD_TENSORS and not is_plain(part))
     if not _are_hash_functions(content.get("constants") or {}):
         yield "constants"
 
 
-def _is_plain(value: Any) -> bool:
+def is_plain(value: Any) -> bool:
     """Whether a value is made of JSON's types alone, so that it can be compared, shown and stored."""
     if isinstance(value, dict):
-        return all(isinstance(name, str) and _is_plain(item) for name, item in value.items())
+        return all(isinstance(name, str) and is_plain(item) for name, item in value.items())
     if isinstance(value, list | tuple):
-        return all(map(_is_plain, value))
+        return all(map(is_plain, value))
     return value is None or isinstance(value, str | bool | int | float)
 
 
@@ -145,11 +145,11 @@ def _are_hash_functions(constants: Any) -> bool:
     bias = constants.get("bias")
     fits = isinstance(bias, torch.Tensor) and bias.dtype == torch.float32 and bias.shape == (constants.get("num"),)
     seed = constants.get("seed")
-    plain = _is_plain({name: value for name, value in constants.items() if name != "bias"})
+    plain = is_plain({name: value for name, value in constants.items() if name != "bias"})
     return not constants or (fits and plain and isinstance(seed, int) and 0 <= seed < 2**31 and "sha256" in constants)
 
 
-def _is_choice(node: Mapping[str, Any]) -> bool:
+def is_choice(node: Mapping[str, Any]) -> bool:
     """Whether a node is an option's plain name, which cannot lead out of conf/, and values without interpolations."""
     option = node.get("option")
     plain = isinstance(option, str) and re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)*", option)

@@ -33,6 +33,7 @@ class MultiLabel(ImageTask):
     stages = ("1", "2")
     metrics = tuple(DEFINITIONS)
     score = "mAP"
+    activation = "sigmoid"
     threshold = 0.5  # the probability from which a label counts as predicted
 
     def at_threshold(self, threshold: float) -> "MultiLabel":

@@ -35,6 +35,8 @@ class Task(ABC):
     stages: ClassVar[tuple[str, ...]]  # of mimic: "1" aligns features, "2" learns from labels too
     metrics: ClassVar[tuple[str, ...]]  # what dataset.metric can be
     score: ClassVar[str]  # the leading number's name and its key in reports, as "mAP"
+    # How an output (B, C) becomes a probability of each class: sigmoid or softmax; None for other outputs.
+    activation: ClassVar[str | None] = None
 
     def check(self, dataset: Dataset) -> None:
         """Raise InputError for settings of a data set that the task does not have."""

@@ -46,6 +46,8 @@ COMMANDS = [
     (["eval", "checkpoint=c.ckpt"], "c.ckpt: no such file"),
     (["eval", "checkpoint=c.ckpt", "eval_batch_size=x"], "eval_batch_size=x: must be a whole number"),
     (["eval", "checkpoint=c.ckpt", "gpus=0"], "gpus=0 could mean two things"),
+    (["export", "checkpoint=c.ckpt", "format=onnx"], "c.ckpt: no such file"),
+    (["predict", "checkpoint=c.ckpt", "input=x.jpg"], "c.ckpt: no such file"),
     (["check", "dataset=manifest", "dataset.root=nowhere"], "No split 'train' at dataset.root="),
     (["train", "-m", "lr=0.1,abc"], "job 2 of 2: lr=abc: lr=abc: must be a number"),
 ]

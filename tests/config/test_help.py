@@ -17,12 +17,19 @@ GIVEN = {
     "mimic": [],
     "eval": ["dataset=shapes", "model=resnet20", "teacher=resnet20"],
     "check": [],
+    "predict": [],
+    "export": ["dataset=shapes", "model=resnet20"],
 }
+NEEDED = {"eval": ["checkpoint=x"], "predict": ["checkpoint=x", "input=x"]}
+NEEDED |= {"export": ["checkpoint=x", "format=onnx"]}
+OF_DATASET = {"dataset.size", "dataset.holdout", "dataset.metric", "dataset.cache"}
 OF_GROUPS = {
     "train": {"model.pool", "model.weights"},
     "mimic": {"student.projection", "student.init", "student.pool", "teacher.pool", "loss.beta", "loss.hash_num"},
     "eval": {"model.pool", "model.weights", "teacher.pool"},
     "check": set(),
+    "predict": set(),
+    "export": {"model.pool"},
 }
 
 
@@ -31,11 +38,11 @@ def test_help_lists_every_group_and_key_with_its_value(command: str) -> None:
     page = command_help(command, GIVEN[command])
     keys = [line.split()[0] for line in page.splitlines() if line.startswith("  ") and "[" in line]
     with conf_folder():
-        words = [*GIVEN[command], *(["checkpoint=x"] * (command == "eval"))]
+        words = [*GIVEN[command], *NEEDED.get(command, [])]
         values = plain(compose(COMMANDS[command], words).settings)
     single = {name for name, value in values.items() if not isinstance(value, dict)}
     assert single - {"recipe"} <= set(keys)
-    assert {"dataset.size", "dataset.holdout", "dataset.metric", "dataset.cache", *OF_GROUPS[command]} <= set(keys)
+    assert {*(OF_DATASET if "dataset" in values else ()), *OF_GROUPS[command]} <= set(keys)
     assert len(keys) == len(set(keys))
     assert all(f"\n  {group}: " in page for group in groups(command))
     assert all(f"  {example}" in page for example in EXAMPLES[command])

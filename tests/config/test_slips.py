@@ -93,7 +93,7 @@ LINES = [
     (["test"], "no such command: test; it is lshfm eval checkpoint=FILE (lshfm --help)"),
     (["distill"], "no such command: distill; it is lshfm mimic (lshfm --help)"),
     (["resume"], "no such command: resume; the same command again continues an unfinished run (lshfm --help)"),
-    (["predict"], "predictions.npz (lshfm --help)"),
+    (["infer"], "it is lshfm predict checkpoint=FILE input=FOLDER (lshfm --help)"),
     (["train", "device=cuda"], "device: no such key or group; it is gpus here (gpus=[0] is the first GPU, gpus=[] the "
      "CPU). See lshfm train --help"),
     (["train", "model=efficientnet_b0"], "model=efficientnet_b0: no such model"),

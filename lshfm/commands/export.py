@@ -1,0 +1,240 @@
+"""lshfm export: a trained network as a file for other programs, kept once it is proven to be the same."""
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from lshfm import __version__
+from lshfm.config.compose import Job, config_folders
+from lshfm.config.early import export_path
+from lshfm.config.evaluation import Request
+from lshfm.config.schema import Export
+from lshfm.console import logger
+from lshfm.datasets.images import FileImages
+from lshfm.datasets.loader import DecodedPixels, Loader, View
+from lshfm.datasets.split import Split
+from lshfm.errors import InputError, RunFailed
+from lshfm.files.read import digest, sha256
+from lshfm.files.write import replacing, require_writable, write_json, write_text
+from lshfm.metrics.decisions import Decisions
+from lshfm.models.folding import fold_batch_norm, fold_projection
+from lshfm.runs.checkpoint import Checkpoint
+from lshfm.runs.thresholds import Thresholds
+from lshfm.shipping.card import card
+from lshfm.shipping.description import Description
+from lshfm.shipping.formats import FORMATS, require_counterpart
+from lshfm.shipping.inputs import find_pictures
+from lshfm.shipping.load import checkpoint_network, numbered, size_of, task_name, task_of
+from lshfm.shipping.names import library_of
+from lshfm.shipping.parity import TOLERANCES, Parity, bench, compare
+from lshfm.shipping.quantise import quantise
+from lshfm.tasks.pixels import plain_loader
+from lshfm.tasks.task import Evaluate, Task, open_task
+
+CPU = torch.device("cpu")
+BATCH = 32
+
+
+def run(asked: Request[Export]) -> None:
+    """Export a checkpoint's network; nothing is kept of an export that is not the same network."""
+    checkpoint = Checkpoint.open(asked.checkpoint, config_folders())
+    missing = {"model"} - asked.given - checkpoint.options.keys()
+    if missing:
+        raise InputError(f"{asked.checkpoint} does not say which network it holds: add model=... and dataset=...")
+    saved = checkpoint.saved(without=asked.given)
+    saved = {key: value for key, value in saved.items() if key.startswith(("dataset.", "model."))}
+    _Export(asked.job(checkpoint.options, saved), checkpoint).run()
+
+
+class _Export:
+    """One export: the network as it is and as it is shipped, the images it is checked on, the file."""
+
+    def __init__(self, job: Job[Export], checkpoint: Checkpoint) -> None:
+        self.settings, self.checkpoint, self.folders = job.settings, checkpoint, job.folders
+        self.format = FORMATS[self.settings.format]
+        self.path = export_path(vars(self.settings), checkpoint.path)
+        require_writable(self.path.parent, "file")
+        dataset = self.settings.dataset
+        self.task: Task = open_task(dataset, job.folders) if dataset.option else task_of(checkpoint, job.folders)
+        if self.task.activation is None:
+            raise InputError(f"outputs of the task {task_name(checkpoint)} are no classes: they cannot be exported")
+        self.split = None if self.settings.images else self._read(dataset.eval_split)
+        self.classes = checkpoint.classes or (self.split.classes if self.split else tuple(numbered(checkpoint.path)))
+        size = dataset.size if dataset.option and dataset.size else size_of(checkpoint)
+        self.network = checkpoint_network(checkpoint, self.classes, size, built_as=self.settings.model, task=self.task)
+        self.shipped = copy.deepcopy(self.network) if self.settings.feature else fold_projection(self.network)
+        require_counterpart(self.settings.format, self.shipped)
+        self.description = self._described(size)
+
+    def run(self) -> None:
+        """Write, check, keep."""
+        settings, figures = self.settings, dict[str, Any]()
+        evaluate = self._evaluate()
+        with replacing(self.path) as temporary:
+            if settings.precision == "int8":
+                self._write_int8(temporary)
+            else:
+                self.format.write(temporary, self._graph(), self.description)
+            exported = self.format.back(temporary, self.shipped, self.description)
+            parity = compare(
+                evaluate, self.network, exported, self.description.decisions, output=self.description.outputs[0]
+            )
+            self._require(parity)
+            if settings.bench:
+                figures["bench"] = bench(self.network, exported, self.description.size)
+        figures |= {
+            "parity": parity.record(), "bytes": self.path.stat().st_size, "sha256": sha256(self.path),
+            "parameters": sum(each.numel() for each in self.network.parameters()),
+        }  # fmt: skip
+        self._write_beside(figures)
+        self._say(parity, figures)
+
+    def _graph(self) -> nn.Module:
+        """What is exported: of a graph, BatchNorm is folded where torch.fx can follow the network."""
+        if not self.format.is_graph:
+            return self.shipped
+        folded = fold_batch_norm(self.shipped)
+        if folded is None:
+            logger.info("BatchNorm stays as it is: torch.fx cannot follow this network")
+        return folded or self.shipped
+
+    def _write_int8(self, path: Path) -> None:
+        """Static quantisation of the fp32 file, calibrated on training images."""
+        settings = self.settings
+        if settings.format != "onnx":
+            raise InputError(f"precision=int8 is for format=onnx, not {settings.format}")
+        if not settings.dataset.option:
+            raise InputError("precision=int8 is calibrated on training images: add dataset=... dataset.root=DIR")
+        train = self._read(settings.dataset.train_split)
+        assert train
+        with TemporaryDirectory() as folder:
+            source = Path(folder, "fp32.onnx")
+            self.format.write(source, self._graph(), self.description)
+            loader = self._loader(train, settings.calibration_images)
+            quantise(source, path, loader.epoch(0), self.description)
+
+    def _require(self, parity: Parity) -> None:
+        """Raise RunFailed for an export that is not the same network."""
+        settings = self.settings
+        if settings.precision != "int8":
+            parity.require(settings.tolerance or TOLERANCES[settings.precision])
+            return
+        if parity.drop is None:
+            raise InputError("precision=int8 is kept by its score: it needs the data set, not images=")
+        if parity.drop > settings.max_drop:
+            raise RunFailed(
+                f"int8 lowers {parity.metric} by {parity.drop:.2f}, more than max_drop={settings.max_drop}; "
+                f"nothing is kept ({parity.words})"
+            )
+
+    def _read(self, name: str | None) -> Split | None:
+        """A split of the data set. Raises InputError where it is not there, saying what else the check can take."""
+        dataset = self.settings.dataset
+        if not dataset.option or name is None:
+            raise InputError(
+                "an export is checked on real images before it is kept: add images=FOLDER, or dataset=... "
+                "dataset.root=DIR"
+            )
+        try:
+            (split,) = self.task.read(dataset, [name])
+        except InputError as error:
+            raise InputError(f"{error}\nAn export is checked on real images: images=FOLDER are others") from error
+        if differs := self.checkpoint.class_mismatch(split.classes, dataset.name):
+            raise InputError(f"{self.checkpoint.path} was {differs}")
+        return split
+
+    def _loader(self, split: Split, most: int | None) -> Loader:
+        """Batches of a split's images, at most so many, spread evenly over it."""
+        dataset = self.settings.dataset
+        whole = self.task.evaluation_batches(
+            split, dataset, CPU, workers=self.settings.workers, batch_size=BATCH, channels_last=False
+        )
+        chosen = _spread(whole.indices, most)
+        return plain_loader(whole.pixels, chosen, split, whole.view, BATCH, CPU)
+
+    def _evaluate(self) -> Evaluate:
+        """The evaluator on the images of the check."""
+        settings, dataset = self.settings, self.settings.dataset
+        if self.split is not None:
+            return self.task.evaluator(
+                self._loader(self.split, settings.check_images), self.split, dataset.metric, "fp32"
+            )
+        split = _unlabelled(find_pictures(str(settings.images)), self.classes)
+        chosen = _spread(np.arange(len(split)), settings.check_images)
+        described = self.description
+        view = View(tuple(described.mean), tuple(described.std))
+        pixels = DecodedPixels(split.images, described.size, 0, "Take it out of images=")
+        return self.task.evaluator(
+            plain_loader(pixels, chosen, split, view, BATCH, CPU), split, self.task.metrics[0], "fp32"
+        )
+
+    def _described(self, size: int) -> Description:
+        settings, content = self.settings, self.checkpoint.content or {}
+        mean, std = self.checkpoint.normalisation
+        network = settings.model
+        values = {
+            name: value for name, value in network.without_code().items() if name not in ("weights", "path", "init")
+        }
+        if not settings.feature:
+            values.pop("projection", None)
+        chosen = Thresholds.of(self.checkpoint.path, lambda: digest(self.network.state_dict()))
+        decisions = chosen.decisions(str(self.task.activation)) if chosen else Decisions(str(self.task.activation))
+        names = library_of(self.shipped)
+        is_onnx = settings.format == "onnx"
+        return Description(
+            lshfm=__version__, title=network.title, network={"option": network.option, "values": values},
+            task=task_name(self.checkpoint), activation=decisions.activation, classes=list(self.classes), size=size,
+            mean=list(mean), std=list(std), precision=settings.precision, names=names,
+            input="uint8" if settings.uint8 else "normalised",
+            outputs=["probabilities" if settings.uint8 else "logits", *(["feature"] if settings.feature else [])],
+            opset=settings.opset if is_onnx else None,
+            thresholds=None if decisions.thresholds is None else list(decisions.thresholds),
+            thresholds_chosen=chosen.words if chosen else None, temperature=decisions.temperature,
+            dataset=content["dataset"]["values"]["name"] if content else None, split=content.get("split"),
+            metric=content.get("metric"), score=content.get("score"),
+            teacher=(content.get("teacher") or {}).get("name"), starting_weights=self.checkpoint.starting_weights,
+            weights_sha256=digest(self.network.state_dict()), licence=settings.licence or _LICENCE,
+        )  # fmt: skip
+
+    def _write_beside(self, figures: dict[str, Any]) -> None:
+        """The card, and the figures for programs."""
+        arch = str(getattr(self.network, "arch", type(self.network).__name__))
+        text = card(self.path, self.settings.format, self.description, arch, figures)
+        write_text(self.path.with_name(f"{self.path.name}.md"), text)
+        write_json(self.path.with_name(f"{self.path.name}.json"), {"description": vars(self.description)} | figures)
+
+    def _say(self, parity: Parity, figures: dict[str, Any]) -> None:
+        logger.info("%s", parity.words)
+        for name, value in figures.get("bench", {}).items():
+            logger.info("%s: %s images/s", name, value)
+        before = sum(each.numel() * each.element_size() for each in self.network.state_dict().values())
+        logger.info(
+            "written to %s: %.1f MB (the weights in fp32 are %.1f MB), with %s.md and %s.json beside it",
+            self.path, figures["bytes"] / 1e6, before / 1e6, self.path.name, self.path.name,
+        )  # fmt: skip
+
+
+_LICENCE = (
+    "the code of lshfm is under the Apache License 2.0; the weights were learnt from other people's images, "
+    "whose terms hold for them"
+)
+
+
+def _spread(indices: Any, most: int | None) -> Any:
+    """At most so many of the indices, evenly spread."""
+    if most is None or len(indices) <= most:
+        return indices
+    return indices[np.linspace(0, len(indices) - 1, most).round().astype(np.int64)]
+
+
+def _unlabelled(paths: Sequence[Path], classes: Sequence[str]) -> Split:
+    """Pictures without labels as a split, so that evaluation takes them; its score is undefined."""
+    labels = np.full((len(paths), len(classes)), -1, np.int8)
+    ids = tuple(str(number) for number in range(len(paths)))
+    return Split("images", tuple(classes), ids, labels, FileImages(tuple(paths)))

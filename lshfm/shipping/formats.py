@@ -1,0 +1,196 @@
+"""The formats that a network is exported in: a writer of each, and the network that the written file holds."""
+
+import copy
+import io
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from lshfm.errors import InputError
+from lshfm.files.write import write_bytes, write_checkpoint
+from lshfm.models.timm_backbone import timm_classifier
+from lshfm.runs.checkpoint import Checkpoint
+from lshfm.shipping.description import KEY, Description
+from lshfm.shipping.graph import DTYPES, Returned, Shipped
+from lshfm.shipping.load import checkpoint_network, open_safetensors
+from lshfm.shipping.names import LAYOUTS, library_of, other_names, renamed, why_not
+from lshfm.shipping.onnx import OnnxPredictor
+from lshfm.shipping.optional import library
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format: the ending of its files, whether they hold a graph, and its two functions.
+
+    write: (path, network, description). back: the network in a file that this process has just written.
+    """
+
+    ending: str
+    is_graph: bool
+    write: Callable[[Path, nn.Module, Description], None]
+    back: Callable[[Path, nn.Module, Description], nn.Module]
+
+
+def write_onnx(path: Path, network: nn.Module, described: Description) -> None:
+    """An ONNX file with a dynamic number of images, its description among its metadata."""
+    library("onnxscript")
+    shipped = Shipped(network, described).eval()
+    with _explained("onnx", network), warnings.catch_warnings(action="ignore"):
+        program = torch.onnx.export(
+            shipped, (shipped.example(described.size),), dynamo=True, input_names=["images"],
+            output_names=described.outputs, dynamic_shapes=_dynamic(), opset_version=described.opset, verbose=False,
+        )  # fmt: skip
+    assert program is not None
+    program.model.metadata_props[KEY] = described.text()
+    program.save(path)
+
+
+def read_onnx(path: Path, _network: nn.Module, described: Description) -> nn.Module:
+    """The file in ONNX Runtime, on a CPU."""
+    session = OnnxPredictor.open(path, threads=torch.get_num_threads())
+    return Returned(lambda images: session.run({"images": images}), described)
+
+
+def write_pt2(path: Path, network: nn.Module, described: Description) -> None:
+    """A program of torch.export, its description in the extra file `lshfm`."""
+    shipped = Shipped(network, described).eval()
+    with _explained("pt2", network), warnings.catch_warnings(action="ignore"), torch.no_grad():
+        program = torch.export.export(shipped, (shipped.example(described.size),), dynamic_shapes=_dynamic())
+        buffer = io.BytesIO()
+        torch.export.save(program, buffer, extra_files={KEY: described.text()})
+    write_bytes(path, buffer)
+
+
+def read_pt2(path: Path, _network: nn.Module, described: Description) -> nn.Module:
+    """The file that this process has just written; of other people's such files nothing is read."""
+    with warnings.catch_warnings(action="ignore"):
+        module = torch.export.load(io.BytesIO(path.read_bytes())).module()
+
+    def run(images: Any) -> dict[str, Any]:
+        outputs = module(torch.from_numpy(images))
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        return {name: each.detach().numpy() for name, each in zip(described.outputs, outputs, strict=True)}
+
+    return Returned(run, described)
+
+
+def write_safetensors(path: Path, network: nn.Module, described: Description) -> None:
+    """The weights, under the names of the library that has the network, with the description."""
+    library("safetensors")
+    from safetensors.torch import save
+
+    weights = weights_of(network, described, library_of(network))
+    write_bytes(path, io.BytesIO(save(weights, metadata={KEY: described.text()})))
+
+
+def read_safetensors(path: Path, network: nn.Module, _described: Description) -> nn.Module:
+    """As lshfm.load reads it; a network of the user's own class is a copy of the one that was exported."""
+    own = copy.deepcopy(network)
+    return open_safetensors(path, lambda **_: own)[1]
+
+
+def write_torchvision(path: Path, network: nn.Module, described: Description) -> None:
+    """A state dict for torchvision's own network."""
+    write_checkpoint(path, dict(weights_of(network, described, "torchvision")))
+
+
+def read_torchvision(path: Path, network: nn.Module, described: Description) -> nn.Module:
+    """torchvision's own network, loaded strictly."""
+    theirs = torchvision.models.get_model(str(network.arch), num_classes=len(described.classes))
+    return _Theirs(_strictly(theirs, path))
+
+
+def write_timm(path: Path, network: nn.Module, described: Description) -> None:
+    """A state dict for timm's own network."""
+    write_checkpoint(path, dict(weights_of(network, described, "timm")))
+
+
+def read_timm(path: Path, network: nn.Module, described: Description) -> nn.Module:
+    """timm's own network, loaded strictly."""
+    pool = described.network["values"].get("pool")
+    theirs = timm_classifier(str(network.arch), len(described.classes), pool).network
+    return _Theirs(_strictly(theirs, path))
+
+
+def write_published(path: Path, network: nn.Module, described: Description) -> None:
+    """A checkpoint as the published code writes it, without its optimiser."""
+    state = weights_of(network, described, "published")
+    pool = type(network.pool).__name__
+    arch = re.sub(r"^(vgg\d+)_bn", r"\1bn", str(network.arch)) + ("" if pool == "GAP" else f"_{pool}")
+    content = {"arch": arch, "epoch": 0, "global_step": 0, "best_prec1": described.score or 0.0}
+    write_checkpoint(path, content | {"state_dict": {f"module.{name}": each for name, each in state.items()}})
+
+
+def read_published(path: Path, _network: nn.Module, described: Description) -> nn.Module:
+    """As lshfm reads the published code's checkpoints."""
+    return checkpoint_network(Checkpoint.open(path), described.classes, described.size)
+
+
+FORMATS = {
+    "onnx": Format(".onnx", True, write_onnx, read_onnx),
+    "pt2": Format(".pt2", True, write_pt2, read_pt2),
+    "safetensors": Format(".safetensors", False, write_safetensors, read_safetensors),
+    "torchvision": Format(".pth", False, write_torchvision, read_torchvision),
+    "timm": Format(".pth", False, write_timm, read_timm),
+    "published": Format(".pth", False, write_published, read_published),
+}
+
+
+def weights_of(network: nn.Module, described: Description, layout: str) -> dict[str, Tensor]:
+    """The weights in their precision, under the names of a library; "lshfm" keeps them."""
+    kind = DTYPES[described.precision]
+    state = {
+        name: (each.to(kind) if each.is_floating_point() else each).detach().cpu().contiguous().clone()
+        for name, each in network.state_dict().items()
+    }
+    return state if layout == "lshfm" else renamed(state, other_names(layout, network))
+
+
+class _Theirs(nn.Module):
+    """Another library's network, which gives logits alone."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 3, S, S) -> (B, 0), (B, C)."""
+        return images.new_empty(len(images), 0), self.network(images)
+
+
+def _strictly(network: nn.Module, path: Path) -> nn.Module:
+    network.load_state_dict(torch.load(path, weights_only=True), strict=True)
+    return network.float().eval()
+
+
+def require_counterpart(format_: str, network: nn.Module) -> None:
+    """Raise InputError, with the reason, where another library that the format is of has no such network."""
+    if format_ in LAYOUTS and (reason := why_not(format_, network)):
+        raise InputError(f"format={format_}: {reason}; format=safetensors or onnx takes any network")
+
+
+def _dynamic() -> dict[str, dict[int, Any]]:
+    return {"images": {0: torch.export.Dim("batch")}}
+
+
+@contextmanager
+def _explained(format_: str, network: nn.Module) -> Iterator[None]:
+    """What an exporter raises, as an InputError that names the operation."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        found = re.search(r"\b(aten|prims)(\.|::)\w+", f"{error} {error.__cause__ or ''}")
+        title = getattr(network, "arch", type(network).__name__)
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        what = f"the operation {found[0]}" if found else f"its code ({first[:200]})"
+        raise InputError(f"{title} cannot be exported to {format_}: {what} has no counterpart there") from error

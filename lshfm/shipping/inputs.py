@@ -1,0 +1,68 @@
+"""Which pictures a path means: a file, all of a folder, a glob's, or those that a list names."""
+
+import glob
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from PIL import Image
+
+from lshfm.datasets.checks import read_text, require_path
+from lshfm.errors import InputError, printable
+
+LISTS = {".txt"}
+
+
+def find_pictures(given: str | Path) -> list[Path]:
+    """The files that `given` means, in order: a file itself; of a folder or a glob all pictures, by name, with those
+    of folders in it; of a .txt file those that it names, a line each, relative to it.
+
+    Files that a folder holds are taken by their ending; one that is named is taken whatever it is. Raises InputError
+    where nothing is found.
+    """
+    named = str(given)
+    require_path("input", named)
+    path = _expanded(named)
+    try:
+        if path.is_dir():
+            return _some(sorted(_pictures_in(path)), f"{printable(named)} holds no pictures")
+        if path.is_file():
+            return _some(_listed(path), f"{printable(named)} lists no pictures") if is_list(path) else [path]
+    except OSError as error:
+        raise InputError(f"{printable(named)}: cannot be looked up: {error.strerror}") from error
+    if not glob.has_magic(named):
+        raise InputError(f"{printable(named)}: no such file or folder")
+    found = [Path(each) for each in sorted(glob.glob(str(path), recursive=True))]  # noqa: PTH207 - it may be absolute
+    files = [each for one in found for each in (sorted(_pictures_in(one)) if one.is_dir() else [one])]
+    return _some(list(dict.fromkeys(files)), f"{printable(named)}: nothing is called so")
+
+
+def is_list(path: Path) -> bool:
+    """Whether a file is taken as a list of pictures."""
+    return path.suffix.lower() in LISTS
+
+
+def _expanded(named: str) -> Path:
+    try:
+        return Path(named).expanduser()
+    except RuntimeError as error:
+        raise InputError(f"{printable(named)}: {error}") from error
+
+
+def _pictures_in(folder: Path) -> Iterator[Path]:
+    """The files below a folder with a picture's ending."""
+    endings = {ending for ending, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+    for inner, _, files in os.walk(folder):
+        yield from (Path(inner, name) for name in files if Path(name).suffix.lower() in endings)
+
+
+def _listed(path: Path) -> list[Path]:
+    """The paths in a list; a name in it that no file has is told of as a picture that cannot be read."""
+    lines = [line.strip() for line in read_text(path).splitlines()]
+    return [path.parent / Path(line).expanduser() for line in lines if line]
+
+
+def _some(found: list[Path], otherwise: str) -> list[Path]:
+    if not found:
+        raise InputError(otherwise)
+    return found

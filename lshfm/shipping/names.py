@@ -1,0 +1,65 @@
+"""The names that other libraries give to the weights of the same network, and of the published code."""
+
+import re
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from lshfm.models.backbones import TORCHVISION
+from lshfm.models.classifier import Classifier
+from lshfm.models.pooling import GAP
+from lshfm.models.timm_backbone import TimmClassifier
+
+State = dict[str, Tensor]
+LAYOUTS = ("torchvision", "timm", "published")
+
+
+def why_not(layout: str, network: nn.Module) -> str | None:
+    """Why a network has no counterpart in another library, as a clause; None where it has one."""
+    if getattr(network, "projection", None) is not None and layout != "published":
+        return "it has a projection before its classifier (feature=true keeps it; without, it is folded in)"
+    if layout == "timm" and isinstance(network, TimmClassifier):
+        return None
+    arch = getattr(network, "arch", type(network).__name__)
+    if not isinstance(network, Classifier) or arch not in TORCHVISION:
+        return f"{layout} has no network like {arch}"
+    if layout == "published":
+        return None
+    if layout == "torchvision":
+        if arch.startswith("vgg"):
+            return f"torchvision's {arch} has three wide layers behind its convolutions, this one has one"
+        kind = type(network.pool)
+        return None if kind is GAP else f"torchvision's {arch} pools by the mean alone, this one by {kind.__name__}"
+    return None if arch.startswith("resnet") else f"timm's {arch} is built in another way"
+
+
+def other_names(layout: str, network: nn.Module) -> dict[str, str]:
+    """Own name -> the library's, for all of a network's weights; the network has a counterpart there."""
+    return {name: _other_name(layout, name, network) for name in network.state_dict()}
+
+
+def _other_name(layout: str, name: str, network: nn.Module) -> str:
+    if isinstance(network, TimmClassifier):
+        return name.removeprefix("network.")
+    is_mobile = str(getattr(network, "arch", "")).startswith("mobilenet")
+    head = {"torchvision": "classifier.1." if is_mobile else "fc.", "timm": "fc."}
+    head["published"] = "classifier." if is_mobile else "fc."
+    projected = re.sub(r"^projection\.", "feat_fc.", name)
+    return re.sub(r"^classifier\.", head[layout], projected).removeprefix("backbone.")
+
+
+def renamed(state: Mapping[str, Tensor], names: Mapping[str, str]) -> State:
+    """The state under the names that `names` gives; a tensor that it does not name keeps its own."""
+    return {names.get(name, name): tensor for name, tensor in state.items()}
+
+
+def own_names(layout: str, network: nn.Module, state: Mapping[str, Tensor]) -> State:
+    """A library's state under a network's own names."""
+    back = {theirs: own for own, theirs in other_names(layout, network).items()}
+    return renamed(state, back)
+
+
+def library_of(network: nn.Module) -> str:
+    """The library under whose names a network's weights are best shipped: its own one, else lshfm."""
+    wanted = ("timm",) if isinstance(network, TimmClassifier) else ("torchvision",)
+    return next((layout for layout in wanted if why_not(layout, network) is None), "lshfm")
