@@ -73,7 +73,8 @@ def find_held_out(task: Task, checkpoint: Checkpoint, job: Job[Eval]) -> HeldOut
             raise InputError(
                 f"split {split.name} has other images or labels than those that the network was trained on"
             )
-        return HeldOut(split, (share, str(trained.get("holdout_by", "chance"))), f"{share:g} of split {split.name} of {dataset.name}, held out of training")
+        part = (share, str(trained.get("holdout_by", "chance")))
+        return HeldOut(split, part, f"{share:g} of split {split.name} of {dataset.name}, held out of training")
     if not job.settings.allow_test:
         raise InputError(
             f"only the test split {dataset.eval_split} is left that the network did not learn from, and what is chosen "

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import lshfm
-from lshfm.datasets.loader import holdout
+from lshfm.datasets.holdout import holdout
 from lshfm.datasets.shapes import CLASSES, Shapes
 from lshfm.files.read import digest
 from lshfm.metrics.thresholds import Goal, choose_thresholds, fit_temperature
