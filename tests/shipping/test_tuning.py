@@ -29,7 +29,7 @@ def test_chosen_on_the_held_out_part(hydra: None, tmp_path: Path) -> None:
     said = here(tmp_path, *TUNE, "calibration=temperature")
     assert "thresholds are chosen on 12 images: 0.5 of split train of shapes, held out of training" in said
     images = Shapes(num_train=24, num_eval=12).split("train")
-    held = holdout(24, 0.5)[1]
+    held = holdout(24, 0.5, images.labels > 0)[1]
     loaded = lshfm.load("s", "cpu")
     pixels = torch.cat([loaded.transform(images.images.pixels(int(i), 16))[None] for i in held])
     with torch.no_grad():
