@@ -88,7 +88,8 @@ def test_a_users_own_images_by_manifest(run: Run, tmp_path: Path, test_data: Pat
     write_manifest(root / "test.csv", test_data, "test", 40)
     (root / "classes.txt").write_text("\n".join(VOC(test_data).split("test").classes))
     words = [f"dataset.root={root}", "dataset.unlabelled=negative", "dataset.size=32"]
-    run("train", "dataset=manifest", *words, "model=resnet8", "epochs=1", "lr=0.01", "name=m", "dataset.holdout=0.2")
+    held = ("dataset.holdout=0.2", "dataset.holdout_by=chance")
+    run("train", "dataset=manifest", *words, "model=resnet8", "epochs=1", "lr=0.01", "name=m", *held)
     trained = results(tmp_path / "outputs/train/m")
     assert trained["best_chosen_on"] == "12 images held out of train"
     assert trained["report"]["images"] == 40
