@@ -12,7 +12,8 @@ from lshfm.config.build import build
 from lshfm.config.catalogue import options
 from lshfm.config.compose import Job
 from lshfm.config.groups import Dataset, LabelLoss, Network, Teacher, without_pooling
-from lshfm.config.schema import Eval, Mimic, Schedule, Train, Training
+from lshfm.config.schema import Eval, Mimic, Train, Training
+from lshfm.config.shared import Schedule
 from lshfm.errors import InputError, at, nearest, printable
 
 NO_FILES = (None, "none", "imagenet", "auto")  # starting weights that are no path

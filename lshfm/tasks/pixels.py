@@ -11,7 +11,8 @@ import torch
 
 from lshfm.config.build import build
 from lshfm.config.groups import Dataset
-from lshfm.config.schema import Augmentation, Training
+from lshfm.config.schema import Training
+from lshfm.config.shared import Augmentation
 from lshfm.console import logger, progress
 from lshfm.datasets.augment import Augment
 from lshfm.datasets.checks import first_five

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lshfm.config import schema
+from lshfm.config import schema, shared
 from lshfm.config.check import check, key_types
 from lshfm.config.compose import compose, conf_folder
 from lshfm.config.groups import Dataset, Hashing, MimicLoss, Student
@@ -28,8 +28,8 @@ GROUPS = [  # what is checked, the class of its keys, the prefix of their names
     pytest.param(MIMIC["loss"], Hashing, "loss.", id="hashing"),
     pytest.param(EVAL, schema.Eval, "", id="eval"),
     pytest.param(TRAIN["dataset"], Dataset, "dataset.", id="dataset"),
-    pytest.param(TRAIN["schedule"], schema.Schedule, "schedule.", id="schedule"),
-    pytest.param(TRAIN["augment"], schema.Augmentation, "augment.", id="augment"),
+    pytest.param(TRAIN["schedule"], shared.Schedule, "schedule.", id="schedule"),
+    pytest.param(TRAIN["augment"], shared.Augmentation, "augment.", id="augment"),
 ]
 
 plain = st.none() | st.booleans() | st.integers() | st.floats() | st.text("abc019.-+eE_ ", max_size=5)
@@ -158,10 +158,10 @@ def test_numbers_become_their_keys_type() -> None:
 
 def test_strangers_only_where_they_are_let_in() -> None:
     values = TRAIN["augment"] | {"hue": 0.1}
-    check(values, schema.Augmentation, "augment.", strangers=True)
+    check(values, shared.Augmentation, "augment.", strangers=True)
     assert values["hue"] == 0.1
     with pytest.raises(InputError, match=r"^augment\.hue: no such key"):
-        check(values, schema.Augmentation, "augment.")
+        check(values, shared.Augmentation, "augment.")
 
 
 def test_nearest() -> None:

@@ -13,7 +13,8 @@ from lshfm.config.compose import Job, compose, conf_folder, peek, to_yaml
 from lshfm.config.explain import explain
 from lshfm.config.groups import Temperature
 from lshfm.config.keys import Group, plain
-from lshfm.config.schema import COMMANDS, Check, Eval, Mimic, Schedule, Train
+from lshfm.config.schema import COMMANDS, Check, Eval, Mimic, Train
+from lshfm.config.shared import Schedule
 from lshfm.config.words import rewrite
 from lshfm.errors import InputError
 from lshfm.tasks.task import open_task
