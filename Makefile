@@ -36,4 +36,4 @@ gpu-check: $(if $(filter file,$(origin PYTHON)),setup)
 	$(GPU_PYTHON) benchmarks/gpu_check.py $(PARTS)
 
 clean:
-	rm -rf $(VENV) outputs checkpoints dist
+	rm -rf $(VENV) outputs checkpoints exports dist

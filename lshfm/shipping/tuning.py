@@ -135,7 +135,7 @@ def effect(found: Thresholds, arrays: Arrays, classes: Sequence[str]) -> dict[st
 def say(figures: Mapping[str, Any], found: Thresholds, where: str) -> None:
     """Log what was changed, on these images."""
     if "tuned" in figures:
-        pairs = [(name, figures["at_0.5"][name], figures["tuned"][name]) for name in ("mean_F1", "CF1", "OF1")]
+        pairs = [(name, figures["at_0.5"][name], figures["tuned"][name]) for name in ("mean_F1", "CP", "CR", "OF1")]
         texts = [f"{name.replace('_', ' ')} {a:.2f} -> {b:.2f}" for name, a, b in pairs if None not in (a, b)]
         logger.info("thresholds (%s) on %s: %s", found.goal, where, ", ".join(texts))
     if found.temperature != 1.0:
