@@ -36,10 +36,10 @@ from lshfm.runs.older_names import older_mimic_name
 from lshfm.runs.place import RunPlace, settings_identity
 from lshfm.runs.settled import assembled
 from lshfm.runs.training import TrainingRun
-from lshfm.tasks.losses import log_loss, with_loss
+from lshfm.tasks.losses import counted, log_loss, with_loss
 from lshfm.tasks.networks import check_batch_norm, check_parts, describe_network, place_trained, starting_weights
 from lshfm.tasks.pixels import TrainingData
-from lshfm.tasks.task import Evaluate, Task, open_task
+from lshfm.tasks.task import Task, open_task
 
 
 def run(jobs: Sequence[Job[Mimic]], notes: Sequence[str] = ()) -> Path:
@@ -142,11 +142,12 @@ class Stage:
         data = self.task.training_data(self.train, self.test, settings, self.device)
         validate = self._evaluator(data, teacher, is_test=data.validation is data.test)
         test = validate if data.test is data.validation else self._evaluator(data, teacher, is_test=True)
+        loss = self._label_loss(data)
         with place.occupied(settings) as folder:
             training = TrainingRun(
-                self.job, place, data, validate=self._with_loss(validate, data), test=self._with_loss(test, data),
-                trained=settings.student, made_by=self._made_by(start, weights),
-                keep_constants=settings.is_stage1,
+                self.job, place, data, validate=with_loss(validate, self.task, loss),
+                test=with_loss(test, self.task, loss), trained=settings.student,
+                made_by=self._made_by(start, weights) | counted(loss), keep_constants=settings.is_stage1,
             )  # fmt: skip
             training.announce(self.task)
             validate.prepare()  # the teacher's own score first: it may be none worth mimicking
@@ -201,12 +202,11 @@ class Stage:
             labels=not self.settings.is_stage1,
         )  # fmt: skip
 
-    def _with_loss(self, evaluate: Evaluate, data: TrainingData) -> Evaluate:
-        """The evaluator with the label loss, where labels are learnt."""
+    def _label_loss(self, data: TrainingData) -> nn.Module | None:
+        """The loss on labels to evaluate, where labels are learnt."""
         if self.settings.is_stage1:
-            return evaluate
-        _, loss = self.task.label_loss(self.settings.label_loss, 1, at="label_loss", labels=data.labels)
-        return with_loss(evaluate, self.task, loss)
+            return None
+        return self.task.label_loss(self.settings.label_loss, 1, at="label_loss", labels=data.labels)[1]
 
     def _hash_functions(
         self, folder: Path, teacher: Teacher, data: TrainingData, start: Start

@@ -25,7 +25,7 @@ from lshfm.runs.older_names import older_train_name
 from lshfm.runs.place import RunPlace, settings_identity, weights_identity
 from lshfm.runs.settled import assembled
 from lshfm.runs.training import TrainingRun
-from lshfm.tasks.losses import log_loss, with_loss
+from lshfm.tasks.losses import counted, log_loss, with_loss
 from lshfm.tasks.networks import check_batch_norm, check_parts, describe_network, place_trained, starting_weights
 from lshfm.tasks.task import Task, open_task
 
@@ -71,7 +71,7 @@ def _train(job: Job[Train], device: torch.device) -> RunFolder:
     with place.occupied(settings):
         training = TrainingRun(
             job, place, data, validate=with_loss(validate, task, loss), test=with_loss(final, task, loss),
-            trained=settings.model, made_by={"starting_weights": weights},
+            trained=settings.model, made_by={"starting_weights": weights} | counted(loss),
         )  # fmt: skip
         training.announce(task)
         training.train(state)

@@ -48,6 +48,11 @@ class BCE(nn.Module):
         if self.weights is not None:
             require_one_a_class(parameter("pos_weight"), self.weights, labels.shape[1])
 
+    @property
+    def counted(self) -> dict[str, list[float]]:
+        """The keys whose values came from labels, with these values: an evaluation has no training labels."""
+        return {"pos_weight": self.weights.tolist()} if self.pos_weight == "auto" and self.weights is not None else {}
+
     def extra_repr(self) -> str:
         """Whatever was asked for beyond the plain loss."""
         smoothed = [f"label_smoothing={self.label_smoothing:g}"] if self.label_smoothing else []

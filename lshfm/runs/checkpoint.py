@@ -89,7 +89,8 @@ class Checkpoint:
         if not isinstance(values, dict):
             return None
         option = (content.get("identity") or {}).get(key) or values.get("name")
-        return (option, without_code(values)) if isinstance(option, str) else None
+        counted = content.get("label_loss_counted") or {}
+        return (option, without_code(values | counted)) if isinstance(option, str) else None
 
     @property
     def data(self) -> str | None:

@@ -149,6 +149,7 @@ class Results:
     dataset: str | None = None
     metric: str  # "voc2010 mAP"
     score: float | None = None  # None where it is undefined
+    label_loss_counted: dict[str, list[float]] | None = None  # values of its keys that the training labels gave
     label_loss: float | None = None  # of the same evaluation as the score, mean over the images
     label_loss_name: str | None = None  # of eval
     epoch: int | None = None  # that was evaluated

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,8 +38,16 @@ def log_loss(name: str, loss: nn.Module) -> None:
         logger.info("loss %s: %s", name, words)
 
 
-def with_loss(evaluate: Evaluate, task: Task, loss: nn.Module) -> Evaluate:
-    """The evaluator with the label loss in its evaluations; all ranks together, rank 0 computes it."""
+def counted(loss: nn.Module | None) -> dict[str, Any]:
+    """The record's entry on what a label loss has from the training labels: values of its keys; none without such."""
+    values = getattr(loss, "counted", {})
+    return {"label_loss_counted": values} if values else {}
+
+
+def with_loss(evaluate: Evaluate, task: Task, loss: nn.Module | None) -> Evaluate:
+    """The evaluator with the label loss, if there is one, in its evaluations; rank 0 computes it for all."""
+    if loss is None:
+        return evaluate
 
     def measured(network: nn.Module) -> tuple[Evaluation, Arrays]:
         evaluation, arrays = evaluate(network)

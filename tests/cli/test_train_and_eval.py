@@ -25,7 +25,7 @@ def test_voc2007_from_training_to_devkit_files(run: Run, tmp_path: Path, test_da
     out = run("train", "dataset=voc2007", *voc, *settings).stdout
     assert "taken 312 tensors from mobilenet_v2-imagenet.pth" in out
     assert "dropped classifier (1000 classes)" in out
-    name = "voc2007_mobilenet_v2_bce_s0_epochs-1_eval_batch_size-100_weights-mobilenet_v2-imagenet_size-64"
+    name = "voc2007_mobilenet_v2_bce_s0_epochs-1_weights-mobilenet_v2-imagenet_size-64"
     (folder,) = (tmp_path / "outputs" / "train").iterdir()
     assert set(name.split("_")) == set(folder.name.split("_"))
     for file in ("config.yaml", "log.txt", "metrics.jsonl", "last.ckpt", "best.ckpt"):

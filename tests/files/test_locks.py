@@ -2,7 +2,6 @@
 
 import errno
 import fcntl
-import logging
 from pathlib import Path
 
 import pytest
@@ -27,16 +26,15 @@ def test_a_file_is_held_by_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS])
 def test_a_disk_without_locks_is_said_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[str], number: int
 ) -> None:
     def flock(*_: object) -> None:
         raise OSError(number, "no locks here")
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    monkeypatch.setattr(logging.getLogger("lshfm"), "propagate", True)
     for name in ("run/lock", "store/lock"):
         assert locked(7, tmp_path / name)
-    (message,) = caplog.messages
+    (message,) = said
     assert message.startswith(f"the disk of {tmp_path / 'run'} has no file locks")
 
 
