@@ -24,6 +24,7 @@ def test_an_example_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
         runpy.run_path(str(path), run_name="__main__")
 
 
+@pytest.mark.slow
 def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its cells one after the other, as a kernel runs them."""
     monkeypatch.chdir(tmp_path)

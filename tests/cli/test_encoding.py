@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from tests.processes import fresh
 
 
+@pytest.mark.slow
 def test_a_class_that_the_encoding_lacks_is_shown_escaped(tmp_path: Path, environment: dict[str, str]) -> None:
     for number in range(2):
         Image.fromarray(np.full((8, 8, 3), 9 * number, np.uint8)).save(tmp_path / f"{number}.png")

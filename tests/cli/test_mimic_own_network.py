@@ -28,6 +28,7 @@ class Own(nn.Module):
 """
 
 
+@pytest.mark.slow
 def test_own_networks_teach_and_learn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "own_network.py").write_text(MODULE)
     (tmp_path / "conf/model").mkdir(parents=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from lshfm.engine.state import State
@@ -20,6 +21,7 @@ def results(folder: Path, run: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_a_task_of_ones_own_trains_mimics_resumes_and_evaluates(tmp_path: Path, monkeypatch: Any) -> None:
     train = ("train", *COMMON, "model=resnet8", "augment.brightness=0", "augment.contrast=0", "augment.saturation=0")
     said = here(tmp_path, *train, "name=teacher", "epochs=8")

@@ -62,6 +62,7 @@ def known(folder: Path) -> Any:
     return json.loads((folder / "known.json").read_text())
 
 
+@pytest.mark.slow
 def test_a_forked_command_finds_what_a_fresh_one_finds(
     tmp_path: Path, environment: dict[str, str], words: list[str]
 ) -> None:

@@ -52,6 +52,7 @@ def test_its_weights_start_another_run(unfinished: Path) -> None:
     assert all(torch.allclose(before[name], after[name]) for name in learnt)
 
 
+@pytest.mark.slow
 def test_it_teaches(unfinished: Path) -> None:
     words = ("mimic", f"teacher={LAST}", "student=resnet8", *SMALL, "stage=1", "loss=l2", "name=c")
     said = here(unfinished, *words)

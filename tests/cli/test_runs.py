@@ -189,6 +189,7 @@ def test_hostile_checkpoints_are_refused(has_run: None, refuse: Refuse, tmp_path
     assert not (tmp_path / "hacked").exists()
 
 
+@pytest.mark.slow
 def test_output_that_nobody_reads_does_not_stop_a_run(tmp_path: Path, environment: dict[str, str]) -> None:
     with fresh("train", *TINY, "name=a", folder=tmp_path, environment=environment) as process:
         assert process.stdout

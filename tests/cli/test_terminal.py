@@ -129,6 +129,7 @@ def terminal(tmp_path: Path, environment: dict[str, str]) -> Iterator[Open]:
         one.close()
 
 
+@pytest.mark.slow
 def test_training_at_80_columns_and_others_meanwhile(terminal: Open) -> None:
     widths = (80, 40, 200, 120)
     it = terminal(widths[0], sys.executable, "-c", PAUSING, "train", *TINY, "epochs=4", "name=a", "gpus=[]")

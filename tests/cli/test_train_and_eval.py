@@ -18,6 +18,7 @@ def results(path: Path) -> Any:
     return json.loads((path / "results.json").read_text())
 
 
+@pytest.mark.slow
 def test_voc2007_from_training_to_devkit_files(run: Run, tmp_path: Path, test_data: Path) -> None:
     weights = test_data / "weights" / "mobilenet_v2-imagenet.pth"
     voc = [f"dataset.root={test_data}", "dataset.size=64"]

@@ -78,7 +78,6 @@ ALWAYS = {
     "many at once",
     "holdout, the best epoch",
     "both stages",
-    "two losses",
 }  # in the fast tier; all in the other
 
 

@@ -154,6 +154,7 @@ def test_an_early_stop_still_holds_for_more_epochs(said: list[str], monkeypatch:
     assert (place("a"), epochs_of("a")) == (done, 20)
 
 
+@pytest.mark.slow
 def test_a_stage_1_that_a_stage_2_started_from_is_not_trained_on_unasked() -> None:
     save_trained("teacher")
     words = ("teacher=teacher", "student=resnet8", "loss=l2", "batch_size=8", "name=a")

@@ -111,6 +111,7 @@ def test_pt2_is_written_and_not_read(hydra: None, tmp_path: Path, picture: np.nd
         lshfm.load("s.pt2")
 
 
+@pytest.mark.slow
 def test_state_dicts_of_other_libraries(hydra: None, tmp_path: Path, picture: np.ndarray) -> None:
     """They load strictly into torchvision's and timm's own networks, and the published layout goes both ways."""
     model = torchvision_classifier("resnet18", len(CLASSES), pool="GMP", projection=8)
