@@ -1,5 +1,6 @@
 """What is wrong with a command line is said before torch is imported."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -8,12 +9,18 @@ import pytest
 
 from tests.cli.conftest import Refuse, here
 
+# Each command in a child of its own, of a process that has no more imported than the command line itself.
 SCRIPT = """
-import sys
+import json, os, sys
 from lshfm import cli
-sys.argv = ["lshfm", *sys.argv[1:]]
-code = cli.main()
-print(code, *sorted({"torch", "timm", "torchvision"} & set(sys.modules)))
+for number, words in enumerate(json.load(sys.stdin)):
+    if os.fork() == 0:
+        sys.argv, sys.stderr = ["lshfm", *words], open(f"{sys.argv[1]}/{number}", "w")
+        code = cli.main()
+        print(json.dumps([code, *sorted({"torch", "timm", "torchvision"} & set(sys.modules))]), file=sys.stderr)
+        sys.stderr.flush()
+        os._exit(0)
+    os.wait()
 """
 COMMANDS = [
     (["train", "epochs=abc"], "epochs=abc: must be a whole number"),
@@ -53,13 +60,20 @@ COMMANDS = [
 ]
 
 
-@pytest.mark.parametrize(("words", "message"), COMMANDS)
-def test_answered_without_torch(tmp_path: Path, words: list[str], message: str) -> None:
-    command = [sys.executable, "-c", SCRIPT, *words]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
-    assert done.stderr.startswith(f"lshfm: error: {message}")
-    assert done.stdout.split() == ["2"]
-    assert not list(tmp_path.iterdir())
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """What each command answered, and in its last line the exit code and what it had imported."""
+    home, said = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("said")
+    given = json.dumps([words for words, _ in COMMANDS])
+    subprocess.run([sys.executable, "-c", SCRIPT, said], cwd=home, input=given, text=True, check=True)
+    assert not list(home.iterdir())
+    return [(said / str(number)).read_text() for number in range(len(COMMANDS))]
+
+
+@pytest.mark.parametrize("number", range(len(COMMANDS)), ids=[" ".join(words) for words, _ in COMMANDS])
+def test_answered_without_torch(answers: list[str], number: int) -> None:
+    assert answers[number].startswith(f"lshfm: error: {COMMANDS[number][1]}")
+    assert json.loads(answers[number].splitlines()[-1]) == [2]
 
 
 def test_files_are_rank_0s_to_look_at(refuse: Refuse, monkeypatch: pytest.MonkeyPatch) -> None:
