@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from importlib.util import find_spec
+from textwrap import TextWrapper
 from typing import Any
 
 from rich.console import Console, RenderableType
@@ -48,9 +49,21 @@ class _ToConsole(logging.Handler):
     """Shows a record's message, or what it brings as `on_screen` for a terminal."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        if on_screen := getattr(record, "on_screen", None):
+            console.print(on_screen)
+            return
         level = record.levelname.lower()
-        prefix = (f"{level}: ", STYLES[level]) if level in STYLES else ""
-        console.print(getattr(record, "on_screen", None) or Text.assemble(prefix, record.getMessage()))
+        prefix = f"{level}: " if level in STYLES else ""
+        message = prefix + record.getMessage()
+        text = Text(_broken_between_words(message, console.width) if is_screen() else message)
+        text.stylize(STYLES.get(level, ""), 0, len(prefix))
+        console.print(text)
+
+
+def _broken_between_words(text: str, width: int) -> str:
+    """Lines of at most so many columns; longer words stay whole, and so do indented lines, which are commands."""
+    wrap = TextWrapper(width, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(line if line.startswith(" ") else wrap.fill(line) for line in text.split("\n"))
 
 
 def set_up() -> None:

@@ -70,3 +70,8 @@ def printable(name: str) -> str:
     """A name for a message: what would break its line or steer a terminal is escaped, and much too much is cut."""
     cut = name if len(name) <= _LONGEST else f"{name[:40]}... ({len(name)} characters)"
     return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape", "surrogatepass").decode(), cut)
+
+
+def count(number: int, thing: str, things: str = "") -> str:
+    """A number of things: "1 class", "2 classes". things: the plural where it takes more than an s."""
+    return f"{number} {thing if number == 1 else things or f'{thing}s'}"

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from lshfm import console
 from lshfm.console import Bar, Columns, show_tables, speed
+from lshfm.errors import count
 from lshfm.report import multilabel
 
 
@@ -117,6 +118,18 @@ def test_bars_draw_on_terminals_alone(screen: Screen, monkeypatch: pytest.Monkey
     with Bar("evaluating", 2):
         pass
     assert screen.getvalue() == before
+
+
+def test_a_terminal_breaks_lines_between_words(screen: Screen) -> None:
+    console.console.width = 20
+    path = "a/path/that/is/longer/than/a/line"
+    console._ToConsole().emit(record(logging.INFO, f"the checkpoint is written to {path} now"))
+    assert screen.getvalue().split("\n") == ["the checkpoint is", "written to", path, "now", ""]
+
+
+@pytest.mark.parametrize(("number", "said"), [(0, "0 classes"), (1, "1 class"), (2, "2 classes")])
+def test_a_number_of_things(number: int, said: str) -> None:
+    assert count(number, "class", "classes") == said
 
 
 def record(level: int, message: str) -> logging.LogRecord:

@@ -15,7 +15,7 @@ from lshfm.datasets.annotations import OTHER_CLASSES, Fault, Grade
 from lshfm.datasets.audit.images import Seen, inspect, same_content
 from lshfm.datasets.audit.sources import Audit, audit
 from lshfm.datasets.reader import class_difference
-from lshfm.errors import RunFailed, at
+from lshfm.errors import RunFailed, at, count
 from lshfm.report.check import tables
 from lshfm.tasks.pixels import build_source, split_names
 
@@ -35,7 +35,7 @@ def run(job: Job[Check]) -> None:
     else:
         console.print(tables(report), soft_wrap=True)
     if report["num_faults"]:
-        error = RunFailed(f"{report['num_faults']} faults")
+        error = RunFailed(count(report["num_faults"], "fault"))
         error.shown = True
         raise error
 

@@ -26,7 +26,7 @@ from lshfm.datasets.annotations import (
 from lshfm.datasets.checks import contents, first_five, require_class_name, require_text, require_unique
 from lshfm.datasets.images import FileImages
 from lshfm.datasets.split import Split, settle_unlabelled
-from lshfm.errors import InputError, nearest, parameter, printable
+from lshfm.errors import InputError, count, nearest, parameter, printable
 
 log = logging.getLogger("lshfm")
 
@@ -167,7 +167,7 @@ def _spellings(found: Annotations) -> Iterator[Fault]:
     for names in alike.values():
         if len(names) > 1:
             counts = counts or _pictures_of_each(found)
-            shown = ", ".join(f"{name!a} ({counts[name]} images)" for name in names)
+            shown = ", ".join(f"{name!a} ({count(counts[name], 'image')})" for name in names)
             what = f"{shown} are {len(names)} classes: write them in one way if one is meant"
             yield Fault(SPELLINGS, found.source, what, Grade.WARNS)
 

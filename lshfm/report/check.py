@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from lshfm.console import speed
-from lshfm.errors import printable
+from lshfm.errors import count, printable
 
 SHOWN = 5  # faults of each kind that are listed
 
@@ -19,9 +19,9 @@ def tables(found: Mapping[str, Any]) -> RenderableType:
     listed += [
         line for name, split in found["splits"].items() for line in _faults(f"{name}: warning", split["warnings"])
     ]
-    summary = f"{found['num_faults']} faults" if found["num_faults"] else "no faults"
-    summary += f", {found['num_warnings']} warnings" if found["num_warnings"] else ""
-    read = f"{found['images']} images in {found['seconds']:.1f} s, {speed(found['images_per_second'])}"
+    summary = count(found["num_faults"], "fault") if found["num_faults"] else "no faults"
+    summary += f", {count(found['num_warnings'], 'warning')}" if found["num_warnings"] else ""
+    read = f"{count(found['images'], 'image')} in {found['seconds']:.1f} s, {speed(found['images_per_second'])}"
     return Group(_classes(found), *listed, f"{found['dataset']}: {summary}; {read}")
 
 

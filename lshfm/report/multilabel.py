@@ -7,6 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from lshfm.console import shown
+from lshfm.errors import count
 
 _DEFINITIONS = {
     "voc2010": "area under the monotone precision",
@@ -75,7 +76,7 @@ def _thresholds(report: Mapping[str, Any]) -> Table:
 def _counts(report: Mapping[str, Any]) -> str:
     without = report["classes_without_positives"]
     text = (
-        f"{report['images']} images, {report['classes']} classes; "
+        f"{count(report['images'], 'image')}, {count(report['classes'], 'class', 'classes')}; "
         f"{report['ignored_difficult']} difficult labels ignored; "
         "classes without positives, left out of the means: "
     )

@@ -15,7 +15,7 @@ from lshfm.datasets.loader import Loader
 from lshfm.datasets.split import Split
 from lshfm.engine.evaluate import predict
 from lshfm.engine.state import Evaluation
-from lshfm.errors import InputError, printable
+from lshfm.errors import InputError, count, printable
 from lshfm.files.names import distinct, plain
 from lshfm.files.write import write_text
 from lshfm.metrics.average_precision import DEFINITIONS
@@ -57,8 +57,9 @@ class MultiLabel(ImageTask):
     def describe(self, split: Split, used: int, purpose: str) -> str:
         """A line for the log: images, classes, positive labels an image, difficult labels."""
         positives, difficult = int((split.labels > 0).sum()), int((split.labels == 0).sum())
+        images, classes = count(len(split), "image"), count(len(split.classes), "class", "classes")
         return (
-            f"{purpose} {split.name}: {used} of {len(split)} images, {len(split.classes)} classes, "
+            f"{purpose} {split.name}: {used} of {images}, {classes}, "
             f"{positives / max(len(split), 1):.2f} positive labels an image, {difficult} difficult ones"
         )
 

@@ -23,7 +23,7 @@ from lshfm.datasets.loader import DecodedPixels, Index, Loader, PixelSource, Sha
 from lshfm.datasets.reader import Reader, class_difference
 from lshfm.datasets.split import Split
 from lshfm.datasets.store import choose_cache, find_store, open_store, pixel_key, store_bytes
-from lshfm.errors import InputError, at
+from lshfm.errors import InputError, at, count
 from lshfm.ranks.group import doing, first_on_each_machine, num_ranks, place, rank
 
 Pools = Callable[[np.ndarray], list[np.ndarray]]
@@ -180,7 +180,7 @@ class TrainingData:
     def validation_name(self) -> str:
         """The data that the best epoch is chosen on, in words."""
         if self.validation is not self.test:
-            return f"{len(self.validation.indices)} images held out of {self.train_split.name}"
+            return f"{count(len(self.validation.indices), 'image')} held out of {self.train_split.name}"
         return f"{self.test_name}, the test split itself: the best epoch is flattered"
 
     @property
@@ -188,7 +188,7 @@ class TrainingData:
         """The data that is tested on, in words: a split's name, or what is held out of the training split."""
         if self.test_split is not self.train_split:
             return self.test_split.name
-        return f"{len(self.test.indices)} images held out of {self.train_split.name}"
+        return f"{count(len(self.test.indices), 'image')} held out of {self.train_split.name}"
 
 
 def parted(train: Split, dataset: Dataset, shows: Shows | None, usable: Index | None = None) -> tuple[Index, Index]:

@@ -86,7 +86,7 @@ def test_numbers_beyond_all_images(tmp_path: Path) -> None:
 def test_names_that_no_terminal_can_show(tmp_path: Path, name: str) -> None:
     said = here(tmp_path, *coco(tmp_path, file_name=name), code=1)
     assert name not in said
-    assert "1 faults" in said
+    assert "1 fault;" in said
 
 
 def test_one_fault_is_one_fault(tmp_path: Path) -> None:

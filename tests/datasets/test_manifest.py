@@ -336,8 +336,8 @@ def test_one_class_in_two_spellings_is_told_with_counts(tmp_path: Path) -> None:
     rows = [composed, decomposed, "Dog", "dog", "dog"]
     write(tmp_path, train_csv="path,labels\n" + "".join(f"{i}.jpg,{name}\n" for i, name in enumerate(rows)))
     assert told(tmp_path) == [
-        "'Dog' (1 images), 'dog' (2 images) are 2 classes: write them in one way if one is meant",
-        r"'cafe\u0301' (1 images), 'caf\xe9' (1 images) are 2 classes: write them in one way if one is meant",
+        "'Dog' (1 image), 'dog' (2 images) are 2 classes: write them in one way if one is meant",
+        r"'cafe\u0301' (1 image), 'caf\xe9' (1 image) are 2 classes: write them in one way if one is meant",
     ]
 
 
