@@ -52,7 +52,7 @@ def story(seed: int, settings: Sequence[str]) -> dict[str, Row]:
     lshfm("train", f"model={TEACHER}", f"name=demo_teacher_s{seed}", *common)
     lshfm("train", f"model={STUDENT}", f"name=demo_alone_s{seed}", *common)
     lshfm("mimic", f"teacher=demo_teacher_s{seed}", f"student={STUDENT}", f"name=demo_mimic_s{seed}", *MIMIC, *common)
-    lshfm("eval", f"checkpoint=checkpoints/demo_alone_s{seed}.ckpt", f"teacher=demo_teacher_s{seed}")
+    lshfm("eval", f"demo_alone_s{seed}", f"teacher=demo_teacher_s{seed}", f"name=demo_alone_s{seed}")
     runs = (f"eval/demo_alone_s{seed}", f"mimic/demo_mimic_s{seed}_stage1", f"mimic/demo_mimic_s{seed}_stage2")
     alone, aligned, mimicked = (Results.read(Path("outputs") / run / "results.json").report for run in runs)
     return {

@@ -8,7 +8,8 @@ from contextvars import ContextVar
 from typing import ClassVar
 
 SURROGATE = re.compile(r"[\ud800-\udfff]")
-CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+# Beside control characters those that turn the direction of what follows them.
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _UNPRINTABLE = re.compile(f"{SURROGATE.pattern}|{CONTROL.pattern}")
 _LONGEST = 4096  # characters of a name that are shown
 

@@ -216,16 +216,25 @@ def _name(checkpoint: Checkpoint, settings: Eval) -> str:
     if settings.name:
         return checked_name(settings.name)
     title, stem = data_title(dataset.name, dataset.own.get("root"), checkpoint.folders), file_title(path)
-    cut = {} if settings.threshold in (None, 0.5) else {"threshold": settings.threshold}
+    asked = _asked(settings)
     if checkpoint.content is None:
-        return join(stem, {"dataset": title} | cut)
+        return join(stem, {"dataset": title} | asked)
     before, now = checkpoint.saved(), flatten(plain(settings))
-    others = cut | {k: v for k, v in now.items() if k in before and before[k] != v and changes_results("eval", k)}
+    others = asked | {k: v for k, v in now.items() if k in before and before[k] != v and changes_results("eval", k)}
     trained_on = checkpoint.content["dataset"]["values"]
     if title != data_title(trained_on["name"], trained_on.get("root"), checkpoint.folders):
         others["dataset"] = title
     others.pop("model.weights", None)
     return join(stem, others)
+
+
+def _asked(settings: Eval) -> dict[str, Any]:
+    """What an evaluation of the same checkpoint can be asked for, or not."""
+    asked: dict[str, Any] = {} if settings.threshold in (None, 0.5) else {"threshold": settings.threshold}
+    if settings.teacher.option:
+        file = settings.teacher.path
+        asked["teacher"] = file_title(Path(file)) if file else settings.teacher.title
+    return asked
 
 
 def _network(checkpoint: Checkpoint, settings: Eval, task: Task, split: Split) -> nn.Module:

@@ -192,6 +192,8 @@ def _require_roles(
             hint = ": fields are separated by commas or tabs" if role == "path" and ";" in "".join(fields) else ""
             raise InputError(f"no '{role}' among {first_five(fields) or 'no fields'}{hint}")
     for name in others:
+        if not name:
+            raise InputError("a column has no name: pandas writes one of row numbers, but not with index=False")
         raise InputError(f"unknown field '{printable(name)}'{nearest(printable(name), _ROLES)}")
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from lshfm.config.catalogue import is_teacher
 from lshfm.config.compose import Job
 from lshfm.config.early import missing_teacher, teacher_file
 from lshfm.config.groups import Teacher as TeacherSettings
@@ -97,7 +98,7 @@ def _only_candidate(job: Job[Mimic] | Job[Eval], split: Split) -> Path:
         and content["classes"] == list(split.classes)
     ]
     if len(candidates) > 1:
-        listed = "\n".join(f"  teacher={path.stem}" for path in candidates)
+        listed = "\n".join(f"  teacher={path if is_teacher(path.stem) else path.stem}" for path in candidates)
         raise InputError(f"several finished {typed.title} on {dataset} are in {_folder(job)}; choose one:\n{listed}")
     if not candidates:
         raise missing_teacher(job)

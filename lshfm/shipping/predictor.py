@@ -170,7 +170,8 @@ class Predictor(ABC):
 
     def _opened(self, images: Picture | Iterable[Picture]) -> Images:
         """The pictures that were meant. Raises InputError for none."""
-        several = [images] if isinstance(images, str | Path | Image.Image | np.ndarray) else list(images)
+        one = isinstance(images, str | Path | Image.Image | np.ndarray) or not isinstance(images, Iterable)
+        several: list[Picture] = [images] if one else list(images)  # type: ignore[list-item,arg-type]
         if all(isinstance(each, str | Path) for each in several):
             return FileImages(tuple(path for each in several for path in find_pictures(each)))  # type: ignore[arg-type]
         for each in several:

@@ -195,8 +195,10 @@ def test_a_killed_run_continues_to_the_same_bits(
 
 def test_eval_shows_a_student_beside_its_teacher(both: Path) -> None:
     student = f"checkpoint=checkpoints/{run_folder(both, 2).name}.ckpt"
-    said = here(both, "eval", student, "teacher=resnet14", "name=beside")
-    evaluated = results(both / "outputs/eval/beside")
+    said = here(both, "eval", student, "teacher=resnet14")
+    folder = both / said.rpartition("written to ")[2].strip()
+    assert folder.name != run_folder(both, 2).name  # which is that of an evaluation without a teacher
+    evaluated = results(folder)
     assert evaluated["report"] == results(run_folder(both, 2))["report"]
     assert evaluated["teacher"] == results(run_folder(both, 2))["teacher"]
     assert "hash agreement" in said

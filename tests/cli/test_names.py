@@ -82,7 +82,7 @@ def test_runs_of_an_older_version_go_on_under_their_names(tmp_path: Path, monkey
         patch.setattr(State, "update", stopping)
         here(tmp_path, *words, code=130)
     (new,) = (tmp_path / "outputs/train").iterdir()
-    old = new.with_name(new.name.replace("cats_", "manifest_"))
+    old = new.with_name("manifest_resnet8_bce_s0_epochs-2_batch_size-2_eval_batch_size-2_size-32")
     new.rename(old)
     said = here(tmp_path, *words)
     assert f"an older version called this run outputs/train/{old.name}: it stays there" in said

@@ -123,8 +123,9 @@ def test_checkpoints_evaluate_to_the_same(kept: Path, name: str) -> None:
     results, predictions = json.loads((there / "results.json").read_text()), dict(np.load(there / "predictions.npz"))
     shutil.rmtree(there)
     here(
-        kept, "eval", *KEPT, f"checkpoint=checkpoints/{name}.ckpt", *(["teacher=teacher"] if name != "teacher" else [])
-    )
+        kept, "eval", *KEPT, f"checkpoint=checkpoints/{name}.ckpt", f"name={name}",
+        *(["teacher=teacher"] if name != "teacher" else []),
+    )  # fmt: skip
     if results["data"] != fingerprints()["data.eval"]:
         pytest.skip("Pillow draws the embedded set otherwise here")
     now = dict(np.load(there / "predictions.npz"))

@@ -58,9 +58,9 @@ def test_a_task_of_ones_own_trains_mimics_resumes_and_evaluates(tmp_path: Path, 
         tmp_path, "eval", *COMMON[:2], "checkpoint=checkpoints/student_stage2.ckpt", "teacher=teacher", "workers=0"
     )
     assert f"R2 {second['score']:.2f} % on 48 images" in said
-    evaluated = results(tmp_path, "eval/student_stage2")
+    evaluated = results(tmp_path, "eval/student_stage2_teacher-teacher")
     assert evaluated["score"] == second["score"]
-    assert len((tmp_path / "outputs/eval/student_stage2/colours.txt").read_text().splitlines()) == 48
+    assert len((tmp_path / "outputs/eval/student_stage2_teacher-teacher/colours.txt").read_text().splitlines()) == 48
 
 
 def test_what_no_task_has_is_refused(tmp_path: Path) -> None:

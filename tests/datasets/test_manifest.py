@@ -156,6 +156,7 @@ def test_unlabelled(tmp_path: Path) -> None:
         ("path;labels\na;b\n", "line 1: no 'path' among path;labels"),
         ("labels\ncat\n", "line 1: no 'path' among labels"),
         ("path,lable\na,cat\n", "line 1: no 'labels' among path, lable"),
+        (",path,labels\n", "line 1: a column has no name: pandas writes one of row numbers, but not with index=False"),
         ("path,labels,dificult\n", "line 1: unknown field 'dificult' (did you mean 'difficult'?)"),
         ("path,labels,path\n", "line 1: field 'path' is there twice"),
         ("path,labels\na,cat\nb,cat,dog\n", "line 3: 3 fields, but the header has 2 (path,labels)"),
@@ -197,6 +198,7 @@ def test_bad_csv(tmp_path: Path, text: str | bytes, message: str) -> None:
         ('{"path": "a", "labels": ["\\ud800"]}', r"line 2: label '\ud800' holds half a character"),
         ('{"path": "a", "labels": [], "difficult": ["\\ud800"]}', r"line 2: label '\ud800' holds half a character"),
         ('{"path": "a", "labels": ["x\\ny"]}', r"line 2: label 'x\ny' holds a control character"),
+        ('{"path": "a", "labels": ["\\u202eb"]}', r"line 2: label '\u202eb' holds a control character"),
         ('{"path": "a", "labels": ["\\u2028"]}', r"line 2: label '\u2028' holds a control character"),
     ],
 )

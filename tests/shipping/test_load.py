@@ -87,6 +87,7 @@ def test_predictions_of_all_that_images_can_be(
         (np.zeros((3, 4, 3), np.float32), r"must be uint8 \(h, w, 3\), RGB, or \(h, w\), and is float32"),
         (np.zeros((3, 32, 32), np.uint8), "uint8 \\(3, 32, 32\\)"),
         (Image.new("F", (4, 4)), "32-bit"),
+        (5, "an array must be uint8"),
     ],
 )
 def test_what_is_no_picture(ours: TorchPredictor, images: Any, fault: str) -> None:
