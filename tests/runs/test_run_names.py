@@ -173,7 +173,6 @@ SETTINGS: dict[str, Any] = {  # dotted key -> values that are no defaults
     "lr": st.floats(1e-6, 9).filter(lambda value: value != 0.1),
     "epochs": st.integers(11, 500),
     "batch_size": st.integers(1, 31),
-    "eval_batch_size": st.integers(1, 99),
     "weight_decay": st.floats(1e-3, 1),
     "optimizer": st.just("adamw"),
     "momentum": st.floats(0, 0.89),
