@@ -26,7 +26,7 @@ TEACHER, STUDENT = "resnet20", "resnet8"
 MIMIC = ("loss=lshl2", "loss.beta=3", "loss.hash_num=512", "stage1.epochs=1")
 PROGRAM = Path(sys.executable).with_name("lshfm")
 BEFORE = f"""On 4000 small drawn images, with one CPU thread: a teacher ({TEACHER}), its student ({STUDENT}) alone, and
-the student mimicking the teacher's features in two stages; then a table of the three. That takes about 4 minutes a
+the student mimicking the teacher's features in two stages; then a table of the three. That takes about 5 minutes a
 seed on a recent CPU core. What is called lshfm below is {PROGRAM}."""
 AFTER = f"""
 The student that mimics comes closer to its teacher's score than the student alone, and its features closer to the
