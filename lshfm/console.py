@@ -49,6 +49,7 @@ class _ToConsole(logging.Handler):
     """Shows a record's message, or what it brings as `on_screen` for a terminal."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Print it, broken between words on a terminal."""
         if on_screen := getattr(record, "on_screen", None):
             console.print(on_screen)
             return

@@ -74,9 +74,9 @@ def teacher_file(teacher: Teacher, folder: Path, folders: tuple[Path, ...] = ())
     folders: of --config-dir, with networks of the user's own.
     """
     given = str(teacher.path)
-    for path in (Path(given).expanduser(), folder / f"{given}.ckpt"):
-        if path.is_file():
-            return path
+    path = checkpoint_file(given, folder)
+    if path.is_file():
+        return path
     known = [*options("model", folders), *(path.stem for path in folder.glob("*.ckpt"))]
     raise InputError(
         f"teacher={given}: no network, no file and no checkpoint in {folder} is called so{nearest(given, known)}"

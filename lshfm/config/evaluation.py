@@ -40,13 +40,6 @@ def compose_with(
     return replace(job, settings=replace(job.settings, model=job.settings.model.with_weights("none")))
 
 
-def compose_eval(
-    overrides: Sequence[str], options: Mapping[str, str], saved: Mapping[str, Any], typed: Sequence[str] = ()
-) -> Job[Eval]:
-    """An evaluation's job, as `compose_with` makes it; a checkpoint that does not say how leaves it to DEFAULTS."""
-    return compose_with(Eval, overrides, options, DEFAULTS | dict(saved), typed)
-
-
 @dataclass(frozen=True)
 class Request(Generic[E]):
     """What was asked of a checkpoint; what was not typed is the checkpoint's to say.

@@ -7,7 +7,7 @@ import pytest
 
 from lshfm.commands import eval as evaluation
 from lshfm.config.compose import Job, compose, conf_folder
-from lshfm.config.evaluation import compose_eval
+from lshfm.config.evaluation import Request
 from lshfm.config.schema import Eval, Train
 from lshfm.config.words import typed_keys
 from lshfm.errors import InputError
@@ -34,7 +34,7 @@ def checkpoint(content: dict[str, Any] | None) -> Checkpoint:
 def composed(content: dict[str, Any] | None, *overrides: str) -> Job[Eval]:
     words, found = [*TYPED, *overrides], checkpoint(content)
     with conf_folder():
-        return compose_eval(words, found.options, found.saved(without=typed_keys(words)))
+        return Request(Path(), "", tuple(words), (), Eval).job(found.options, found.saved(without=typed_keys(words)))
 
 
 def name(content: dict[str, Any] | None, *overrides: str) -> str:
