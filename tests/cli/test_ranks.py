@@ -214,7 +214,14 @@ def test_a_rank_that_waits_for_one_that_never_joins_ends_with_the_command(start:
 
 
 def has_sockets(pid: int) -> bool:
-    return any("socket" in str(file.readlink()) for file in Path(f"/proc/{pid}/fd").iterdir())
+    return any(is_socket(file) for file in Path(f"/proc/{pid}/fd").iterdir())
+
+
+def is_socket(descriptor: Path) -> bool:
+    try:
+        return "socket" in str(descriptor.readlink())
+    except FileNotFoundError:  # closed since it was listed
+        return False
 
 
 def seconds_of(pid: int) -> float:
