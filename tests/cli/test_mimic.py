@@ -163,6 +163,7 @@ def test_a_second_call_says_that_all_is_done(both: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in both.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.slow
 def test_one_stage_after_the_other_gives_the_same_bits_as_both(teacher: Path, both: Path, tmp_path: Path) -> None:
     said = here(copied(teacher, tmp_path), *MIMIC, "-m", "stage=1,2")
     assert f"starting from stage 1 checkpoints/{run_folder(tmp_path, 1).name}.ckpt" in said
@@ -178,6 +179,7 @@ def test_a_finished_stage_1_is_reused(both: Path, tmp_path: Path) -> None:
     assert not here(folder, *MIMIC, "stage=1").count("epoch ")
 
 
+@pytest.mark.slow
 def test_a_killed_run_continues_to_the_same_bits(
     teacher: Path, both: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
@@ -215,6 +217,7 @@ def test_eval_of_a_stage_1_compares_features_alone(both: Path) -> None:
     assert evaluated["metric"] == "hash agreement"
 
 
+@pytest.mark.slow
 def test_widths_and_poolings_may_differ(tmp_path: Path) -> None:
     here(tmp_path, "train", "model=resnet8x4", "model.pool=GMP", *SMALL, "epochs=1")
     words = ["teacher=resnet8x4_GMP", "student=resnet8", "student.pool=GWP", "loss.hash_num=8"]

@@ -106,7 +106,10 @@ def test_unfinished_runs_are_continued(kept: Path, folder: str, words: tuple[str
     [
         (*NARROW, "epochs=2", "name=teacher"),
         (*STUDENT, "name=student"),
-        (*NARROW, "epochs=1", "-m", "seed=0,1", "output_dir=swept", "checkpoint_dir=swept/checkpoints"),
+        pytest.param(
+            (*NARROW, "epochs=1", "-m", "seed=0,1", "output_dir=swept", "checkpoint_dir=swept/checkpoints"),
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["train", "both stages", "a sweep, by their names"],
 )

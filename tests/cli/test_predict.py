@@ -41,6 +41,7 @@ def numbers(entries: Iterable[dict[str, object]]) -> np.ndarray:
     return np.array([entry["logits"] for entry in entries if "logits" in entry])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("has_run")
 def test_a_killed_command_goes_on_where_it_was(run: Run, start: Start, photos: Path, tmp_path: Path) -> None:
     """All others are done though two are broken; the files are those of an undisturbed command, byte for byte."""

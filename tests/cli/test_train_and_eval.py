@@ -109,6 +109,7 @@ def test_pixels_decoded_every_epoch_give_the_same_numbers(run: Run, tmp_path: Pa
     assert all(torch.equal(stored[name], decoded[name]) for name in stored)
 
 
+@pytest.mark.slow
 def test_broken_images_are_named_or_left_out(run: Run, tmp_path: Path, test_data: Path) -> None:
     source = (VOC(test_data).split("test").images.where(i) for i in range(40))
     lines = ["path,labels"]

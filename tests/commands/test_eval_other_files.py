@@ -36,6 +36,7 @@ def logits(folder: Path, name: str) -> np.ndarray:
     return found
 
 
+@pytest.mark.slow
 def test_the_network_is_the_files(network: nn.Module, theirs: Path) -> None:
     folder = theirs.parent
     here(folder, "eval", "checkpoint=theirs.pth", *DATA)

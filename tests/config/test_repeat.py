@@ -61,6 +61,7 @@ def test_what_is_typed_wins_and_what_follows_from_it_follows(tmp_path: Path) -> 
     assert not [each for each in with_settings("train", ["-m", word, "lr=1,2"]) if each.startswith("lr=0")]
 
 
+@pytest.mark.slow
 def test_a_width_of_a_run_is_a_projection(tmp_path: Path) -> None:
     word = saved(tmp_path, composed("mimic", ["stage=2"]))
     path = tmp_path / "config.yaml"

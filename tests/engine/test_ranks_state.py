@@ -141,7 +141,7 @@ def _goes_on(saved: bytes) -> Trained:
     return _trained(loaded(dropping(2), saved))
 
 
-@pytest.mark.parametrize("stop", [(0, 1), (1, 0), (1, 1)])
+@pytest.mark.parametrize("stop", [(1, 1), *(pytest.param(each, marks=pytest.mark.slow) for each in [(0, 1), (1, 0)])])
 def test_two_ranks_go_on_to_the_bit_each_with_its_own_random_numbers(stop: tuple[int, int]) -> None:
     whole = in_ranks(2, _undisturbed)
     saved, _ = in_ranks(2, _dropping_until, stop)
@@ -178,7 +178,9 @@ def _on_from(saved: bytes) -> Trained:
     return notes.losses, dict(state.model.state_dict())
 
 
-@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2), (2, 4)])
+@pytest.mark.parametrize(
+    ("before", "after"), [(1, 2), *(pytest.param(*each, marks=pytest.mark.slow) for each in [(2, 1), (2, 4)])]
+)
 def test_another_number_of_ranks_goes_on_from_there(before: int, after: int) -> None:
     losses, weights = train("mimic", FROZEN, ema=0.8, freeze_epochs=1)
     saved = in_ranks(before, _until, (1, 1))[0]

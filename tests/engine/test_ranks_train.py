@@ -182,7 +182,9 @@ def test_shared_batch_norm_is_that_of_the_whole_batch(kind: str) -> None:
     assert_same(first[1], second[1])
 
 
-@pytest.mark.parametrize("kind", OBJECTIVES)
+@pytest.mark.parametrize(
+    "kind", [kind if kind == "mimic" else pytest.param(kind, marks=pytest.mark.slow) for kind in OBJECTIVES]
+)
 def test_a_backbone_that_is_held_and_released_and_clipped_gradients(kind: str) -> None:
     """The wrapper that averages gradients is made anew in the second epoch; norms are those of averaged gradients."""
     work = partial(train, kind, FROZEN, accumulate=2, clip_grad=0.2, freeze_epochs=1, ema=0.5)

@@ -50,6 +50,7 @@ leaves = st.sampled_from([*CLASSES[:3], "0", "1", "nan", "-1e999", "&#0;", "&lol
 trees = st.recursive(leaves, lambda inner: st.builds("<{0}>{1}</{0}>".format, tags, st.lists(inner).map("".join)))
 
 
+@pytest.mark.slow
 @given(st.binary(max_size=60) | st.lists(trees).map(lambda t: f"<annotation>{''.join(t)}</annotation>".encode()))
 def test_any_annotation_of_voc(annotation: bytes) -> None:
     in_a_folder(voc, annotation)

@@ -174,6 +174,7 @@ def _broken_images(folder: Path) -> None:
 
 
 class TestRanks:
+    @pytest.mark.slow
     @pytest.mark.parametrize("ranks", [2, 4])
     def test_all_have_those_that_one_process_makes(self, tmp_path: Path, ranks: int) -> None:
         folders = [tmp_path / "alone", tmp_path / "together"]

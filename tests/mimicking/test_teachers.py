@@ -174,7 +174,7 @@ def mobilenet(pool: str, projection: int | None, classes: int = len(CLASSES)) ->
     return torchvision_classifier("mobilenet_v2", classes, pool=pool, projection=projection)
 
 
-@pytest.mark.parametrize(("pool", "projection"), [("GAP", None), ("GWP", 40)])
+@pytest.mark.parametrize(("pool", "projection"), [("GAP", None), pytest.param("GWP", 40, marks=pytest.mark.slow)])
 def test_a_published_checkpoint_is_the_teacher_that_ours_is(pool: str, projection: int | None, said: list[str]) -> None:
     model, chosen = mobilenet(pool, projection), changed_job(job(), {"dataset.size": 32})
     name = "mobilenet_v2" + {"GAP": "", "GWP": "_GWP"}[pool]

@@ -336,9 +336,9 @@ class TestFinished:
         ("words", "epoch"),
         [
             ([], 3),
-            (["ema=0.5"], 3),
-            (["dataset.holdout=0.25", "batch_size=6"], 3),
-            (["select=best", "allow_test=true"], 1),
+            pytest.param(["ema=0.5"], 3, marks=pytest.mark.slow),
+            pytest.param(["dataset.holdout=0.25", "batch_size=6"], 3, marks=pytest.mark.slow),
+            pytest.param(["select=best", "allow_test=true"], 1, marks=pytest.mark.slow),
             (["select=best", "dataset.holdout=0.25", "batch_size=6"], 1),
         ],
     )
@@ -360,7 +360,9 @@ class TestFinished:
         assert_same_arrays(kept("train/parts"), whole)
         assert_same_run(Path(), "parts", "whole")
 
-    @pytest.mark.parametrize("words", [[], ["dataset.holdout=0.25", "batch_size=6"]])
+    @pytest.mark.parametrize(
+        "words", [[], pytest.param(["dataset.holdout=0.25", "batch_size=6"], marks=pytest.mark.slow)]
+    )
     def test_both_stages_keep_what_was_compared(self, monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
         save_trained("teacher")
         pair = ["teacher=teacher", "student=resnet8", "loss=lshl2", "loss.hash_num=24", "epochs=1", "batch_size=8"]
@@ -431,6 +433,7 @@ class TestTogether:
         results = json.loads(Path("outputs/mimic/a_stage2/results.json").read_text())
         assert results["report"]["mimicry"]["teacher_mAP"] is not None
 
+    @pytest.mark.slow
     def test_evaluation_gives_the_same_bits(self) -> None:
         path = save_trained("a")
         saved = torch.load(path, weights_only=True)
