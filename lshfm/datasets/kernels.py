@@ -34,7 +34,7 @@ def _load(pixels, image, place, length, inside):  # type: ignore[no-untyped-def]
     return red, green, blue
 
 
-@triton.jit
+@triton.jit  # type: ignore[untyped-decorator]
 def _sum_greys(pixels, rounds, sums, length, K: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
     """Adds up the grey of each image as it is when its contrast changes; rounds: (B, K, 3)."""
     image = tl.program_id(0).to(tl.int64)
@@ -55,7 +55,7 @@ def _sum_greys(pixels, rounds, sums, length, K: tl.constexpr, BLOCK: tl.constexp
     tl.atomic_add(sums + image, tl.sum(grey, axis=0).to(tl.int64))
 
 
-@triton.jit
+@triton.jit  # type: ignore[untyped-decorator]
 def _make(  # type: ignore[no-untyped-def]
     pixels, flips, rounds, sums, constants, result, width, length, image_stride, channel_stride, pixel_stride,
     K: tl.constexpr, BLOCK: tl.constexpr,

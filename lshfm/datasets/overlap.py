@@ -48,8 +48,9 @@ def in_advance(batches: Iterator[Any], side: Side | None) -> Iterator[Any]:
     if side is None:
         yield from batches
         return
-    ahead = side.do(lambda: next(batches, None))
+    ahead: tuple[Any, Any] = side.do(lambda: next(batches, None))
     while ahead[0] is not None:
-        (batch, done), ahead = ahead, side.do(lambda: next(batches, None))
+        batch, done = ahead
+        ahead = side.do(lambda: next(batches, None))
         side.hand_over(done, list(batch.columns.values()))
         yield batch

@@ -38,11 +38,8 @@ def resident(source: PixelSource, device: torch.device, cache: str) -> tuple[Pix
     auto: on a GPU, if the store takes at most a SHARE-th of its free memory. device: in any case; on a CPU that is its
     memory. Raises InputError where it does not fit.
     """
-    if (
-        not isinstance(source, StoredPixels)
-        or cache not in ("auto", "device")
-        or (cache, device.type) == ("auto", "cpu")
-    ):
+    may = cache == "device" or (cache == "auto" and device.type == "cuda")
+    if not may or not isinstance(source, StoredPixels):
         return source, ""
     needed, free = source.store.pixels.nbytes, free_bytes(device)
     place = "memory" if device.type == "cpu" else f"the memory of {device}"

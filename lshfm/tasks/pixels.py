@@ -163,10 +163,10 @@ class TrainingData:
         if shows is not None and len(held_out) and dataset.holdout_by == "labels":
             _say_parts(train, dataset, shows, learn, held_out)
         pooled = pools(train.labels[learn]) if pools and settings.balanced else None
+        view = make_view(dataset, settings.augment, channels_last=order, fused=settings.speed == "fast")
         batches = Loader(
             pixels, train.labels, indices=learn, batch_size=settings.batch_size, device=device, shuffle=True,
-            drop_last=True, view=make_view(dataset, settings.augment, channels_last=order, fused=settings.speed == "fast"), seed=settings.seed,
-            share=own_share(), pools=pooled,
+            drop_last=True, view=view, seed=settings.seed, share=own_share(), pools=pooled,
         )  # fmt: skip
         plain = make_view(dataset, None, channels_last=order)
         kept = plain_loader(pixels, held_out, train, plain, size, device) if len(held_out) else None

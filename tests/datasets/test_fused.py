@@ -24,7 +24,7 @@ from lshfm.datasets.augment import Augment
 from lshfm.datasets.loader import View
 fused.has_kernels = lambda device: True
 pixels = torch.randint(0, 256, (5, 37, 37, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-for augment, channels_last in ((Augment(), False), (Augment(1.0, 1.0, 1.0, 1.0), True), (Augment(0.0, 0.5, 0.0, 0.5), True)):
+for augment, channels_last in ((Augment(), False), (Augment(1, 1, 1, 1), True), (Augment(0, 0.5, 0, 0.5), True)):
     settings = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), augment, channels_last
     view = fused.FusedView(*settings)
     for epoch in range(2):  # the first pictures are those of the plain operations
@@ -61,6 +61,7 @@ def test_they_equal_the_plain_operations_to_the_bit() -> None:
     python(INTERPRETED, TRITON_INTERPRET="1")
 
 
+@pytest.mark.slow
 def test_they_compile_for_a_gpu_and_round_products_apart(tmp_path: Any) -> None:
     python(COMPILED, TRITON_CACHE_DIR=str(tmp_path))
 
