@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from lshfm.config.build import build
 from lshfm.config.changes import ONCE_COUNTED
 from lshfm.config.compose import Job
 from lshfm.config.schema import Mimic
@@ -21,11 +20,11 @@ from lshfm.mimicking import hashing
 from lshfm.mimicking.measure import ComparedEvaluator, show
 from lshfm.mimicking.starts import Start, find_start, settled
 from lshfm.mimicking.teachers import TeacherFile, find_teacher
+from lshfm.mimicking.terms import terms_of
 from lshfm.objectives.align import Align
 from lshfm.objectives.learner import Learner
 from lshfm.objectives.mimic import Mimic as MimicObjective
 from lshfm.objectives.teacher import Teacher
-from lshfm.objectives.terms import Term, Terms
 from lshfm.ranks.device import prepare
 from lshfm.ranks.group import num_ranks, on_main
 from lshfm.ranks.start import in_ranks
@@ -35,6 +34,7 @@ from lshfm.runs.naming import mimic_name, used_in_stage
 from lshfm.runs.older_names import older_mimic_name
 from lshfm.runs.place import RunPlace, settings_identity
 from lshfm.runs.settled import assembled
+from lshfm.runs.speed import speed_of
 from lshfm.runs.training import TrainingRun
 from lshfm.tasks.losses import counted, log_loss, with_loss
 from lshfm.tasks.networks import check_batch_norm, check_parts, describe_network, place_trained, starting_weights
@@ -138,22 +138,23 @@ class Stage:
         torch.manual_seed(settings.seed)
         student, weights = self._student(start)
         self._say_unpublished()
-        teacher = self.teacher.placed(self.device, precision=settings.precision, channels_last=settings.channels_last)
         data = self.task.training_data(self.train, self.test, settings, self.device)
+        speed = speed_of(settings, self.device, len(data.batches.indices))
+        teacher = self.teacher.placed(self.device, precision=speed.precision, channels_last=settings.channels_last)
         validate = self._evaluator(data, teacher, is_test=data.validation is data.test)
         test = validate if data.test is data.validation else self._evaluator(data, teacher, is_test=True)
         loss = self._label_loss(data)
         with place.occupied(settings) as folder:
             training = TrainingRun(
                 self.job, place, data, validate=with_loss(validate, self.task, loss),
-                test=with_loss(test, self.task, loss), trained=settings.student,
+                test=with_loss(test, self.task, loss), trained=settings.student, speed=speed,
                 made_by=self._made_by(start, weights) | counted(loss), keep_constants=settings.is_stage1,
             )  # fmt: skip
             training.announce(self.task)
             validate.prepare()  # the teacher's own score first: it may be none worth mimicking
             functions, constants = self._hash_functions(folder.path, teacher, data, start)
             objective = self._objective(student, teacher, functions, data)
-            results = training.train(assembled(objective, settings, constants))
+            results = training.train(assembled(objective, settings, speed, constants))
         show(self.task, self.teacher.name, settings.student.title, results.report)
         return place.checkpoint
 
@@ -226,8 +227,9 @@ class Stage:
         self, student: nn.Module, teacher: Teacher, functions: HashFunctions | None, data: TrainingData
     ) -> Learner:
         settings = self.settings
-        freeze, precision = settings.freeze, settings.precision
-        on_features, on_logits = (self._terms(kind, functions).to(self.device) for kind in ("feature", "logit"))
+        freeze, precision = settings.freeze, teacher.precision
+        kinds = (terms_of(settings.loss, kind, functions) for kind in ("feature", "logit"))
+        on_features, on_logits = (terms.to(self.device) for terms in kinds)
         if settings.is_stage1:
             with at("student"):
                 return Align(student, teacher, on_features, freeze=freeze, precision=precision)
@@ -239,12 +241,3 @@ class Stage:
             student, teacher, label_loss=label_loss.to(self.device), label_name=label_name, gamma=settings.loss.gamma,
             feature_terms=on_features, logit_terms=on_logits, freeze=freeze, precision=precision,
         )  # fmt: skip
-
-    def _terms(self, kind: str, functions: HashFunctions | None) -> Terms:
-        """The chosen losses of one kind, each weighted by beta and by its own weight."""
-        terms = []
-        for loss in self.settings.loss.chosen.values():
-            for name, node in loss.terms.items() if loss.kind == kind else ():
-                hashed = {"functions": functions} if "functions" in node else {}
-                terms.append(Term(name, self.settings.loss.beta * loss.weight, build(node, at="loss", **hashed)))
-        return Terms(terms)
