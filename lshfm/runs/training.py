@@ -115,6 +115,7 @@ class TrainingRun:
                     evaluate=self._evaluate,
                     save=self._save,
                     is_enough=enough_of(settings),
+                    eval_every=settings.eval_every,
                 )
         except BaseException as stop:
             if not isinstance(stop, Exception):
@@ -150,9 +151,9 @@ class TrainingRun:
     def _memory(self) -> AbstractContextManager[None]:
         return enough_to_evaluate(self.settings.eval_batch_size)
 
-    def _save(self, _state: State, evaluation: Evaluation, is_best: bool) -> None:
+    def _save(self, _state: State, evaluation: Evaluation | None, is_best: bool) -> None:
         def write() -> None:
-            if is_best:
+            if evaluation and is_best:
                 write_checkpoint(self.folder.best, self._pack() | measured(evaluation))
             self._write_last()
 
