@@ -34,6 +34,11 @@ class Batch:
     labels: Tensor  # (B, ...), as the task has them
     epoch: int  # from 0: with an index, it tells how a sample was augmented
 
+    @property
+    def columns(self) -> dict[str, Tensor]:
+        """What lies on the device: all that a step which is recorded can read."""
+        return {"images": self.images, "labels": self.labels}
+
     def split(self, parts: int) -> list["Batch"]:
         """The batch in so many equal parts, for gradient accumulation."""
         columns = (column.chunk(parts) for column in (self.index, self.images, self.labels))
@@ -102,7 +107,8 @@ class View:
         fits = max(1, _CACHED_PIXELS // pixels[0, ..., 0].numel())
         rows = fits if pixels.device.type == "cpu" else len(pixels)
         parts = [slice(start, start + rows) for start in range(0, len(pixels), rows)]
-        return torch.cat([self._part(pixels[part], index[part], seed, epoch) for part in parts])
+        made = [self._part(pixels[part], index[part], seed, epoch) for part in parts]
+        return made[0] if len(made) == 1 else torch.cat(made)
 
     def _part(self, pixels: Tensor, index: Tensor, seed: int, epoch: int) -> Tensor:
         if self.augment:

@@ -4,8 +4,10 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from lshfm.engine.average import MovingAverage
+from lshfm.engine.compiled import Compiled, Compiler, inductor
+from lshfm.engine.optimizer import make_optimizer as make
 from lshfm.engine.state import Objective, State
 from lshfm.ranks.replicas import Clock, replicate
 
@@ -21,25 +23,50 @@ def assemble(
     freeze_epochs: int = 0,
     ema: float = 0.0,
     constants: dict[str, Any] | None = None,
+    fused: bool = False,
+    capturable: bool = False,
+    compile_teacher: bool = False,
+    compile_student: bool = False,
+    compiler: Compiler = inductor,
 ) -> State:
     """The state before the first step. All ranks together; they start with rank 0's weights.
 
     objective: on its device, with what does not learn frozen already. head_lr, decay_weights_only: as make_optimizer
     has them. freeze_epochs: in so many first epochs the backbone is held; the optimiser has its parameters from the
     start, passes over them as long as they have no gradients, and keeps nothing of them. ema: decay of the moving
-    average of the weights, 0 for none. constants: as in State.
+    average of the weights, 0 for none. constants: as in State. fused: the optimiser's update is one kernel.
+    capturable: it can be recorded, see `make_step`. compile_teacher, compile_student: the frozen networks of a step,
+    and what is trained, are compiled for the shape of the first batch. compiler: what compiles them.
     """
     clock = Clock()
     torch_optimizer = make_optimizer(
         objective, optimizer, momentum=momentum, weight_decay=weight_decay, head_lr=head_lr,
-        decay_weights_only=decay_weights_only,
+        decay_weights_only=decay_weights_only, fused=fused, capturable=capturable,
     )  # fmt: skip
     if freeze_epochs:
         objective.hold()
-    # torch.compile belongs here: after freezing and before DDP wraps the module, so that DDP's hooks stay outside.
+    compiled = _compile(objective, compiler, teacher=compile_teacher, student=compile_student)
     objective.trained = replicate(objective.trained, clock)
-    average = moving_average(objective.model, ema) if ema else None
-    return State(objective, torch_optimizer, ema=average, clock=clock, constants=constants, held_epochs=freeze_epochs)
+    average = MovingAverage(objective.model, ema) if ema else None
+    return State(
+        objective, torch_optimizer, ema=average, clock=clock, constants=constants, held_epochs=freeze_epochs,
+        compiled=compiled,
+    )  # fmt: skip
+
+
+def _compile(objective: Objective, compiler: Compiler, *, teacher: bool, student: bool) -> list[Compiled]:
+    """Compile networks of a step: after freezing, and before DDP wraps what is trained, whose hooks stay outside."""
+    compiled: list[Compiled] = []
+
+    def wrap(network: nn.Module) -> nn.Module:
+        compiled.append(Compiled(network, compiler))
+        return compiled[-1]
+
+    if teacher:
+        objective.wrap_frozen(wrap)
+    if student:
+        objective.trained = wrap(objective.trained)
+    return compiled
 
 
 def make_optimizer(
@@ -50,17 +77,18 @@ def make_optimizer(
     weight_decay: float,
     head_lr: float = 1.0,
     decay_weights_only: bool = False,
+    fused: bool = False,
+    capturable: bool = False,
 ) -> torch.optim.Optimizer:
     """SGD with momentum, Adam or AdamW, over what learns; weight decay on all of it, as published.
 
     head_lr: factor of the learning rate behind the backbone. decay_weights_only: none of the weight decay on
-    parameters of one dimension, which are biases and the weights of normalisation.
+    parameters of one dimension, which are biases and the weights of normalisation. fused, capturable: as in optimizer.
     """
     groups = _groups(objective, weight_decay, head_lr, decay_weights_only)
-    if name == "sgd":
-        return torch.optim.SGD(groups, lr=0.0, momentum=momentum, weight_decay=weight_decay)
-    adam = torch.optim.Adam if name == "adam" else torch.optim.AdamW
-    return adam(groups, lr=0.0, betas=(momentum, 0.999), weight_decay=weight_decay)
+    return make(
+        groups, name, momentum=momentum, weight_decay=weight_decay, fused=fused or capturable, capturable=capturable
+    )
 
 
 def _groups(
@@ -74,9 +102,3 @@ def _groups(
         decay = 0.0 if decay_weights_only and parameter.ndim <= 1 else weight_decay
         groups.setdefault((factor, decay), []).append(parameter)
     return [{"params": own, "factor": factor, "weight_decay": decay} for (factor, decay), own in groups.items()]
-
-
-def moving_average(model: nn.Module, decay: float) -> AveragedModel:
-    """Exponential moving average of weights and buffers; the first update copies them."""
-    average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
-    return AveragedModel(model, multi_avg_fn=average, use_buffers=True)

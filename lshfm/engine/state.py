@@ -2,7 +2,7 @@
 
 import gc
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -10,9 +10,10 @@ from typing import Any, Protocol
 
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel
 
 from lshfm.console import logger
+from lshfm.engine.average import MovingAverage
+from lshfm.engine.optimizer import adopt, complete, plain_state
 from lshfm.ranks.group import gather, rank, share_buffers
 from lshfm.ranks.replicas import Clock, alone, replicate, unwrapped
 
@@ -26,9 +27,11 @@ class Objective(Protocol):
     def __call__(self, batch: Any) -> dict[str, torch.Tensor]: ...
     def train(self, mode: bool = True) -> Any: ...
     def parameters(self) -> Any: ...
+    def buffers(self) -> Any: ...
     def heads(self) -> list[nn.Parameter]: ...  # what is behind the backbone
     def hold(self) -> None: ...  # the backbone does not learn, until
     def release(self) -> None: ...  # from here on it does
+    def wrap_frozen(self, wrap: Callable[[nn.Module], nn.Module]) -> None: ...  # the networks that steps run beside it
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class State:
     Its parts fit together as `assemble` makes them. ema: moving average of the objective's model. clock: the one that
     the replica of `objective.trained` reports to. constants: what the objective's losses were set up with (plain
     values and tensors); saved, and the same on resuming. held_epochs: the objective is held, and released after so
-    many epochs; 0: it is not.
+    many epochs; 0: it is not. compiled: the networks that steps run compiled.
     """
 
     def __init__(
@@ -57,15 +60,18 @@ class State:
         objective: Objective,
         optimizer: torch.optim.Optimizer,
         *,
-        ema: AveragedModel | None,
+        ema: MovingAverage | None,
         clock: Clock,
         constants: dict[str, Any] | None = None,
         held_epochs: int = 0,
+        compiled: Sequence[Any] = (),
     ) -> None:
         self.objective, self.optimizer, self.ema, self.clock = objective, optimizer, ema, clock
         self.constants = constants or {}
         self.held_epochs = held_epochs
         self._is_held = held_epochs > 0
+        self.compiled = compiled
+        self.generation = 0  # another one where what a step runs on has been replaced: what was recorded of it is void
         self.epoch = 0
         self.step = 0  # of the epoch at hand
         self.seconds = 0.0  # of training
@@ -122,6 +128,7 @@ class State:
 
     def _release(self) -> None:
         """Let the backbone learn. DDP averages only what learnt when it wrapped the module: it wraps it anew."""
+        self.generation += 1
         self.objective.release()
         self.objective.trained = unwrapped(self.objective.trained)
         gc.collect()  # the old wrapper is in a circle; while it lives, its hooks stay on the parameters
@@ -140,14 +147,38 @@ class State:
 
     def update(self, lr: float) -> None:
         """One optimiser step on the gradients at hand."""
+        self.set_lr(lr)
+        self.apply()
+        self.advance()
+
+    def set_lr(self, lr: float) -> None:
+        """The learning rate of the next update, before any group's factor; in place where it is a tensor."""
         for group in self.optimizer.param_groups:
-            group["base_lr"], group["lr"] = lr, lr * group.get("factor", 1.0)
+            rate = lr * group.get("factor", 1.0)
+            group["base_lr"] = lr
+            if isinstance(group["lr"], torch.Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+
+    def apply(self) -> None:
+        """Update weights and moving average: all that the device does of an update."""
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.ema:
-            self.ema.update_parameters(self.objective.model)
+            self.ema.average(self.objective.model)
+
+    def advance(self) -> None:
+        """Count the step, and its time."""
+        if self.ema:
+            self.ema.count()
         self.step += 1
         self.clock.lap()
+
+    @property
+    def is_averaging(self) -> bool:
+        """Whether all further updates are alike: a moving average's first one copies."""
+        return self.ema is None or self.ema.has_begun
 
     def synchronise(self) -> None:
         """Before evaluating or saving, at all ranks: copy rank 0's BatchNorm statistics, gather the random states."""
@@ -181,7 +212,7 @@ class State:
         """Plain containers and tensors (loads with weights_only=True), as of the last `synchronise`; at rank 0."""
         return {
             "model": self.objective.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": plain_state(self.optimizer),
             "ema": self.ema.state_dict() if self.ema else None,
             "epoch": self.epoch,
             "step": self.step,
@@ -199,7 +230,9 @@ class State:
             raise ValueError("its losses were set up otherwise (hash functions)")
         self.objective.model.load_state_dict(saved["model"])
         # Copied: the tensors lie in a mapped file, whose room on the disk would stay taken when it is replaced.
-        self.optimizer.load_state_dict(deepcopy(saved["optimizer"]))
+        adopt(self.optimizer, deepcopy(saved["optimizer"]))
+        complete(self.optimizer)
+        self.generation += 1
         if self.ema:
             self.ema.load_state_dict(saved["ema"])
         self.epoch, self.step, self.seconds = saved["epoch"], saved["step"], saved["seconds"]

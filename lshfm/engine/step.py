@@ -5,6 +5,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from lshfm.engine.captured import CapturedStep
+from lshfm.engine.compiled import CheckedStep
+from lshfm.engine.graphs import Graphs
 from lshfm.engine.state import State
 
 
@@ -20,11 +23,6 @@ class Step(Protocol):
     """One step of training at a learning rate, counted in the state; the named losses, detached scalars.
 
     The losses stay valid after the next step: the journal keeps them on the device until it writes a line.
-
-    A step that replays a CUDA graph can stand here. Its replay overwrites the losses, so it returns clones; it
-    reads the learning rate from a tensor (an optimiser with `capturable`), not from a number that was captured; it
-    keeps gradients allocated, where `State.update` sets them to None; and it does in Python what a replay does not
-    repeat: counting the step, and the ranks' clock, whose hook on the gradients a replay skips.
     """
 
     def __call__(self, batch: Any, lr: float) -> dict[str, Tensor]: ...
@@ -42,6 +40,13 @@ class EagerStep:
 
     def __call__(self, batch: Batch, lr: float) -> dict[str, Tensor]:
         """Losses are those of this rank's batch; the gradients are averaged over all ranks."""
+        self.state.set_lr(lr)
+        losses = self.work(batch)
+        self.state.advance()
+        return losses
+
+    def work(self, batch: Batch) -> dict[str, Tensor]:
+        """All of the step that the device does, and the losses; nothing is counted."""
         losses: dict[str, Tensor] = {}
         parts = batch.split(self.accumulate)
         for part in parts:
@@ -51,5 +56,18 @@ class EagerStep:
             losses = {name: loss.detach() + losses.get(name, 0.0) for name, loss in named.items()}
         if self.clip_grad is not None:
             torch.nn.utils.clip_grad_norm_(self.state.learning(), self.clip_grad)
-        self.state.update(lr)
+        self.state.apply()
         return losses
+
+
+def make_step(
+    state: State, *, accumulate: int = 1, clip_grad: float | None = None, capture: Graphs | None = None
+) -> Step:
+    """The step for a state as `assemble` made it.
+
+    accumulate, clip_grad: as in EagerStep. capture: what records the whole step, for an optimiser that was made with
+    `capturable`; None: it goes operation by operation. Networks that are compiled are tried before the first step.
+    """
+    eager = EagerStep(state, accumulate=accumulate, clip_grad=clip_grad)
+    step: Step = CapturedStep(eager, capture) if capture else eager
+    return CheckedStep(step, state, accumulate) if state.compiled else step

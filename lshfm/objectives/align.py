@@ -1,6 +1,6 @@
 """Stage 1: the student's projection learns to give the teacher's features, with no labels."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -54,6 +54,10 @@ class Align(Learner):
         model.requires_grad_(False)
         projection.requires_grad_(True)
         self.trained = Projected(model)
+
+    def wrap_frozen(self, wrap: Callable[[nn.Module], nn.Module]) -> None:
+        """The teacher's network, in steps alone."""
+        self.teacher.wrap(wrap)
 
     def forward(self, batch: ImageBatch) -> dict[str, Tensor]:
         """Named losses of a batch, fp32 scalars; its labels are not read."""

@@ -1,6 +1,6 @@
 """The base class of objectives, and the protocols of the batches that they read."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol, Self
 
 from torch import Tensor, nn
@@ -57,6 +57,9 @@ class Learner(nn.Module):
         for parameter in self._held or ():
             parameter.requires_grad = True
         self._held = None
+
+    def wrap_frozen(self, wrap: Callable[[nn.Module], nn.Module]) -> None:
+        """Have steps run what `wrap` makes of the frozen networks beside `trained`; here there are none."""
 
     def train(self, mode: bool = True) -> Self:
         """Set training mode; frozen BatchNorm statistics, and those of a held backbone, stay in eval mode."""

@@ -1,6 +1,6 @@
 """Stage 2: the student learns from the labels, the teacher's features and its logits at once."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
@@ -33,6 +33,10 @@ class Mimic(Learner):
         self.teacher = teacher
         self.label_loss, self.label_name, self.gamma = label_loss, label_name, gamma
         self.feature_terms, self.logit_terms = feature_terms, logit_terms
+
+    def wrap_frozen(self, wrap: Callable[[nn.Module], nn.Module]) -> None:
+        """The teacher's network, in steps alone."""
+        self.teacher.wrap(wrap)
 
     def forward(self, batch: LabelledBatch) -> dict[str, Tensor]:
         """Named losses of a batch, fp32 scalars; those of equal names are summed."""

@@ -1,6 +1,6 @@
 """The teacher: a frozen network that sees the same augmented pixels as the student, normalised its own way."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Self
 
 import torch
@@ -59,6 +59,7 @@ class Teacher(nn.Module):
     ) -> None:
         super().__init__()
         self.network, self.precision = network.requires_grad_(False), precision
+        self._in_steps: nn.Module | None = None  # what `forward` runs in place of the network
         scale, shift = map(_per_channel, normalisation) if normalisation else (None, None)
         self.register_buffer("scale", scale, persistent=False)
         self.register_buffer("shift", shift, persistent=False)
@@ -78,17 +79,24 @@ class Teacher(nn.Module):
         """Stay in eval mode: an objective's train() reaches its teacher too."""
         return super().train(False)
 
+    def wrap(self, wrap: Callable[[nn.Module], nn.Module]) -> None:
+        """Have steps run what `wrap` makes of the network, say a compiled one."""
+        self._in_steps = wrap(self.network).eval()
+
     def forward(self, batch: ImageBatch) -> tuple[Tensor, Tensor]:
         """Feature (B, num_features) and logits (B, C) of a batch, both fp32."""
-        return self.embed(batch.images)
+        return self._embed(batch.images, self.network if self._in_steps is None else self._in_steps)
 
-    @torch.no_grad()
     def embed(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 3, S, S), normalised as the student's -> feature (B, num_features), logits (B, C), both fp32."""
+        return self._embed(images, self.network)
+
+    @torch.no_grad()
+    def _embed(self, images: Tensor, network: nn.Module) -> tuple[Tensor, Tensor]:
         if self.scale is not None and self.shift is not None:
             images = images * self.scale + self.shift
         with autocast(images.device, self.precision):
-            feature, logits = self.network(images)
+            feature, logits = network(images)
         return feature.float(), logits.float()
 
 
