@@ -21,8 +21,9 @@ from lshfm.mimicking.kept import KeptOutputs, outputs_key
 from lshfm.mimicking.measure import ComparedEvaluator, show
 from lshfm.mimicking.objective import stage_objective
 from lshfm.mimicking.starts import Start, find_start, settled
+from lshfm.mimicking.tape import open_tape
 from lshfm.mimicking.teachers import TeacherFile, find_teacher
-from lshfm.objectives.teacher import Teacher
+from lshfm.objectives.teacher import Recorded, Teacher
 from lshfm.ranks.device import prepare
 from lshfm.ranks.group import on_main
 from lshfm.ranks.start import in_ranks
@@ -137,6 +138,7 @@ class Stage:
         self._say_unpublished()
         teacher = self.teacher.placed(self.device, precision=settings.precision, channels_last=settings.channels_last)
         data = self.task.training_data(self.train, self.test, settings, self.device)
+        tape = open_tape(settings, self.teacher, teacher, data)
         run = place.folder.path
         validate = self._evaluator(data, teacher, run, is_test=data.validation is data.test)
         test = validate if data.test is data.validation else self._evaluator(data, teacher, run, is_test=True)
@@ -146,11 +148,13 @@ class Stage:
                 self.job, place, data, validate=with_loss(validate, self.task, loss),
                 test=with_loss(test, self.task, loss), trained=settings.student,
                 made_by=self._made_by(start, weights) | counted(loss), keep_constants=settings.is_stage1,
+                batches=tape,
             )  # fmt: skip
             training.announce(self.task)
             validate.prepare()  # the teacher's own score first: it may be none worth mimicking
             functions, constants = self._hash_functions(folder.path, teacher, data, start)
-            objective = stage_objective(settings, self.task, student, teacher, functions, data, self.device)
+            taught_by = Recorded(teacher.num_features) if tape else teacher
+            objective = stage_objective(settings, self.task, student, taught_by, functions, data, self.device)
             results = training.train(assembled(objective, settings, constants))
         show(self.task, self.teacher.name, settings.student.title, results.report)
         return place.checkpoint

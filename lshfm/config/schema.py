@@ -82,6 +82,11 @@ class Mimic(Training):
     student: Student = group()
     loss: MimicLoss = group()
     label_loss: LabelLoss = group()
+    teacher_tape: str = key(
+        "record the teacher's outputs on every training view in dataset.cache_dir, or replay them from there",
+        choices=("off", "record", "replay"),
+        changes_results=False,
+    )
     published: dict[str, Any] = key("what a recipe says of a stage and a loss", changes_results=False)
     stage1: Any = key("keys for stage 1 alone, as stage1.lr=0.1", changes_results=False)
     stage2: Any = key("keys for stage 2 alone", changes_results=False)

@@ -10,7 +10,7 @@ from lshfm.losses.lsh import HashFunctions
 from lshfm.objectives.align import Align
 from lshfm.objectives.learner import Learner
 from lshfm.objectives.mimic import Mimic as MimicObjective
-from lshfm.objectives.teacher import Teacher
+from lshfm.objectives.teacher import Recorded, Teacher
 from lshfm.objectives.terms import Term, Terms
 from lshfm.ranks.group import num_ranks
 from lshfm.tasks.losses import log_loss
@@ -19,7 +19,7 @@ from lshfm.tasks.task import Task
 
 
 def stage_objective(
-    settings: Mimic, task: Task, student: nn.Module, teacher: Teacher, functions: HashFunctions | None,
+    settings: Mimic, task: Task, student: nn.Module, teacher: Teacher | Recorded, functions: HashFunctions | None,
     data: TrainingData, device: torch.device,
 ) -> Learner:  # fmt: skip
     """Stage 1 aligns the student's projection with the teacher, stage 2 trains all of the student.

@@ -15,7 +15,7 @@ from lshfm.config.schema import Mimic, Train
 from lshfm.console import logger, shown
 from lshfm.engine.interrupts import Interrupts
 from lshfm.engine.journal import Journal
-from lshfm.engine.loop import fit
+from lshfm.engine.loop import Batches, fit
 from lshfm.engine.state import Evaluation, State
 from lshfm.engine.step import EagerStep
 from lshfm.errors import RunFailed, printable
@@ -41,7 +41,8 @@ class TrainingRun:
 
     validate, test: evaluators of the network in training, on the data's validation and test batches.
     trained: the settings of that network. made_by: entries on the method (stage, loss, teacher) for the records.
-    keep_constants: whether the finished checkpoint holds what the losses were set up with.
+    keep_constants: whether the finished checkpoint holds what the losses were set up with. batches: those to train on,
+    where they are not the data's own.
     """
 
     def __init__(
@@ -55,10 +56,12 @@ class TrainingRun:
         trained: Network,
         made_by: Mapping[str, Any],
         keep_constants: bool = False,
+        batches: Batches | None = None,
     ) -> None:
         self.settings: Train | Mimic = job.settings
         self.typed, self.place, self.folder, self.data = job.typed, place, place.folder, data
         self.validate, self.test, self.trained = validate, test, trained
+        self.batches = batches or data.batches
         self.made_by, self.keep_constants = dict(made_by), keep_constants
         self.hardware = describe(data.batches.device, self.settings.precision)
         self.planned_before: list[dict[str, int]] = []  # as `restore` tells it
@@ -107,7 +110,7 @@ class TrainingRun:
                 fit(
                     self.state,
                     EagerStep(self.state, accumulate=settings.accumulate, clip_grad=settings.clip_grad),
-                    self.data.batches,
+                    self.batches,
                     rate_of(settings, len(self.data.batches)),
                     self.journal,
                     epochs=settings.epochs,
