@@ -163,7 +163,7 @@ def test_a_step_that_is_recorded_as_a_graph_reads_each_batchs_own_outputs() -> N
             generator = torch.Generator().manual_seed(number)
             images, outputs = torch.randn(4, 3, 16, 16, generator=generator), torch.randn(4, 74, generator=generator)
             batch = Batch(torch.arange(4), images, torch.zeros(4, 1), 0)
-            taught = TaughtBatch(batch, outputs[:, :64], outputs[:, 64:])
+            taught = TaughtBatch(batch, outputs[:, :64].contiguous(), outputs[:, 64:].contiguous())
             losses.append(step(taught, 0.1)["l2"].item())
         steps.append(losses)
     assert steps[0] == pytest.approx(steps[1], rel=1e-6)
