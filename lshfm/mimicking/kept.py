@@ -69,8 +69,8 @@ class KeptOutputs:
 
 
 def _evaluation(content: Mapping[str, np.ndarray]) -> Evaluation:
-    values = json.loads(str(content["evaluation"]))
-    return Evaluation(**values | {"unchanging": tuple(values["unchanging"])})
+    said = json.loads(str(content["evaluation"]))
+    return Evaluation(**said | {"unchanging": tuple(said["unchanging"])})
 
 
 def _sha256(content: Mapping[str, np.ndarray]) -> str:
