@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lshfm.errors import InputError
-from lshfm.losses.lsh import LSH, HashFunctions, draw_weights, hash_bias, not_finite, teacher_std
+from lshfm.losses.lsh import LSH, HashFunctions, draw_weights, drawn_bias, hash_bias, not_finite, teacher_std
 
 SEEDS = st.integers(0, 2**32)
 FORMS = pytest.mark.parametrize("form", ["bce", "l1", "l2"])
