@@ -33,6 +33,7 @@ from lshfm.runs.naming import mimic_name, used_in_stage
 from lshfm.runs.older_names import older_mimic_name
 from lshfm.runs.place import RunPlace, settings_identity
 from lshfm.runs.settled import assembled
+from lshfm.runs.speed import speed_of
 from lshfm.runs.training import TrainingRun
 from lshfm.tasks.losses import counted, with_loss
 from lshfm.tasks.networks import check_batch_norm, check_parts, describe_network, place_trained, starting_weights
@@ -136,8 +137,9 @@ class Stage:
         torch.manual_seed(settings.seed)
         student, weights = self._student(start)
         self._say_unpublished()
-        teacher = self.teacher.placed(self.device, precision=settings.precision, channels_last=settings.channels_last)
         data = self.task.training_data(self.train, self.test, settings, self.device)
+        speed = speed_of(settings, self.device, len(data.batches.indices))
+        teacher = self.teacher.placed(self.device, precision=speed.precision, channels_last=settings.channels_last)
         tape = open_tape(settings, self.teacher, teacher, data)
         run = place.folder.path
         validate = self._evaluator(data, teacher, run, is_test=data.validation is data.test)
@@ -146,7 +148,7 @@ class Stage:
         with place.occupied(settings) as folder:
             training = TrainingRun(
                 self.job, place, data, validate=with_loss(validate, self.task, loss),
-                test=with_loss(test, self.task, loss), trained=settings.student,
+                test=with_loss(test, self.task, loss), trained=settings.student, speed=speed,
                 made_by=self._made_by(start, weights) | counted(loss), keep_constants=settings.is_stage1,
                 batches=tape,
             )  # fmt: skip
@@ -154,8 +156,10 @@ class Stage:
             validate.prepare()  # the teacher's own score first: it may be none worth mimicking
             functions, constants = self._hash_functions(folder.path, teacher, data, start)
             taught_by = Recorded(teacher.num_features) if tape else teacher
-            objective = stage_objective(settings, self.task, student, taught_by, functions, data, self.device)
-            results = training.train(assembled(objective, settings, constants))
+            objective = stage_objective(
+                settings, self.task, student, taught_by, functions, data, self.device, speed.precision
+            )
+            results = training.train(assembled(objective, settings, speed, constants))
         show(self.task, self.teacher.name, settings.student.title, results.report)
         return place.checkpoint
 

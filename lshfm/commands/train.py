@@ -24,6 +24,7 @@ from lshfm.runs.naming import train_name
 from lshfm.runs.older_names import older_train_name
 from lshfm.runs.place import RunPlace, settings_identity, weights_identity
 from lshfm.runs.settled import assembled
+from lshfm.runs.speed import Speed, speed_of
 from lshfm.runs.training import TrainingRun
 from lshfm.tasks.losses import counted, log_loss, with_loss
 from lshfm.tasks.networks import check_batch_norm, check_parts, describe_network, place_trained, starting_weights
@@ -64,14 +65,15 @@ def _train(job: Job[Train], device: torch.device) -> RunFolder:
     torch.manual_seed(settings.seed)
     network, weights = _network(settings, task, train.classes)
     data = task.training_data(train, test, settings, device)
-    state = _state(settings, task, network, data.labels, device)
-    validate = task.evaluator(data.validation, data.validation_split, dataset.metric, settings.precision)
-    final = task.evaluator(data.test, test, dataset.metric, settings.precision)
+    speed = speed_of(settings, device, len(data.batches.indices))
+    state = _state(settings, task, network, data.labels, device, speed)
+    validate = task.evaluator(data.validation, data.validation_split, dataset.metric, speed.precision)
+    final = task.evaluator(data.test, test, dataset.metric, speed.precision)
     _, loss = task.label_loss(settings.loss, 1, at="loss", labels=data.labels)
     with place.occupied(settings):
         training = TrainingRun(
             job, place, data, validate=with_loss(validate, task, loss), test=with_loss(final, task, loss),
-            trained=settings.model, made_by={"starting_weights": weights} | counted(loss),
+            trained=settings.model, speed=speed, made_by={"starting_weights": weights} | counted(loss),
         )  # fmt: skip
         training.announce(task)
         training.train(state)
@@ -88,10 +90,12 @@ def _network(settings: Train, task: Task, classes: Sequence[str]) -> tuple[nn.Mo
     return network, weights
 
 
-def _state(settings: Train, task: Task, network: nn.Module, labels: np.ndarray, device: torch.device) -> State:
+def _state(
+    settings: Train, task: Task, network: nn.Module, labels: np.ndarray, device: torch.device, speed: Speed
+) -> State:
     """Network, objective and optimiser, ready to train. labels: of the images to train on."""
     name, loss = task.label_loss(settings.loss, num_ranks() * settings.accumulate, at="loss", labels=labels)
     log_loss(name, loss)
     network = place_trained(network, device, settings)
-    objective = Supervised(network, loss.to(device), name, freeze=settings.freeze, precision=settings.precision)
-    return assembled(objective, settings)
+    objective = Supervised(network, loss.to(device), name, freeze=settings.freeze, precision=speed.precision)
+    return assembled(objective, settings, speed)

@@ -21,6 +21,8 @@ from lshfm.config.changes import changed_keys, fill_in, flatten
 from lshfm.config.check import check, check_choices, check_homes, is_group, key_types, losses, role_of, settings_of
 from lshfm.errors import InputError
 
+OmegaConf.register_new_resolver("by_speed", lambda speed, exact, fast: fast if speed == "fast" else exact, replace=True)
+
 S = TypeVar("S", schema.Train, schema.Mimic, schema.Eval, schema.Check, schema.Predict, schema.Export)
 
 

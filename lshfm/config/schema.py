@@ -40,7 +40,14 @@ class Training(Machine):
     bn_group_size: int | None = key("images that BatchNorm takes its statistics over; without it a rank's own", low=1)
     sync_bn: bool = key("BatchNorm takes its statistics over the images of all ranks")
     augment: Augmentation = key("augmentation")
-    precision: str = key("fp32 or bf16 (losses are always fp32)", choices=("fp32", "bf16"))
+    speed: str = key(
+        "fast: what is fastest here, say bf16, compiled, as one CUDA graph; exact: as the other keys say, to the bit",
+        choices=("exact", "fast"),
+    )
+    precision: str = key(
+        "fp32 or bf16 (losses are always fp32); auto, as with speed=fast: bf16 where it is faster",
+        choices=("fp32", "bf16", "auto"),
+    )
     channels_last: bool = key("memory order of images and weights: true is faster on most hardware")
     deterministic: bool = key("only algorithms that give the same bits every time")
     select: str = key("weights a finished run leaves: last or best epoch", choices=("last", "best"))
@@ -115,7 +122,9 @@ class Eval(Machine):
         "probability from which a label counts as predicted in precision, recall and F1; without it 0.5",
         above=0, below=1,
     )  # fmt: skip
-    precision: str | None = key("fp32 or bf16; without it as in training", choices=("fp32", "bf16"))
+    precision: str | None = key(
+        "fp32, bf16, or auto: bf16 where it is faster; without it as in training", choices=("fp32", "bf16", "auto")
+    )
     channels_last: bool | None = key("memory order; without it as in training")
     deterministic: bool = key("only algorithms that give the same bits every time")
     thresholds: Tuning = key("thresholds", changes_results=False)

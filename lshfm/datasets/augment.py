@@ -138,4 +138,6 @@ def _constants(mean: tuple[float, ...], std: tuple[float, ...], device: torch.de
 
 def send(values: Tensor, device: torch.device) -> Tensor:
     """Copy values to the device, without making the host wait where that is CUDA."""
-    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
+    if device.type != "cuda" or values.is_cuda:
+        return values.to(device)
+    return values.pin_memory().to(device, non_blocking=True)

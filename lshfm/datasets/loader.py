@@ -15,6 +15,7 @@ from torch import Tensor
 from lshfm.datasets import keyed
 from lshfm.datasets.augment import Augment, normalise, send
 from lshfm.datasets.decode import ahead, decode, decode_batch
+from lshfm.datasets.overlap import SideStream, in_advance
 from lshfm.datasets.split import Images, Labels, Pixels
 from lshfm.datasets.store_file import Store
 from lshfm.errors import InputError
@@ -50,25 +51,37 @@ class PixelSource(Protocol):
 
     def __len__(self) -> int: ...
 
-    def stream(self, batches: Iterable[Index]) -> Generator[Pixels, None, None]:
-        """Uint8 (B, S, S, 3) for each array of indices. InputError: a broken picture."""
+    def stream(self, batches: Iterable[Index]) -> Generator[Pixels | Tensor, None, None]:
+        """Uint8 (B, S, S, 3) for each array of indices, on the host or a device. InputError: a broken picture."""
         ...
 
 
 @dataclass(frozen=True)
 class StoredPixels:
-    """Pixels read from a store, a little ahead, so that a disk's time hides behind the training step."""
+    """Pixels read from a store, a little ahead, so that a disk's time hides behind the training step.
+
+    pinned: into memory that a GPU copies from by itself.
+    """
 
     store: Store
+    pinned: bool = False
 
     def __len__(self) -> int:
         return len(self.store.pixels)
 
-    def stream(self, batches: Iterable[Index]) -> Generator[Pixels, None, None]:
+    def stream(self, batches: Iterable[Index]) -> Generator[Pixels | Tensor, None, None]:
         pixels = np.asarray(self.store.pixels)
-        with ThreadPoolExecutor(1) as pool:
+
+        def take(index: Index) -> Pixels | Tensor:
             # take() lets other threads run meanwhile; indexing does not.
-            yield from ahead(lambda index: pool.submit(pixels.take, index, 0), batches, depth=2)
+            if not self.pinned:
+                return pixels.take(index, 0)
+            room = torch.empty((len(index), *pixels.shape[1:]), dtype=torch.uint8, pin_memory=True)
+            pixels.take(index, 0, out=room.numpy(), mode="clip")  # with mode="raise" it would be buffered
+            return room
+
+        with ThreadPoolExecutor(1) as pool:
+            yield from ahead(lambda index: pool.submit(take, index), batches, depth=2)
 
 
 @dataclass(frozen=True)
@@ -180,9 +193,10 @@ class Loader:
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The epoch's batches from step `start` on; the steps before it cost nothing."""
         steps = self._steps(self.order(epoch))[start:]
+        side = SideStream(self.device) if self.device.type == "cuda" else None
         with closing(self.pixels.stream(steps)) as stream:
-            for index, pixels in zip(steps, stream, strict=True):
-                yield self._batch(index, pixels, epoch)
+            made = (self._batch(index, pixels, epoch) for index, pixels in zip(steps, stream, strict=True))
+            yield from in_advance(made, side)
 
     def order(self, epoch: int) -> Index:
         """The epoch's samples in the order in which they come."""
@@ -196,9 +210,9 @@ class Loader:
         cut = batches(order, self.batch_size, self.drop_last)
         return self.share.within(cut) if self.drop_last else self.share.among(cut)
 
-    def _batch(self, index: Index, pixels: Pixels, epoch: int) -> Batch:
+    def _batch(self, index: Index, pixels: Pixels | Tensor, epoch: int) -> Batch:
         samples = torch.from_numpy(index)
-        sent = send(torch.from_numpy(pixels), self.device)
+        sent = send(torch.as_tensor(pixels), self.device)
         labels = send(torch.from_numpy(self.labels[index]), self.device)
         return Batch(samples, self.view(sent, samples, seed=self.seed, epoch=epoch), labels, epoch)
 

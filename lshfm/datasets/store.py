@@ -33,14 +33,14 @@ def store_bytes(n: int, size: int) -> int:
 def choose_cache(cache: str, needed: int, cache_dir: Path) -> tuple[bool, str]:
     """Whether to use a store that takes `needed` more bytes in `cache_dir`, and a sentence for the log that says so.
 
-    `cache` is "on", "off" or "auto": on if the store takes at most half of what is free there.
+    `cache` is "on" (or "device"), "off" or "auto": on if the store takes at most half of what is free there.
     """
     key = parameter("cache")
-    require_choice(key, cache, ("auto", "on", "off"))
+    require_choice(key, cache, ("auto", "on", "off", "device"))
     if cache == "off":
         return False, f"Pixels are decoded in every epoch ({key}=off)."
     free = _free_bytes(cache_dir)
-    sizes = f"{_human(needed)} more, {_human(free)} free"
+    sizes = f"{human(needed)} more, {human(free)} free"
     if cache == "auto" and needed > free / 2:
         why = f"a store of them in {cache_dir} would take over half of the room: {sizes}"
         return False, f"Pixels are decoded in every epoch ({why}); {key}=on makes it all the same."
@@ -172,8 +172,8 @@ def _require_room(needed: int, folder: Path) -> None:
     free = _free_bytes(folder)
     if needed * 1.05 > free:
         raise InputError(
-            f"No room for the pixel store in {folder}: it needs {_human(needed)} and 5 % to spare, "
-            f"{_human(free)} are free.\n{_other_ways()}"
+            f"No room for the pixel store in {folder}: it needs {human(needed)} and 5 % to spare, "
+            f"{human(free)} are free.\n{_other_ways()}"
         )
 
 
@@ -199,7 +199,8 @@ def _free_bytes(folder: Path) -> int:
     return shutil.disk_usage(existing).free
 
 
-def _human(size: float) -> str:
+def human(size: float) -> str:
+    """A number of bytes in GB or MB."""
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 

@@ -204,10 +204,6 @@ class State:
         """Whether the last epoch that was trained was evaluated."""
         return bool(self.history) and self.history[-1]["epoch"] == self.epoch
 
-    def reopen_epoch(self, steps: int) -> None:
-        """Back to where the last epoch, of so many steps, is trained but not yet evaluated."""
-        self.epoch, self.step = self.epoch - 1, steps
-
     def state_dict(self) -> dict[str, Any]:
         """Plain containers and tensors (loads with weights_only=True), as of the last `synchronise`; at rank 0."""
         return {

@@ -40,13 +40,17 @@ class EagerStep:
 
     def __call__(self, batch: Batch, lr: float) -> dict[str, Tensor]:
         """Losses are those of this rank's batch; the gradients are averaged over all ranks."""
-        self.state.set_lr(lr)
-        losses = self.work(batch)
-        self.state.advance()
+        losses = self._gradients(batch)
+        self.state.update(lr)
         return losses
 
     def work(self, batch: Batch) -> dict[str, Tensor]:
-        """All of the step that the device does, and the losses; nothing is counted."""
+        """All of the step that the device does, at the learning rate that is set; nothing is counted."""
+        losses = self._gradients(batch)
+        self.state.apply()
+        return losses
+
+    def _gradients(self, batch: Batch) -> dict[str, Tensor]:
         losses: dict[str, Tensor] = {}
         parts = batch.split(self.accumulate)
         for part in parts:
@@ -56,7 +60,6 @@ class EagerStep:
             losses = {name: loss.detach() + losses.get(name, 0.0) for name, loss in named.items()}
         if self.clip_grad is not None:
             torch.nn.utils.clip_grad_norm_(self.state.learning(), self.clip_grad)
-        self.state.apply()
         return losses
 
 

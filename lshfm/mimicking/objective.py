@@ -3,15 +3,14 @@
 import torch
 from torch import nn
 
-from lshfm.config.build import build
 from lshfm.config.schema import Mimic
 from lshfm.errors import at
 from lshfm.losses.lsh import HashFunctions
+from lshfm.mimicking.terms import terms_of
 from lshfm.objectives.align import Align
 from lshfm.objectives.learner import Learner
 from lshfm.objectives.mimic import Mimic as MimicObjective
 from lshfm.objectives.teacher import Recorded, Teacher
-from lshfm.objectives.terms import Term, Terms
 from lshfm.ranks.group import num_ranks
 from lshfm.tasks.losses import log_loss
 from lshfm.tasks.pixels import TrainingData
@@ -20,14 +19,15 @@ from lshfm.tasks.task import Task
 
 def stage_objective(
     settings: Mimic, task: Task, student: nn.Module, teacher: Teacher | Recorded, functions: HashFunctions | None,
-    data: TrainingData, device: torch.device,
+    data: TrainingData, device: torch.device, precision: str,
 ) -> Learner:  # fmt: skip
     """Stage 1 aligns the student's projection with the teacher, stage 2 trains all of the student.
 
-    teacher: the network, or a recording of it. functions: of the losses that hash.
+    teacher: the network, or a recording of it. functions: of the losses that hash. precision: of the
+    student's arithmetic.
     """
-    freeze, precision = settings.freeze, settings.precision
-    on_features, on_logits = (_terms(settings, kind, functions).to(device) for kind in ("feature", "logit"))
+    freeze = settings.freeze
+    on_features, on_logits = (terms_of(settings.loss, kind, functions).to(device) for kind in ("feature", "logit"))
     if settings.is_stage1:
         with at("student"):
             return Align(student, teacher, on_features, freeze=freeze, precision=precision)
@@ -39,13 +39,3 @@ def stage_objective(
         student, teacher, label_loss=label_loss.to(device), label_name=label_name, gamma=settings.loss.gamma,
         feature_terms=on_features, logit_terms=on_logits, freeze=freeze, precision=precision,
     )  # fmt: skip
-
-
-def _terms(settings: Mimic, kind: str, functions: HashFunctions | None) -> Terms:
-    """The chosen losses of one kind, each weighted by beta and by its own weight."""
-    terms = []
-    for loss in settings.loss.chosen.values():
-        for name, node in loss.terms.items() if loss.kind == kind else ():
-            hashed = {"functions": functions} if "functions" in node else {}
-            terms.append(Term(name, settings.loss.beta * loss.weight, build(node, at="loss", **hashed)))
-    return Terms(terms)

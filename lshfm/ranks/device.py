@@ -1,7 +1,10 @@
 """Where a run computes and how: the device, its precision, its name for the record."""
 
+import importlib.util
 import os
 import platform
+import shutil
+from functools import lru_cache
 from importlib.metadata import version
 from typing import Any
 
@@ -53,8 +56,35 @@ def prepare(device: torch.device, *, deterministic: bool) -> None:
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Mixed precision for the network's own arithmetic; losses stay outside, in fp32."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+    """Mixed precision for the network's own arithmetic; losses stay outside, in fp32. precision: as in `settled`."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=settled(precision, device) == "bf16")
+
+
+def settled(precision: str, device: torch.device) -> str:
+    """fp32 or bf16: what `auto` comes to on a device, others as they are."""
+    if precision != "auto":
+        return precision
+    return "bf16" if is_better_in_bf16(device) else "fp32"
+
+
+@lru_cache
+def is_better_in_bf16(device: torch.device) -> bool:
+    """Whether the device has instructions for bf16 products; a CPU without them takes longer than in fp32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    asked = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("amx_tile", "avx512_bf16"))
+    return any(is_supported() for is_supported in asked if is_supported)
+
+
+def missing_compiler(device: torch.device) -> str:
+    """What torch.compile lacks on this machine to write kernels for the device, in words; "" where all is there."""
+    if device.type == "cuda" and importlib.util.find_spec("triton") is None:
+        return "this torch comes without triton"
+    named, usual = ("CC", ("gcc", "clang", "cc")) if device.type == "cuda" else ("CXX", ("g++", "clang++"))
+    names = [os.environ[named]] if os.environ.get(named) else list(usual)
+    if not any(shutil.which(name) for name in names):
+        return f"there is no {'C' if named == 'CC' else 'C++'} compiler here ({', '.join(names)})"
+    return ""
 
 
 def name_of(device: torch.device) -> str:
@@ -65,6 +95,7 @@ def name_of(device: torch.device) -> str:
 
 def describe_hardware(device: torch.device, precision: str) -> dict[str, Any]:
     """Hardware and versions for the record: figures without them mean little."""
+    precision = settled(precision, device)
     if device.type == "cpu":
         threads = torch.get_num_threads()
         return {"device": f"CPU, {threads} thread{'s' * (threads > 1)}", "arithmetic": precision} | _versions()

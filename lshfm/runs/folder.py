@@ -24,6 +24,7 @@ BEFORE_THERE_WAS = {
     "schedule.policy": "cosine",
     "head_lr": 1.0,
     "eval_every": 1,
+    "speed": "exact",
 }
 KEPT_AS_BEGUN = ("dataset.holdout_by", "dataset.exif")  # of these, keys whose default is another today
 SETTLED_AT_THE_END = ("select",)  # keys that leave training as it is: an unfinished run may be given another value

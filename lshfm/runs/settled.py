@@ -8,16 +8,24 @@ from lshfm.console import logger
 from lshfm.engine.assemble import assemble
 from lshfm.engine.schedule import learning_rate, one_cycle
 from lshfm.engine.state import Objective, State
+from lshfm.engine.step import Step, make_step
 from lshfm.engine.stop import never, without_progress
+from lshfm.runs.speed import Speed
 
 
-def assembled(objective: Objective, settings: Training, constants: dict[str, Any] | None = None) -> State:
+def assembled(objective: Objective, settings: Training, speed: Speed, constants: dict[str, Any] | None = None) -> State:
     """The state to train, with the optimiser and the moving average that the settings ask for."""
     return assemble(
         objective, optimizer=settings.optimizer, momentum=settings.momentum, weight_decay=settings.weight_decay,
         head_lr=settings.head_lr, decay_weights_only=settings.decay_weights_only,
         freeze_epochs=settings.freeze_epochs, ema=settings.ema, constants=constants,
+        fused=speed.fused, capturable=speed.captured, compile_teacher=speed.compiled, compile_student=speed.compiled,
     )  # fmt: skip
+
+
+def step_of(state: State, settings: Training, speed: Speed) -> Step:
+    """The step that trains the state."""
+    return make_step(state, accumulate=settings.accumulate, clip_grad=settings.clip_grad, capture=speed.graphs)
 
 
 def rate_of(settings: Training, steps: int) -> Callable[[float], float]:

@@ -17,7 +17,6 @@ from lshfm.engine.interrupts import Interrupts
 from lshfm.engine.journal import Journal
 from lshfm.engine.loop import Batches, fit
 from lshfm.engine.state import Evaluation, State
-from lshfm.engine.step import EagerStep
 from lshfm.errors import RunFailed, printable
 from lshfm.files.read import read_checkpoint
 from lshfm.files.write import write_checkpoint
@@ -29,7 +28,8 @@ from lshfm.runs.memory import TooLargeToEvaluate, enough_to_evaluate, enough_to_
 from lshfm.runs.place import RunPlace
 from lshfm.runs.predictions import write_predictions
 from lshfm.runs.record import Metrics, Results, measured, peak_memory, revision
-from lshfm.runs.settled import enough_of, log_early_stop, log_options, rate_of
+from lshfm.runs.settled import enough_of, log_early_stop, log_options, rate_of, step_of
+from lshfm.runs.speed import Speed
 from lshfm.tasks.pixels import TrainingData
 from lshfm.tasks.task import Arrays, Evaluate, Task
 
@@ -40,9 +40,9 @@ class TrainingRun:
     """A training run: its settings, its place, whose folder is occupied, and its data.
 
     validate, test: evaluators of the network in training, on the data's validation and test batches.
-    trained: the settings of that network. made_by: entries on the method (stage, loss, teacher) for the records.
-    keep_constants: whether the finished checkpoint holds what the losses were set up with. batches: those to train on,
-    where they are not the data's own.
+    trained: the settings of that network. speed: how it computes. made_by: entries on the method (stage, loss,
+    teacher) for the records. keep_constants: whether the finished checkpoint holds what the losses were set up with.
+    batches: those to train on, where they are not the data's own.
     """
 
     def __init__(
@@ -54,6 +54,7 @@ class TrainingRun:
         validate: Evaluate,
         test: Evaluate,
         trained: Network,
+        speed: Speed,
         made_by: Mapping[str, Any],
         keep_constants: bool = False,
         batches: Batches | None = None,
@@ -63,7 +64,8 @@ class TrainingRun:
         self.validate, self.test, self.trained = validate, test, trained
         self.batches = batches or data.batches
         self.made_by, self.keep_constants = dict(made_by), keep_constants
-        self.hardware = describe(data.batches.device, self.settings.precision)
+        self.speed = speed
+        self.hardware = describe(data.batches.device, speed.precision)
         self.planned_before: list[dict[str, int]] = []  # as `restore` tells it
         self._arrays: Arrays | None = None  # of the last evaluation on the test split, at rank 0
 
@@ -72,6 +74,7 @@ class TrainingRun:
         settings, data = self.settings, self.data
         logger.info("run folder %s; %s, %s", self.folder.path, self.hardware["device"], self.hardware["arithmetic"])
         log_options(settings)
+        self.speed.log(settings, data.batches.device)
         log_ranks(
             data.batches.device, batch_size=settings.batch_size, accumulate=settings.accumulate,
             bn_group_size=settings.bn_group_size, sync_bn=settings.sync_bn,
@@ -109,7 +112,7 @@ class TrainingRun:
             with Interrupts() as self.interrupts, doing("training"), enough_to_train(settings.batch_size):
                 fit(
                     self.state,
-                    EagerStep(self.state, accumulate=settings.accumulate, clip_grad=settings.clip_grad),
+                    step_of(self.state, settings, self.speed),
                     self.batches,
                     rate_of(settings, len(self.data.batches)),
                     self.journal,

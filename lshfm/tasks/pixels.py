@@ -17,10 +17,12 @@ from lshfm.console import logger, progress
 from lshfm.datasets.augment import Augment
 from lshfm.datasets.checks import first_five
 from lshfm.datasets.decode import find_broken
+from lshfm.datasets.fused import FusedView
 from lshfm.datasets.holdout import Shows, holdout, one_sided
 from lshfm.datasets.images import FileImages, refuse_missing
 from lshfm.datasets.loader import DecodedPixels, Index, Loader, PixelSource, Share, StoredPixels, View
 from lshfm.datasets.reader import Reader, class_difference
+from lshfm.datasets.resident import ResidentPixels, resident
 from lshfm.datasets.split import Split
 from lshfm.datasets.store import choose_cache, find_store, open_store, pixel_key, store_bytes
 from lshfm.errors import InputError, at, count
@@ -75,13 +77,24 @@ def read_splits(dataset: Dataset, names: Sequence[str]) -> list[Split]:
     return splits if len(splits) == len(names) else [splits[0]] * len(names)
 
 
-def open_pixels(split: Split, dataset: Dataset, workers: int | None) -> tuple[PixelSource, Index]:
+def open_pixels(
+    split: Split, dataset: Dataset, workers: int | None, device: torch.device | None = None
+) -> tuple[PixelSource, Index]:
     """A split's pixels, from a store or decoded as they are needed, and which of its samples can be used.
 
-    A machine's first rank builds a store, while the others wait.
+    A machine's first rank builds a store, while the others wait. device: that they are used on time and again; the
+    store is copied there, as the data set's `cache` says.
     """
     with at("dataset"):
-        return first_on_each_machine(lambda: _open_pixels(split, dataset, workers))
+        source, usable = first_on_each_machine(lambda: _open_pixels(split, dataset, workers))
+        if device is None:
+            return source, usable
+        source, sentence = resident(source, device, dataset.cache)
+    if sentence:
+        logger.info("%s: %s", split.name, sentence)
+    if isinstance(source, StoredPixels) and device.type == "cuda":
+        source = StoredPixels(source.store, pinned=True)
+    return source, usable
 
 
 def _open_pixels(split: Split, dataset: Dataset, workers: int | None) -> tuple[PixelSource, Index]:
@@ -110,13 +123,17 @@ def _open_pixels(split: Split, dataset: Dataset, workers: int | None) -> tuple[P
     return source, np.setdiff1d(np.arange(len(split)), broken)
 
 
-def make_view(dataset: Dataset, augment: Augmentation | None, *, channels_last: bool) -> View:
-    """The view that turns pixels into a network's input; without augmentation if `augment` is None."""
+def make_view(dataset: Dataset, augment: Augmentation | None, *, channels_last: bool, fused: bool = False) -> View:
+    """The view that turns pixels into a network's input; without augmentation if `augment` is None.
+
+    fused: on a GPU by kernels made for it.
+    """
     for name, numbers in (("mean", dataset.mean), ("std", dataset.std)):
         if len(numbers) != 3:
             raise InputError(f"dataset.{name}={numbers}: must be three numbers, for red, green and blue")
     change = augment and Augment(augment.flip, augment.brightness, augment.contrast, augment.saturation)
-    return View(tuple(dataset.mean), tuple(dataset.std), change, channels_last)  # type: ignore[arg-type]
+    kind = FusedView if fused and change else View
+    return kind(tuple(dataset.mean), tuple(dataset.std), change, channels_last)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -141,22 +158,24 @@ class TrainingData:
         task has such. pools: as of a task.
         """
         dataset, order, size = settings.dataset, settings.channels_last, settings.eval_batch_size
-        pixels, usable = open_pixels(train, dataset, settings.workers)
+        pixels, usable = open_pixels(train, dataset, settings.workers, device)
         learn, held_out = parted(train, dataset, shows, usable)
         if shows is not None and len(held_out) and dataset.holdout_by == "labels":
             _say_parts(train, dataset, shows, learn, held_out)
         pooled = pools(train.labels[learn]) if pools and settings.balanced else None
+        view = make_view(dataset, settings.augment, channels_last=order, fused=settings.speed == "fast")
         batches = Loader(
             pixels, train.labels, indices=learn, batch_size=settings.batch_size, device=device, shuffle=True,
-            drop_last=True, view=make_view(dataset, settings.augment, channels_last=order), seed=settings.seed,
-            share=own_share(), pools=pooled,
+            drop_last=True, view=view, seed=settings.seed, share=own_share(), pools=pooled,
         )  # fmt: skip
         plain = make_view(dataset, None, channels_last=order)
         kept = plain_loader(pixels, held_out, train, plain, size, device) if len(held_out) else None
         if test is train and kept:
             test_batches = kept
         else:
-            test_batches = plain_loader(*open_pixels(test, dataset, settings.workers), test, plain, size, device)
+            test_batches = plain_loader(
+                *open_pixels(test, dataset, settings.workers, device), test, plain, size, device
+            )
         keys = {split.name: pixel_key(split.images, dataset.size) for split in (train, test)}
         return cls(train, test, batches, kept or test_batches, test_batches, keys)
 
@@ -169,7 +188,7 @@ class TrainingData:
     def stores(self) -> set[Path]:
         """The files that pixels are read from; none where they are decoded in every epoch."""
         sources = (self.batches.pixels, self.test.pixels)
-        return {source.store.path for source in sources if isinstance(source, StoredPixels)}
+        return {source.store.path for source in sources if isinstance(source, StoredPixels | ResidentPixels)}
 
     @property
     def validation_split(self) -> Split:

@@ -48,6 +48,7 @@ RUNS: dict[str, tuple[tuple[str, ...], set[str]]] = {
     ),
     "class weights": ((*TRAIN, "loss.pos_weight=[1,2,3,4,5,6,7,8,9,10,11,12]"), {"bce"}),
     "bf16": ((*TRAIN, "precision=bf16", "channels_last=true"), {"bce"}),
+    "fast": ((*TRAIN, "speed=fast", "dataset.cache=device", "ema=0.9"), {"bce"}),
     "batch norm in groups": ((*TRAIN, "bn_group_size=4"), {"bce"}),
     "dropout": ((*TRAIN, "model=mobilenet_v2", "model.weights=none", "dataset.size=32", "accumulate=2"), {"bce"}),
     "own network": ((*TRAIN, *OWN, "model=narrow"), {"bce"}),

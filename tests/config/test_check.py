@@ -122,7 +122,7 @@ def test_every_key_has_to_be_there(values: Any, keys: type, prefix: str) -> None
         ("workers", 257, "workers=257: must be at most 256"),
         ("overwrite", "perhaps", "overwrite=perhaps: must be true or false"),
         ("optimizer", "sdg", "optimizer=sdg: must be one of sgd, adam, adamw (did you mean 'sgd'?)"),
-        ("precision", "fp16", "precision=fp16: must be one of fp32, bf16 (did you mean 'bf16'?)"),
+        ("precision", "fp16", "precision=fp16: must be one of fp32, bf16, auto (did you mean 'bf16'?)"),
         (
             "freeze",
             ["bn_stat"],

@@ -405,16 +405,16 @@ def test_the_moving_average_by_hand() -> None:
     state = make(ema=decay, batch_norm=True)
     assert state.ema
     average: dict[str, torch.Tensor] = {}
-    advance = state.advance
+    update = state.update
 
-    def following() -> None:
-        advance()
+    def following(lr: float) -> None:
+        update(lr)
         for name, tensor in state.objective.model.state_dict().items():
             if tensor.is_floating_point():  # buffers too; the first step is where it starts
                 now = tensor.clone()
                 average[name] = decay * average[name] + (1 - decay) * now if name in average else now
 
-    state.advance = following  # type: ignore[method-assign]
+    state.update = following  # type: ignore[method-assign]
     run(state)
     assert "norm.running_var" in average
     for name, tensor in average.items():

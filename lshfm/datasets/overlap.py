@@ -1,0 +1,56 @@
+"""Batches that are sent and augmented while the device works on the one before."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+T = TypeVar("T")
+
+
+class Side(Protocol):
+    """A queue of work beside the one that trains."""
+
+    def do(self, work: Callable[[], T]) -> tuple[T, Any]:
+        """Queue what `work` does there; its result, and what tells when it is done."""
+        ...
+
+    def hand_over(self, done: Any, tensors: list[Tensor]) -> None:
+        """Let the queue that trains wait until it is done; the tensors are then its own."""
+        ...
+
+
+class SideStream:
+    """A CUDA stream."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+    def do(self, work: Callable[[], T]) -> tuple[T, Any]:
+        """The host does not wait."""
+        with torch.cuda.stream(self._stream):
+            return work(), self._stream.record_event()
+
+    def hand_over(self, done: Any, tensors: list[Tensor]) -> None:
+        """Nor does it here."""
+        current = torch.cuda.current_stream(self._stream.device)
+        current.wait_event(done)
+        for tensor in tensors:
+            tensor.record_stream(current)  # its memory is free only when that stream has used it
+
+
+def in_advance(batches: Iterator[Any], side: Side | None) -> Iterator[Any]:
+    """The batches, each made one ahead of its turn, in the queue beside; as they come where there is none.
+
+    Their `columns` are tensors by name.
+    """
+    if side is None:
+        yield from batches
+        return
+    ahead: tuple[Any, Any] = side.do(lambda: next(batches, None))
+    while ahead[0] is not None:
+        batch, done = ahead
+        ahead = side.do(lambda: next(batches, None))
+        side.hand_over(done, list(batch.columns.values()))
+        yield batch

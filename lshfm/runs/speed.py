@@ -1,0 +1,95 @@
+"""What speed=fast comes to: for a run's length, its settings, and what the machine has."""
+
+from dataclasses import dataclass
+
+import torch
+
+from lshfm.config.schema import Training
+from lshfm.console import logger
+from lshfm.engine.graphs import CudaGraphs, Graphs
+from lshfm.ranks.device import is_better_in_bf16, missing_compiler, settled
+from lshfm.ranks.group import num_ranks
+
+# Compiling two networks takes 14 s (r34 -> r18) to 51 s (r101 -> r50), and what it saves an image grows with their
+# layers in the same way, and with the image's pixels: at 448 px 0.13 and 0.47 ms on an H100. So it has paid from about
+# 140,000 images of 448 x 448 on, whatever the network. Slower cards compile as fast and gain more.
+PIXELS_WORTH_COMPILING = 140_000 * 448 * 448
+# On a CPU it takes a minute, and saves a tenth of the step or less: 4 us of 1,000 pixels.
+PIXELS_WORTH_COMPILING_ON_CPU = 15_000_000_000
+# Where every kernel is launched by Python, bf16 adds more launches than it saves time: at 448 px fp32 was the faster
+# one for 16 images a step, bf16 for 32.
+PIXELS_WORTH_BF16_EAGERLY = 24 * 448 * 448
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How a run computes; `notes` say what it goes without, and why."""
+
+    precision: str  # fp32 or bf16
+    fused: bool = False  # the optimiser's update is one kernel
+    captured: bool = False  # the whole step is one CUDA graph
+    compiled: bool = False  # teacher, student and augmentation
+    notes: tuple[str, ...] = ()
+
+    @property
+    def graphs(self) -> Graphs | None:
+        """What records the step; None where it is not captured."""
+        return CudaGraphs() if self.captured else None
+
+    def log(self, settings: Training, device: torch.device) -> None:
+        """Say what speed=fast does, and what it does not, a line each; nothing of speed=exact."""
+        if settings.speed == "exact":
+            return
+        has = {
+            self.precision: True, "fused optimiser": self.fused,
+            "teacher and student compiled": self.compiled, "the step captured as one CUDA graph": self.captured,
+        }  # fmt: skip
+        on = ", ".join(name for name, is_on in has.items() if is_on)
+        logger.info("speed=fast on %s: %s", "the CPU" if device.type == "cpu" else device, on)
+        for note in self.notes:
+            logger.info("%s", note)
+
+
+def speed_of(settings: Training, device: torch.device, images: int) -> Speed:
+    """How a run of `images` training images an epoch computes. All ranks alike."""
+    if settings.speed == "exact":
+        return Speed(settled(settings.precision, device))
+    why_eager, why_uncompiled = _why_eager(device), _why_uncompiled(settings, device, images)
+    captured, compiled = not why_eager, not why_uncompiled
+    precision, why_fp32 = _precision(settings, device, captured=captured)
+    notes = tuple(note for note in (why_fp32, why_eager, why_uncompiled) if note)
+    return Speed(precision, device.type == "cuda", captured, compiled, notes)
+
+
+def _why_eager(device: torch.device) -> str:
+    if device.type != "cuda":
+        return "a CPU has no graphs to capture the step in: it goes operation by operation"
+    if num_ranks() > 1:
+        return f"with {num_ranks()} ranks the step is not captured: the gradients' way between them is not recorded"
+    return ""
+
+
+def _why_uncompiled(settings: Training, device: torch.device, images: int) -> str:
+    if missing := missing_compiler(device):
+        return f"nothing is compiled: {missing}"
+    planned = images * settings.epochs
+    worth = PIXELS_WORTH_COMPILING if device.type == "cuda" else PIXELS_WORTH_COMPILING_ON_CPU
+    least = -(-worth // settings.dataset.size**2)
+    if planned < least:
+        return (
+            f"nothing is compiled: at {settings.dataset.size} px that pays from {least:,} images on, and this run sees "
+            f"{planned:,}"
+        )
+    return ""
+
+
+def _precision(settings: Training, device: torch.device, *, captured: bool) -> tuple[str, str]:
+    """The precision of the network's arithmetic, and why it is fp32 if that was left open."""
+    if settings.precision != "auto":
+        return settings.precision, ""
+    if not is_better_in_bf16(device):
+        return "fp32", f"fp32: this {'GPU' if device.type == 'cuda' else 'CPU'} is not faster in bf16"
+    part = settings.batch_size // num_ranks() // settings.accumulate * settings.dataset.size**2
+    if device.type == "cuda" and not captured and part < PIXELS_WORTH_BF16_EAGERLY:
+        return "fp32", "fp32: for so few pixels at a time bf16 takes longer, unless the step is captured"
+    return "bf16", ""

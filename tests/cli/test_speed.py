@@ -1,0 +1,51 @@
+"""speed=fast on a CPU: what is said, that it is a run of its own, and what it leaves."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from lshfm.ranks.device import settled
+from tests.cli.conftest import here
+
+TRAIN = (
+    "train", "model=resnet8", "dataset.num_train=32", "dataset.num_eval=16", "dataset.size=16", "batch_size=16",
+    "epochs=1", "workers=0", "gpus=[]", "name=run",
+)  # fmt: skip
+
+
+def test_a_fast_run_is_another_than_an_exact_one(tmp_path: Path) -> None:
+    said = here(tmp_path, *TRAIN, "speed=fast", "dataset.cache=device")
+    arithmetic = settled("auto", torch.device("cpu"))
+    assert f"speed=fast on the CPU: {arithmetic}" in said
+    assert "a CPU has no graphs to capture the step in: it goes operation by operation" in said
+    assert "nothing is compiled: " in said
+    assert "train: The store lies in memory: " in said
+    run = tmp_path / "outputs/train/run"
+    assert json.loads((run / "results.json").read_text())["hardware"]["arithmetic"] == arithmetic
+    identity = json.loads((run / "identity.json").read_text())
+    assert (identity["speed"], identity["precision"]) == ("fast", "auto")
+    refusal = here(tmp_path, *TRAIN, code=2)
+    assert "speed: fast there, exact now" in refusal
+    assert "is finished" in here(tmp_path, *TRAIN, "speed=fast")
+    here(tmp_path, "eval", "checkpoint=run", "gpus=[]")
+    evaluated = json.loads((tmp_path / "outputs/eval/run/results.json").read_text())
+    assert evaluated["hardware"]["arithmetic"] == arithmetic
+
+
+def test_a_run_of_a_version_without_the_key_is_an_exact_one(tmp_path: Path) -> None:
+    here(tmp_path, *TRAIN)
+    file = tmp_path / "outputs/train/run/identity.json"
+    identity = json.loads(file.read_text())
+    assert identity.pop("speed") == "exact"
+    file.write_text(json.dumps(identity))
+    assert "is finished" in here(tmp_path, *TRAIN)
+    assert "speed: None there, fast now" in here(tmp_path, *TRAIN, "speed=fast", code=2)
+
+
+@pytest.mark.parametrize("value", ["quick", "true"])
+def test_another_speed_is_refused(value: str, tmp_path: Path) -> None:
+    said = here(tmp_path, *TRAIN, f"speed={value}", code=2)
+    assert f"speed={'True' if value == 'true' else value}: must be one of exact, fast" in said or "must be" in said
+    assert not (tmp_path / "outputs").exists()
