@@ -14,19 +14,18 @@ from lshfm.config.compose import Job
 from lshfm.config.schema import Mimic
 from lshfm.console import logger
 from lshfm.datasets.split import Split
-from lshfm.errors import InputError, at
+from lshfm.errors import InputError
 from lshfm.losses.lsh import HashFunctions
 from lshfm.mimicking import hashing
+from lshfm.mimicking.kept import KeptOutputs, outputs_key
 from lshfm.mimicking.measure import ComparedEvaluator, show
+from lshfm.mimicking.objective import stage_objective
 from lshfm.mimicking.starts import Start, find_start, settled
+from lshfm.mimicking.tape import open_tape
 from lshfm.mimicking.teachers import TeacherFile, find_teacher
-from lshfm.mimicking.terms import terms_of
-from lshfm.objectives.align import Align
-from lshfm.objectives.learner import Learner
-from lshfm.objectives.mimic import Mimic as MimicObjective
-from lshfm.objectives.teacher import Teacher
+from lshfm.objectives.teacher import Recorded, Teacher
 from lshfm.ranks.device import prepare
-from lshfm.ranks.group import num_ranks, on_main
+from lshfm.ranks.group import on_main
 from lshfm.ranks.start import in_ranks
 from lshfm.runs.check import check_labels, check_selection, check_training
 from lshfm.runs.log import logged, remembering
@@ -36,7 +35,7 @@ from lshfm.runs.place import RunPlace, settings_identity
 from lshfm.runs.settled import assembled
 from lshfm.runs.speed import speed_of
 from lshfm.runs.training import TrainingRun
-from lshfm.tasks.losses import counted, log_loss, with_loss
+from lshfm.tasks.losses import counted, with_loss
 from lshfm.tasks.networks import check_batch_norm, check_parts, describe_network, place_trained, starting_weights
 from lshfm.tasks.pixels import TrainingData
 from lshfm.tasks.task import Task, open_task
@@ -141,19 +140,25 @@ class Stage:
         data = self.task.training_data(self.train, self.test, settings, self.device)
         speed = speed_of(settings, self.device, len(data.batches.indices))
         teacher = self.teacher.placed(self.device, precision=speed.precision, channels_last=settings.channels_last)
-        validate = self._evaluator(data, teacher, is_test=data.validation is data.test)
-        test = validate if data.test is data.validation else self._evaluator(data, teacher, is_test=True)
+        tape = open_tape(settings, self.teacher, teacher, data)
+        run = place.folder.path
+        validate = self._evaluator(data, teacher, run, is_test=data.validation is data.test)
+        test = validate if data.test is data.validation else self._evaluator(data, teacher, run, is_test=True)
         loss = self._label_loss(data)
         with place.occupied(settings) as folder:
             training = TrainingRun(
                 self.job, place, data, validate=with_loss(validate, self.task, loss),
                 test=with_loss(test, self.task, loss), trained=settings.student, speed=speed,
                 made_by=self._made_by(start, weights) | counted(loss), keep_constants=settings.is_stage1,
+                batches=tape,
             )  # fmt: skip
             training.announce(self.task)
             validate.prepare()  # the teacher's own score first: it may be none worth mimicking
             functions, constants = self._hash_functions(folder.path, teacher, data, start)
-            objective = self._objective(student, teacher, functions, data)
+            taught_by = Recorded(teacher.num_features) if tape else teacher
+            objective = stage_objective(
+                settings, self.task, student, taught_by, functions, data, self.device, speed.precision
+            )
             results = training.train(assembled(objective, settings, speed, constants))
         show(self.task, self.teacher.name, settings.student.title, results.report)
         return place.checkpoint
@@ -196,12 +201,17 @@ class Stage:
         if settings.recipe and (not row or row.get("published") is False):
             logger.info("loss %s in stage %s: not published for this pair", settings.loss.title, settings.stage.title)
 
-    def _evaluator(self, data: TrainingData, teacher: Teacher, *, is_test: bool) -> ComparedEvaluator:
+    def _evaluator(self, data: TrainingData, teacher: Teacher, run: Path, *, is_test: bool) -> ComparedEvaluator:
+        """Of students beside their teacher, whose outputs are kept in the run's folder."""
         loader, split = (data.test, self.test) if is_test else (data.validation, data.validation_split)
-        return ComparedEvaluator(
-            self.task, loader, split, self.settings.dataset.metric, teacher, self.teacher.name,
-            labels=not self.settings.is_stage1,
+        dataset, its = self.settings.dataset, self.teacher
+        key = outputs_key(
+            its.identity, its.normalisation, teacher.precision, split, loader, data.pixels[split.name],
+            dataset.task, dataset.metric,
         )  # fmt: skip
+        kept = KeptOutputs(run / f"teacher_{'test' if is_test else 'held_out'}.npz", key, len(loader.indices))
+        labels = not self.settings.is_stage1
+        return ComparedEvaluator(self.task, loader, split, dataset.metric, teacher, its.name, labels=labels, kept=kept)
 
     def _label_loss(self, data: TrainingData) -> nn.Module | None:
         """The loss on labels to evaluate, where labels are learnt."""
@@ -222,22 +232,3 @@ class Stage:
         images = hashing.bias_images(data, views=settings.loss.hashing.bias_views, batch_size=settings.eval_batch_size)
         stage1 = start.stage1.get("constants", {}) if start.stage1 else None
         return hashing.prepare(folder, wanted, teacher, images, self.train.ids, stage1)
-
-    def _objective(
-        self, student: nn.Module, teacher: Teacher, functions: HashFunctions | None, data: TrainingData
-    ) -> Learner:
-        settings = self.settings
-        freeze, precision = settings.freeze, teacher.precision
-        kinds = (terms_of(settings.loss, kind, functions) for kind in ("feature", "logit"))
-        on_features, on_logits = (terms.to(self.device) for terms in kinds)
-        if settings.is_stage1:
-            with at("student"):
-                return Align(student, teacher, on_features, freeze=freeze, precision=precision)
-        label_name, label_loss = self.task.label_loss(
-            settings.label_loss, num_ranks() * settings.accumulate, at="label_loss", labels=data.labels
-        )
-        log_loss(label_name, label_loss)
-        return MimicObjective(
-            student, teacher, label_loss=label_loss.to(self.device), label_name=label_name, gamma=settings.loss.gamma,
-            feature_terms=on_features, logit_terms=on_logits, freeze=freeze, precision=precision,
-        )  # fmt: skip

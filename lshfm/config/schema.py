@@ -15,6 +15,7 @@ class Training(Machine):
     epochs: int = key("passes over the training split", low=1, high=1_000_000)
     batch_size: int = key("images a step, over all GPUs", low=1)
     eval_batch_size: int = key("images a batch in evaluation", low=1, changes_results=False)
+    eval_every: int = key("epochs between evaluations; the last epoch is always evaluated", low=1)
     accumulate: int = key("parts a batch goes through the network in, to save memory", low=1)
     balanced: bool = key("draw images so that each class is as likely, those without labels as one more class")
     early_stop: int | None = key(
@@ -88,6 +89,11 @@ class Mimic(Training):
     student: Student = group()
     loss: MimicLoss = group()
     label_loss: LabelLoss = group()
+    teacher_tape: str = key(
+        "record the teacher's outputs on every training view in dataset.cache_dir, or replay them from there",
+        choices=("off", "record", "replay"),
+        changes_results=False,
+    )
     published: dict[str, Any] = key("what a recipe says of a stage and a loss", changes_results=False)
     stage1: Any = key("keys for stage 1 alone, as stage1.lr=0.1", changes_results=False)
     stage2: Any = key("keys for stage 2 alone", changes_results=False)

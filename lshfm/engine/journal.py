@@ -122,8 +122,27 @@ class Journal:
         self._waiting = 100 * wait / max(seconds, 1e-9), slowest
         return round(rate, 2), Waiting(round(wait, 3), slowest)
 
-    def epoch(self, state: State, evaluation: Evaluation) -> None:
-        """The evaluation after an epoch: a line of the log and of the record."""
+    def epoch(self, state: State, evaluation: Evaluation | None) -> None:
+        """The end of an epoch, with its evaluation if it has one: a line of the log and of the record."""
+        self._log_trained(state) if evaluation is None else self._log_evaluated(state, evaluation)
+        self._say_time_to_go(state)
+        seconds = round(state.seconds + state.evaluation_seconds, 3)
+        if evaluation is None:
+            self._write(EpochLine(state.epoch, seconds=seconds))
+        else:
+            measured = (evaluation.name, evaluation.score, evaluation.beside, evaluation.loss)
+            self._write(EpochLine(state.epoch, *measured, seconds))
+
+    def _log_trained(self, state: State) -> None:
+        plain = _joined(f"epoch {state.epoch}/{self.epochs}", self._losses(), self._speed())
+        self._columns.log(self._trained(state) | self._cost(state), plain)
+
+    def _trained(self, state: State) -> dict[str, str]:
+        """Epoch, losses and learning rate: columns of an epoch's row on a terminal."""
+        losses = {name: f"{value:.4f}" for name, value in self._means.items()}
+        return {"epoch": f"{state.epoch}/{self.epochs}", **losses, "lr": f"{state.lr:.3g}"}
+
+    def _log_evaluated(self, state: State, evaluation: Evaluation) -> None:
         score, best, epoch = shown(evaluation.score), state.best, f"{state.epoch}/{self.epochs}"
         at_best = shown(best["score"]) if best else "-"
         self._score = f"{evaluation.name} {score}" + (f" (best {at_best})" if best else "")
@@ -131,13 +150,8 @@ class Journal:
         beside = {name: shown(value) for name, value in evaluation.beside.items() if name not in evaluation.unchanging}
         others = (f"{name} {value}" for name, value in beside.items())
         plain = _joined(f"epoch {epoch}", self._losses(), self._speed(), line, *others)
-        losses = {name: f"{value:.4f}" for name, value in self._means.items()}
-        trained = {"epoch": epoch, **losses, "lr": f"{state.lr:.3g}"}
-        self._columns.log(trained | {evaluation.name: score, "best": at_best} | beside | self._cost(state), plain)
-        self._say_time_to_go(state)
-        seconds = round(state.seconds + state.evaluation_seconds, 3)
-        record = EpochLine(state.epoch, evaluation.name, evaluation.score, evaluation.beside, evaluation.loss, seconds)
-        self._write(record)
+        cells = self._trained(state) | {evaluation.name: score, "best": at_best} | beside
+        self._columns.log(cells | self._cost(state), plain)
 
     def _cost(self, state: State) -> dict[str, str]:
         """What the epoch took, evaluation included: columns of its row on a terminal."""

@@ -30,11 +30,11 @@ class StepLine:
 
 @dataclass(frozen=True)
 class EpochLine:
-    """The evaluation after an epoch."""
+    """The end of an epoch, and its evaluation."""
 
     epoch: int  # done, from 1
-    metric: str
-    score: float | None  # None where it is undefined
+    metric: str = ""  # empty where the epoch was not evaluated
+    score: float | None = None  # None where it is undefined
     beside: dict[str, float | None] = field(default_factory=dict)  # other numbers by name
     validation_loss: float | None = None  # the label loss of what was evaluated
     seconds: float | None = field(default=None, compare=False)  # that the run has taken until then, in all its parts

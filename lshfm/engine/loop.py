@@ -22,7 +22,7 @@ class Journal(Protocol):
 
     def step(self, state: State, index: torch.Tensor, losses: dict[str, torch.Tensor], lr: float) -> None: ...
     def flush(self, state: State) -> None: ...
-    def epoch(self, state: State, evaluation: Evaluation) -> None: ...
+    def epoch(self, state: State, evaluation: Evaluation | None) -> None: ...
 
 
 def fit(
@@ -35,14 +35,16 @@ def fit(
     epochs: int,
     pause: Callable[[State], None],
     evaluate: Callable[[torch.nn.Module], Evaluation],
-    save: Callable[[State, Evaluation, bool], None],
+    save: Callable[[State, Evaluation | None, bool], None],
     is_enough: Callable[[State], bool] = never,
+    eval_every: int = 1,
 ) -> None:
-    """Train from where `state` is to `epochs`, evaluating and saving after every epoch; all ranks together.
+    """Train from where `state` is to `epochs`, saving after every epoch; all ranks together.
 
     step: trains `state` on a batch. pause: called after every step; it may save, and end the training by raising.
-    evaluate: the evaluation of a network after an epoch. save: told the evaluation, and whether it is the best so far.
-    is_enough: asked before every epoch whether to end, the same at all ranks.
+    evaluate: the evaluation of a network after an epoch, after every `eval_every` and the last. save: told the
+    evaluation, None where there was none, and whether it is the best so far. is_enough: asked before every epoch
+    whether to end, the same at all ranks.
     """
     for epoch in range(state.epoch, epochs):
         if is_enough(state):
@@ -55,7 +57,12 @@ def fit(
             pause(state)
         journal.flush(state)  # a loss that is not finite ends the run here, before anything is saved
         state.synchronise()
-        evaluation = evaluate(state.model)
+        evaluation = evaluate(state.model) if is_evaluated(epoch + 1, epochs, eval_every) else None
         is_best = state.end_epoch(evaluation)
         journal.epoch(state, evaluation)
         save(state, evaluation, is_best)
+
+
+def is_evaluated(epoch: int, epochs: int, every: int) -> bool:
+    """Whether a network is evaluated after an epoch, from 1: after every so many, and after the last always."""
+    return epoch % every == 0 or epoch == epochs

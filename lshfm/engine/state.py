@@ -188,14 +188,21 @@ class State:
         cuda = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
         self._random = gather({"cpu": torch.get_rng_state(), "cuda": cuda})
 
-    def end_epoch(self, evaluation: Evaluation) -> bool:
-        """Record an epoch's evaluation; True if it is the best so far."""
+    def end_epoch(self, evaluation: Evaluation | None) -> bool:
+        """Record an epoch's evaluation, if there was one; True if it is the best so far."""
         self.epoch, self.step = self.epoch + 1, 0
+        if evaluation is None:
+            return False
         entry = {"epoch": self.epoch, "metric": evaluation.name, "score": evaluation.score}
         loss = {} if evaluation.loss is None else {"validation_loss": evaluation.loss}
         self.history.append(entry | loss | evaluation.beside)
         self.report = evaluation.report
         return self.best is self.history[-1]
+
+    @property
+    def is_evaluated(self) -> bool:
+        """Whether the last epoch that was trained was evaluated."""
+        return bool(self.history) and self.history[-1]["epoch"] == self.epoch
 
     def state_dict(self) -> dict[str, Any]:
         """Plain containers and tensors (loads with weights_only=True), as of the last `synchronise`; at rank 0."""

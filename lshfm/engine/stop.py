@@ -11,10 +11,13 @@ def never(_state: State) -> bool:
 
 
 def without_progress(patience: int) -> Callable[[State], bool]:
-    """Whether so many epochs have passed since the best one, or since the start where no score was defined."""
+    """Whether so many epochs have passed since the best one, or since the start where no score was defined.
+
+    That is judged where an epoch was evaluated, so that a run ends with an evaluation.
+    """
 
     def is_enough(state: State) -> bool:
         best = state.best
-        return state.epoch - (best["epoch"] if best else 0) >= patience
+        return state.is_evaluated and state.epoch - (best["epoch"] if best else 0) >= patience
 
     return is_enough

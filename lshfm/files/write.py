@@ -6,10 +6,10 @@ import json
 import os
 import shutil
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
@@ -104,6 +104,12 @@ def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
     buffer = io.BytesIO()
     torch.save(content, buffer)
     write_bytes(path, buffer)
+
+
+def write_bytes_of(path: Path, write: Callable[[IO[bytes]], None]) -> None:
+    """Write a whole binary file at once, by a function that is given the open file, so that memory holds no copy."""
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        write(file)
 
 
 def write_bytes(path: Path, buffer: io.BytesIO) -> None:

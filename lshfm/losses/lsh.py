@@ -146,10 +146,30 @@ def hash_bias(
     assert not not_finite(features), "the caller names the images"
     with torch.autocast(features.device.type, enabled=False):
         if rule == "median":
-            return _medians(features, weights, report, max_bytes).neg_()
+            return _medians(features, len(weights), lambda rows: weights[rows], report, max_bytes).neg_()
         if rule == "mean":  # of the features first: the same by linearity, at the price of one product
             return -(weights @ features.mean(dim=0, dtype=torch.float64).to(weights))
         return weights.new_zeros(len(weights))
+
+
+@torch.no_grad()
+def drawn_bias(
+    features: Tensor, num: int, std: float, seed: int, *, report: Report | None = None, max_bytes: int = 64 * 2**20
+) -> Tensor:
+    """b (num,) by the rule "median" of the functions that `draw_weights` draws, without W in memory.
+
+    To the bit what `hash_bias` gives for W on a CPU. Raises InputError as draw_weights does.
+    """
+    positive(parameter("hash_num"), num)
+    _check_std(std)
+    assert not not_finite(features), "the caller names the images"
+    generator, width = torch.Generator().manual_seed(seed), features.shape[1]
+
+    def draw(rows: slice) -> Tensor:  # in the order of W, whole blocks of what a generator fills at a time
+        return torch.randn(rows.stop - rows.start, width, generator=generator).mul_(std)
+
+    with torch.autocast(features.device.type, enabled=False):
+        return _medians(features, num, draw, report, max_bytes).neg_()
 
 
 def not_finite(features: Tensor) -> list[int]:
@@ -158,12 +178,15 @@ def not_finite(features: Tensor) -> list[int]:
     return torch.nonzero(~(low.isfinite() & high.isfinite())).flatten().tolist()
 
 
-def _medians(features: Tensor, weights: Tensor, report: Report | None, max_bytes: int) -> Tensor:
-    medians = weights.new_empty(len(weights))
-    for rows in _chunks(len(weights), len(features), max_bytes):
-        medians[rows] = _lower_median(weights[rows].to(features.device), features)
+def _medians(
+    features: Tensor, num: int, weights: Callable[[slice], Tensor], report: Report | None, max_bytes: int
+) -> Tensor:
+    """Of `num` functions, whose weights are asked for in order; on the CPU."""
+    medians = torch.empty(num)
+    for rows in _chunks(num, len(features), max_bytes):
+        medians[rows] = _lower_median(weights(rows).to(features.device), features).to(medians)
         if report:
-            report(rows.stop, len(weights))
+            report(rows.stop, num)
     return medians
 
 

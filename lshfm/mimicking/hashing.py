@@ -14,7 +14,7 @@ from lshfm.engine.evaluate import Predictions, predict
 from lshfm.errors import InputError, at
 from lshfm.files.read import read_checkpoint
 from lshfm.files.write import write_checkpoint
-from lshfm.losses.lsh import HashFunctions, draw_weights, hash_bias, not_finite, teacher_std
+from lshfm.losses.lsh import HashFunctions, draw_weights, drawn_bias, hash_bias, not_finite, teacher_std
 from lshfm.objectives.teacher import Teacher
 from lshfm.ranks.group import broadcast, num_ranks, on_main, require_same
 from lshfm.tasks.pixels import TrainingData
@@ -74,8 +74,8 @@ def prepare(
             "hash functions: %d drawn with deviation %.4g; bias: %s of %d %s images",
             wanted.num, wanted.std, wanted.rule, len(images.indices), wanted.views,
         )  # fmt: skip
-        features = None if wanted.rule == "zero" else _features(teacher, images, names)
-        on_main(lambda: at_main.append(_drawn(wanted, features)), "drawing the hash functions")
+        bias = _bias(wanted, teacher, images, names)
+        on_main(lambda: at_main.append(_drawn(wanted, bias)), "drawing the hash functions")
     on_main(keep)
     functions = _shared(at_main[0] if at_main else None)
     return functions, functions.state() | {"views": wanted.views}
@@ -143,19 +143,50 @@ def _from_stage1(wanted: Wanted, stage1: Stored | None) -> HashFunctions | None:
     return functions
 
 
-def _drawn(wanted: Wanted, features: torch.Tensor | None) -> HashFunctions:
+def _bias(wanted: Wanted, teacher: Teacher, images: Loader, names: tuple[str, ...]) -> torch.Tensor | None:
+    """The functions' bias by the rule, at rank 0; the features are gone when the weights are drawn to be kept."""
+    if wanted.rule == "zero":
+        return torch.zeros(wanted.num)
+    on_main(lambda: _require_room(wanted))
+    features = _features(teacher, images, names)
+    biases: list[torch.Tensor] = []
+
+    def compute() -> None:
+        assert features is not None
+        with progress("bias of the hash functions") as report, at("loss"):
+            if wanted.rule == "median":
+                biases.append(drawn_bias(features, wanted.num, wanted.std, wanted.seed, report=report))
+            else:
+                biases.append(hash_bias(features, _weights(wanted), wanted.rule, report=report))
+
+    on_main(compute, "drawing the hash functions")
+    return biases[0] if biases else None
+
+
+def _require_room(wanted: Wanted) -> None:
+    """InputError where the weights would not fit into memory."""
+    try:
+        torch.empty(wanted.num, wanted.width)
+    except (RuntimeError, MemoryError) as error:
+        raise _no_room(wanted) from error
+
+
+def _weights(wanted: Wanted) -> torch.Tensor:
     try:
         with at("loss"):
-            weights = draw_weights(wanted.num, wanted.width, wanted.std, wanted.seed)
+            return draw_weights(wanted.num, wanted.width, wanted.std, wanted.seed)
     except (RuntimeError, MemoryError) as error:
-        gigabytes = 4 * wanted.num * wanted.width / 1e9
-        raise InputError(f"loss.hash_num={wanted.num}: no room in memory for {gigabytes:.1f} GB of weights") from error
-    if features is None:
-        bias = torch.zeros(wanted.num)
-    else:
-        with progress("bias of the hash functions") as report:
-            bias = hash_bias(features, weights, wanted.rule, report=report)
-    return HashFunctions(weights, bias, wanted.std, wanted.seed, wanted.rule)
+        raise _no_room(wanted) from error
+
+
+def _no_room(wanted: Wanted) -> InputError:
+    gigabytes = 4 * wanted.num * wanted.width / 1e9
+    return InputError(f"loss.hash_num={wanted.num}: no room in memory for {gigabytes:.1f} GB of weights")
+
+
+def _drawn(wanted: Wanted, bias: torch.Tensor | None) -> HashFunctions:
+    assert bias is not None
+    return HashFunctions(_weights(wanted), bias, wanted.std, wanted.seed, wanted.rule)
 
 
 def _features(teacher: Teacher, images: Loader, names: tuple[str, ...]) -> torch.Tensor | None:

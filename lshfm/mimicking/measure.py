@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from lshfm.errors import InputError, RunFailed, at
 from lshfm.losses.lsh import draw_weights, hash_bias
 from lshfm.metrics.mimicry import compare, constant_bits, measure, own_medians_agreement
 from lshfm.mimicking.hashing import classifier_std
+from lshfm.mimicking.kept import KeptOutputs
 from lshfm.objectives.teacher import Teacher
 from lshfm.ranks.group import PeerLost, on_main
 from lshfm.report.features import student_row, table, teacher_row
@@ -40,13 +42,15 @@ class ComparedEvaluator:
 
     All ranks evaluate together; rank 0 has the outputs and measures, and tells the others.
 
-    labels: whether the student's outputs are evaluated too; after a stage 1 its classifier is untrained.
+    labels: whether the student's outputs are evaluated too; after a stage 1 its classifier is untrained. kept: where
+    the teacher's outputs are kept, and taken from if they are there.
     """
 
     def __init__(
-        self, task: Task, loader: Loader, split: Split, metric: str, teacher: Teacher, name: str, *, labels: bool
-    ) -> None:
-        self.task, self.teacher, self.name, self.labels = task, teacher, name, labels
+        self, task: Task, loader: Loader, split: Split, metric: str, teacher: Teacher, name: str, *, labels: bool,
+        kept: KeptOutputs | None = None,
+    ) -> None:  # fmt: skip
+        self.task, self.teacher, self.name, self.labels, self.kept = task, teacher, name, labels, kept
         self._evaluate = task.evaluator(loader, split, metric, teacher.precision, features=True)
         self._reference: Reference | None = None  # at rank 0
         self._is_prepared = False
@@ -55,16 +59,32 @@ class ComparedEvaluator:
         """Evaluate the teacher and log its score, once. Raises InputError if its outputs are not finite."""
         if self._is_prepared:
             return
+        evaluation, arrays = self._outputs()
+        on_main(lambda: self._refer_to(evaluation, arrays), "comparing features")
+        self._is_prepared = True
+
+    def _outputs(self) -> tuple[Evaluation, Arrays]:
+        """The teacher's evaluation and, at rank 0, its arrays: those that are kept, else computed and kept."""
+        arrays: Arrays = {}
+
+        def recall() -> Evaluation | None:
+            found = self.kept.read() if self.kept else None
+            arrays.update(found[1] if found else {})
+            return found[0] if found else None
+
+        if (evaluation := on_main(recall)) is not None:
+            return evaluation, arrays
         try:
             evaluation, arrays = self._evaluate(self.teacher.on_images)
         except RunFailed as error:  # logits that are not finite, to which such features lead
             if isinstance(error, PeerLost):
                 raise
             raise InputError(f"the teacher {self.name} cannot be mimicked: {error}") from error
-        on_main(lambda: self._keep(evaluation, arrays), "comparing features")
-        self._is_prepared = True
+        if self.kept:
+            on_main(partial(self.kept.write, evaluation, arrays))
+        return evaluation, arrays
 
-    def _keep(self, evaluation: Evaluation, arrays: Arrays) -> None:
+    def _refer_to(self, evaluation: Evaluation, arrays: Arrays) -> None:
         features = arrays["features"]
         with at("loss"):
             drawn = draw_weights(REFERENCE_NUM, features.shape[1], classifier_std(self.teacher), REFERENCE_SEED)

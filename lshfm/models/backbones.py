@@ -3,10 +3,9 @@
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-import torchvision
 from torch import nn
-from torchvision.models import vgg
 
 from lshfm.checks import pick
 from lshfm.errors import parameter
@@ -22,16 +21,25 @@ def init_convolutions(module: nn.Module) -> None:
                 nn.init.zeros_(layer.bias)
 
 
+def _torchvision(arch: str) -> Any:
+    """The network as torchvision builds it. Imported here: it takes seconds, and not every run has such a network."""
+    import torchvision
+
+    return torchvision.models.get_model(arch, weights=None)
+
+
 def _resnet(arch: str) -> nn.Module:
-    network = torchvision.models.get_model(arch, weights=None)
+    network = _torchvision(arch)
     return nn.Sequential(OrderedDict(list(network.named_children())[:-2]))  # less avgpool and fc
 
 
 def _mobilenet(arch: str) -> nn.Module:
-    return nn.Sequential(OrderedDict(features=torchvision.models.get_model(arch, weights=None).features))
+    return nn.Sequential(OrderedDict(features=_torchvision(arch).features))
 
 
 def _vgg(arch: str) -> nn.Module:
+    from torchvision.models import vgg
+
     # Built from its layers: torchvision's whole VGG would allocate and draw 120 million unused weights.
     layers = vgg.make_layers(vgg.cfgs[{"vgg16_bn": "D", "vgg19_bn": "E"}[arch]], batch_norm=True)
     init_convolutions(layers)

@@ -2,8 +2,7 @@
 
 from collections import OrderedDict
 
-from torch import nn
-from torchvision.models.resnet import BasicBlock
+from torch import Tensor, nn
 
 from lshfm.checks import pick
 from lshfm.errors import parameter
@@ -21,9 +20,29 @@ CIFAR: dict[str, tuple[int, tuple[int, int, int, int]]] = {
 }
 
 
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions beside a shortcut, its tensors named as torchvision's, whose import takes seconds."""
+
+    def __init__(self, width_in: int, width: int, stride: int, shortcut: nn.Module | None) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(width_in, width, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.relu = nn.ReLU(inplace=True)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.downsample = shortcut
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, width_in, H, W) -> (B, width, H / stride, W / stride)."""
+        residual = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
+        residual += x if self.downsample is None else self.downsample(x)
+        activated: Tensor = self.relu(residual)
+        return activated
+
+
 def _block(width_in: int, width: int, stride: int) -> BasicBlock:
     if stride == 1 and width_in == width:
-        return BasicBlock(width, width)
+        return BasicBlock(width, width, stride, None)
     shortcut = nn.Sequential(nn.Conv2d(width_in, width, 1, stride, bias=False), nn.BatchNorm2d(width))
     return BasicBlock(width_in, width, stride, shortcut)
 

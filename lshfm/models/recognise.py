@@ -11,7 +11,7 @@ from lshfm.models.cifar import CIFAR, cifar_classifier
 def recognise(shapes: Mapping[str, torch.Size]) -> str | None:
     """The network whose backbone has exactly these tensors (batch counts aside), if there is one."""
     wanted = _without_counts(shapes)
-    for names, build in ((TORCHVISION, torchvision_classifier), (CIFAR, cifar_classifier)):
+    for names, build in ((CIFAR, cifar_classifier), (TORCHVISION, torchvision_classifier)):
         for arch in names:
             with torch.device("meta"):
                 backbone = build(arch, num_classes=1).backbone

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from lshfm.errors import InputError, parameter
 from lshfm.objectives.learner import ImageBatch, Learner
-from lshfm.objectives.teacher import Teacher
+from lshfm.objectives.teacher import Recorded, Teacher
 from lshfm.objectives.terms import Terms
 from lshfm.ranks.device import autocast
 
@@ -42,7 +42,7 @@ class Align(Learner):
     def __init__(
         self,
         model: nn.Module,
-        teacher: Teacher,
+        teacher: Teacher | Recorded,
         terms: Terms,
         *,
         freeze: Sequence[str] = (),

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from torch import Tensor, nn
 
 from lshfm.objectives.learner import LabelledBatch, Learner
-from lshfm.objectives.teacher import Teacher
+from lshfm.objectives.teacher import Recorded, Teacher
 from lshfm.objectives.terms import Terms, add_up
 from lshfm.ranks.device import autocast
 
@@ -19,7 +19,7 @@ class Mimic(Learner):
     def __init__(
         self,
         model: nn.Module,
-        teacher: Teacher,
+        teacher: Teacher | Recorded,
         *,
         label_loss: nn.Module,
         label_name: str,

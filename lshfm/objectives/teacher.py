@@ -1,7 +1,7 @@
 """The teacher: a frozen network that sees the same augmented pixels as the student, normalised its own way."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Self
+from typing import NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -45,8 +45,8 @@ def _per_channel(numbers: tuple[float, ...]) -> Tensor:
 class Teacher(nn.Module):
     """A frozen network: its parameters never learn, it never leaves eval mode, and it keeps no gradients.
 
-    Objectives call it with the whole batch and read nothing of it but outputs and `num_features`, so that a
-    recording of outputs by (index, epoch) could stand in its place.
+    Objectives call it with the whole batch and read nothing of it but outputs and `num_features`, so that
+    `Recorded` can stand in its place.
     normalisation: where the teacher was trained with another mean and std than the student's images have; None
     passes the pixels on untouched.
     """
@@ -98,6 +98,33 @@ class Teacher(nn.Module):
         with autocast(images.device, self.precision):
             feature, logits = network(images)
         return feature.float(), logits.float()
+
+
+class TaughtBatch(Protocol):
+    """A batch that carries a teacher's outputs."""
+
+    @property
+    def feature_t(self) -> Tensor: ...  # (B, D) float32
+    @property
+    def logits_t(self) -> Tensor: ...  # (B, C) float32
+
+
+class Recorded(nn.Module):
+    """Stands in a teacher's place where batches carry its outputs: no step runs the network.
+
+    num_features: the feature's width.
+    """
+
+    def __init__(self, num_features: int) -> None:
+        super().__init__()
+        self.num_features = num_features
+
+    def wrap(self, wrap: Callable[[nn.Module], nn.Module]) -> None:
+        """As of a teacher: there is no network to wrap."""
+
+    def forward(self, batch: TaughtBatch) -> tuple[Tensor, Tensor]:
+        """Feature and logits that the batch carries."""
+        return batch.feature_t, batch.logits_t
 
 
 class _OnImages(nn.Module):

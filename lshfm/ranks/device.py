@@ -5,6 +5,7 @@ import os
 import platform
 import shutil
 from functools import lru_cache
+from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -106,12 +107,11 @@ def describe_hardware(device: torch.device, precision: str) -> dict[str, Any]:
 
 
 def _versions() -> dict[str, str]:
-    import torchvision
     from PIL import __version__ as pillow
 
     return {
         "python": platform.python_version(),
         "torch": str(torch.__version__),
-        "torchvision": str(torchvision.__version__),
+        "torchvision": version("torchvision"),
         "pillow": pillow,
     }

@@ -28,7 +28,8 @@ class EpochTable:
 
     def text(self) -> str:
         """All rows as CSV under the names of all columns; what an epoch does not have is empty."""
-        columns = list(dict.fromkeys(name for row in self.rows for name in row)) or ["epoch"]
+        whole_first = sorted(self.rows, key=lambda row: "validation_loss" not in row)  # as evaluated ones have
+        columns = list(dict.fromkeys(name for row in whole_first for name in row)) or ["epoch"]
         written = io.StringIO()
         table = csv.DictWriter(written, columns, lineterminator="\n")
         table.writeheader()
@@ -46,7 +47,8 @@ def _row(steps: list[StepLine], end: EpochLine) -> Row:
             (number, line.losses[name]) for number, line in zip(numbers, steps, strict=True) if name in line.losses
         ]
         row[name] = sum(number * loss for number, loss in there) / sum(number for number, _ in there)
-    row |= {"validation_loss": end.validation_loss, end.metric: end.score, **end.beside}
+    if end.metric:
+        row |= {"validation_loss": end.validation_loss, end.metric: end.score, **end.beside}
     return row | {
         "lr": steps[-1].lr if steps else None,
         "images_per_second": _speed(numbers, steps),

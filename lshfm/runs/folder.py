@@ -23,6 +23,7 @@ BEFORE_THERE_WAS = {
     "dataset.exif": False,
     "schedule.policy": "cosine",
     "head_lr": 1.0,
+    "eval_every": 1,
     "speed": "exact",
 }
 KEPT_AS_BEGUN = ("dataset.holdout_by", "dataset.exif")  # of these, keys whose default is another today

@@ -61,6 +61,8 @@ def restore(
         try:
             content = read_last(path)
             state.load_state_dict(content["state"])
+            if state.epoch == epochs and not state.is_evaluated:  # it was to have more epochs, evaluated later on
+                state.epoch, state.step = state.epoch - 1, journal.steps
             journal.resume(state, content["journal"])
         except (InputError, KeyError, TypeError, ValueError, RuntimeError) as error:
             message = f"{path} cannot be used: {error}"

@@ -82,7 +82,8 @@ def _step_entry(line: StepLine) -> dict[str, Any]:
 def _epoch_entry(line: EpochLine) -> dict[str, Any]:
     measured = {"validation_loss": line.validation_loss, "seconds": line.seconds}
     known = {name: value for name, value in measured.items() if value is not None}
-    return _opening("epoch", line) | {"metric": line.metric, "score": line.score, **known, **line.beside}
+    evaluated = {"metric": line.metric, "score": line.score} if line.metric else {}
+    return _opening("epoch", line) | {**evaluated, **known, **line.beside}
 
 
 def _opening(kind: str, line: Line) -> dict[str, Any]:
@@ -122,7 +123,7 @@ def _step_line(entry: dict[str, Any]) -> StepLine:
 
 
 def _epoch_line(entry: dict[str, Any]) -> EpochLine:
-    epoch, metric, score = int(entry.pop("epoch")), str(entry.pop("metric")), entry.pop("score")
+    epoch, metric, score = int(entry.pop("epoch")), str(entry.pop("metric", "")), entry.pop("score", None)
     loss, seconds, time = (entry.pop(name, None) for name in ("validation_loss", "seconds", "time"))
     return EpochLine(epoch, metric, score, entry, loss, seconds, time)
 

@@ -15,7 +15,7 @@ from lshfm.config.schema import Mimic, Train
 from lshfm.console import logger, shown
 from lshfm.engine.interrupts import Interrupts
 from lshfm.engine.journal import Journal
-from lshfm.engine.loop import fit
+from lshfm.engine.loop import Batches, fit
 from lshfm.engine.state import Evaluation, State
 from lshfm.errors import RunFailed, printable
 from lshfm.files.read import read_checkpoint
@@ -42,6 +42,7 @@ class TrainingRun:
     validate, test: evaluators of the network in training, on the data's validation and test batches.
     trained: the settings of that network. speed: how it computes. made_by: entries on the method (stage, loss,
     teacher) for the records. keep_constants: whether the finished checkpoint holds what the losses were set up with.
+    batches: those to train on, where they are not the data's own.
     """
 
     def __init__(
@@ -56,10 +57,12 @@ class TrainingRun:
         speed: Speed,
         made_by: Mapping[str, Any],
         keep_constants: bool = False,
+        batches: Batches | None = None,
     ) -> None:
         self.settings: Train | Mimic = job.settings
         self.typed, self.place, self.folder, self.data = job.typed, place, place.folder, data
         self.validate, self.test, self.trained = validate, test, trained
+        self.batches = batches or data.batches
         self.made_by, self.keep_constants = dict(made_by), keep_constants
         self.speed = speed
         self.hardware = describe(data.batches.device, speed.precision)
@@ -110,7 +113,7 @@ class TrainingRun:
                 fit(
                     self.state,
                     step_of(self.state, settings, self.speed),
-                    self.data.batches,
+                    self.batches,
                     rate_of(settings, len(self.data.batches)),
                     self.journal,
                     epochs=settings.epochs,
@@ -118,6 +121,7 @@ class TrainingRun:
                     evaluate=self._evaluate,
                     save=self._save,
                     is_enough=enough_of(settings),
+                    eval_every=settings.eval_every,
                 )
         except BaseException as stop:
             if not isinstance(stop, Exception):
@@ -153,9 +157,9 @@ class TrainingRun:
     def _memory(self) -> AbstractContextManager[None]:
         return enough_to_evaluate(self.settings.eval_batch_size)
 
-    def _save(self, _state: State, evaluation: Evaluation, is_best: bool) -> None:
+    def _save(self, _state: State, evaluation: Evaluation | None, is_best: bool) -> None:
         def write() -> None:
-            if is_best:
+            if evaluation and is_best:
                 write_checkpoint(self.folder.best, self._pack() | measured(evaluation))
             self._write_last()
 

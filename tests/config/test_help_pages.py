@@ -37,7 +37,7 @@ def test_every_key_is_explained(command: str, words: list[str]) -> None:
 def test_keys_stand_under_headings() -> None:
     page = command_help("train", [])
     found = re.findall(r"\n\n(\w[^:\n]*):\n  ", page.partition("\nkeys (")[2])
-    of_others = ("one stage alone", "pictures and labels", "the exported file", "its check")
+    of_others = ("one stage alone", "the teacher", "pictures and labels", "the exported file", "its check")
     assert found == [*(title for title in SECTIONS if title not in of_others), "dataset", "model", "loss"]
 
 

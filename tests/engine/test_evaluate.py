@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from lshfm.datasets.loader import Batch, Share
-from lshfm.engine.evaluate import Predictions, predict
+from lshfm.engine.evaluate import Predictions, _Column, predict
 from lshfm.models.cifar import cifar_classifier
 from lshfm.ranks.group import num_ranks, rank
 from tests.groups import in_ranks
@@ -100,3 +100,13 @@ def test_any_number_of_ranks_gives_the_same_bits(size: int) -> None:
         assert others == [None] * (ranks - 1)
         for name in ("index", "logits", "labels", "features"):
             np.testing.assert_array_equal(getattr(together, name), getattr(alone, name), strict=True)
+
+
+def test_memory_holds_what_is_collected_once() -> None:
+    """A column grows in place, a step at a time, and ends as long as its rows are."""
+    column, rows = _Column(np.zeros((0, 3), np.float32)), np.arange(30, dtype=np.float32).reshape(10, 3)
+    column.STEP = 4 * 12  # type: ignore[misc]
+    for start in range(0, 10, 2):
+        column.add(rows[start : start + 2])
+        assert len(column._rows) <= start + 2 + 4
+    assert np.array_equal(column.whole(), rows)

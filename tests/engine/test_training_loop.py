@@ -82,7 +82,7 @@ class Notes:
     def flush(self, state: State) -> None:
         self.calls.append("flush")
 
-    def epoch(self, state: State, evaluation: Evaluation) -> None:
+    def epoch(self, state: State, evaluation: Evaluation | None) -> None:
         self.calls.append("epoch")
 
 
@@ -105,6 +105,7 @@ def run(
     journal: Journal | None = None,
     is_enough: Callable[[State], bool] = never,
     clip_grad: float | None = None,
+    eval_every: int = 1,
 ) -> Notes:
     """What a journal of these tests was told, unless another one is given."""
     notes = Notes()
@@ -116,7 +117,7 @@ def run(
     fit(
         state, EagerStep(state, accumulate=accumulate, clip_grad=clip_grad), Data(), SCHEDULE, journal or notes,
         epochs=epochs, pause=pause or (lambda _: None), evaluate=evaluate or size, save=save or (lambda *_: None),
-        is_enough=is_enough,
+        is_enough=is_enough, eval_every=eval_every,
     )  # fmt: skip
     return notes
 

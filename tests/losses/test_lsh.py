@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lshfm.errors import InputError
-from lshfm.losses.lsh import LSH, HashFunctions, draw_weights, hash_bias, not_finite, teacher_std
+from lshfm.losses.lsh import LSH, HashFunctions, draw_weights, drawn_bias, hash_bias, not_finite, teacher_std
 
 SEEDS = st.integers(0, 2**32)
 FORMS = pytest.mark.parametrize("form", ["bce", "l1", "l2"])
@@ -275,3 +275,12 @@ def test_rows_that_are_not_finite_are_found():
     assert not_finite(features) == [1, 3, 4]
     with pytest.raises(AssertionError, match="names the images"):
         hash_bias(features, torch.zeros(4, 3), "zero")
+
+
+@pytest.mark.parametrize(("num", "width", "n"), [(300, 7, 50), (4097, 33, 3001), (1, 5, 9), (100, 3, 1)])
+def test_the_bias_of_weights_that_are_drawn_as_they_are_needed(num: int, width: int, n: int) -> None:
+    """To the bit that of the whole of them, in blocks of any size."""
+    features = torch.randn(n, width, generator=torch.Generator().manual_seed(1))
+    whole = hash_bias(features, draw_weights(num, width, 0.02, 3), "median")
+    for size in (2**18, 2**22):
+        assert torch.equal(drawn_bias(features, num, 0.02, 3, max_bytes=size), whole)

@@ -1,7 +1,10 @@
 """The networks: shapes, sizes, equality with torchvision's, initial weights."""
 
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +16,7 @@ from lshfm.errors import InputError
 from lshfm.models.backbones import TORCHVISION, torchvision_classifier
 from lshfm.models.cifar import CIFAR, cifar_classifier
 from lshfm.models.classifier import Classifier
+from lshfm.runs.record import Results
 
 WIDTHS = {
     "resnet18": 512,
@@ -164,3 +168,23 @@ def test_unknown_network_names_the_nearest(build: Callable[..., Classifier], arc
 def test_network_name_must_be_text(build: Callable[..., Classifier]) -> None:
     with pytest.raises(InputError, match=r"^arch=\['resnet18'\] is unknown"):
         build(["resnet18"], 20)
+
+
+def test_a_run_of_a_small_network_does_not_import_torchvision(tmp_path: Path) -> None:
+    """Which takes as long as torch itself."""
+    sizes = ["dataset.num_train=32", "dataset.num_eval=16", "dataset.size=16", "batch_size=16", "epochs=1", "gpus=[]"]
+    words = ["train", "model=resnet20", *sizes, "workers=0", "dataset.cache=off"]
+    code = f"""
+import sys
+from lshfm.cli import main
+sys.argv = ["lshfm", *{words}]
+main()
+import lshfm.commands.mimic, lshfm.commands.eval
+print(*{{"torchvision"}} & set(sys.modules), file=sys.stderr)
+"""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300, check=False)
+    assert (done.returncode, done.stderr.strip()) == (0, "")
+    versions = Results.read(next(tmp_path.glob("outputs/train/*/results.json"))).hardware
+    assert versions is not None
+    assert versions["torchvision"]

@@ -1,0 +1,237 @@
+"""Teacher tapes: a teacher's features and logits of every training view, recorded once and replayed in later runs."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lshfm.config.schema import Mimic
+from lshfm.console import logger
+from lshfm.datasets.loader import Loader
+from lshfm.errors import InputError, RunFailed, count
+from lshfm.files.tape import Index, Tape
+from lshfm.files.write import write_json
+from lshfm.mimicking.teachers import TeacherFile
+from lshfm.objectives.teacher import Teacher
+from lshfm.ranks.group import first_on_each_machine, is_main, num_ranks, on_main, place
+from lshfm.tasks.pixels import TrainingData
+
+FOLDER = "teacher_tapes"  # in dataset.cache_dir
+ABOUT = "tape.json"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class TaughtBatch:
+    """A batch with the teacher's feature (B, D) and logits (B, C), fp32 on the batch's device."""
+
+    batch: Any
+    feature_t: Tensor
+    logits_t: Tensor
+
+    @property
+    def index(self) -> Tensor:
+        """Sample numbers, (B,)."""
+        index: Tensor = self.batch.index
+        return index
+
+    @property
+    def epoch(self) -> int:
+        """From 0."""
+        return int(self.batch.epoch)
+
+    @property
+    def images(self) -> Tensor:
+        """(B, 3, S, S)."""
+        images: Tensor = self.batch.images
+        return images
+
+    @property
+    def labels(self) -> Tensor:
+        """As the task has them."""
+        labels: Tensor = self.batch.labels
+        return labels
+
+    @property
+    def columns(self) -> dict[str, Tensor]:
+        """What lies on the device."""
+        return dict(self.batch.columns) | {"feature_t": self.feature_t, "logits_t": self.logits_t}
+
+    def split(self, parts: int) -> "list[TaughtBatch]":
+        """In so many equal parts."""
+        columns = (self.batch.split(parts), self.feature_t.chunk(parts), self.logits_t.chunk(parts))
+        return [TaughtBatch(*part) for part in zip(*columns, strict=True)]
+
+
+class TaughtBatches:
+    """A loader's batches with the teacher's outputs: from the tape, else computed and, where it may be, recorded.
+
+    parts: that a step cuts a batch into, as the teacher computes bits that may depend on the size of its batch.
+    """
+
+    def __init__(self, loader: Loader, tape: Tape, teacher: Teacher, *, records: bool, parts: int = 1) -> None:
+        self.loader, self.tape, self.teacher, self.records, self.parts = loader, tape, teacher, records, parts
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[TaughtBatch]:
+        """The epoch's batches from step `start` on. Raises RunFailed for a damaged row that is not to be recorded."""
+        for batch in self.loader.epoch(epoch, start):
+            yield TaughtBatch(batch, *self._outputs(batch))
+
+    def _outputs(self, batch: Any) -> tuple[Tensor, Tensor]:
+        index, width = batch.index.numpy(), self.teacher.num_features
+        rows, is_there = self.tape.read(batch.epoch, index)
+        if not is_there.all():
+            if not self.records:
+                raise RunFailed(
+                    f"{self.tape.path(batch.epoch)} is damaged at {count(int((~is_there).sum()), 'sample')}: "
+                    "teacher_tape=record mends it"
+                )
+            computed = [torch.cat(outputs, 1) for outputs in map(self.teacher, batch.split(self.parts))]
+            together = torch.cat(computed)
+            self.tape.write(batch.epoch, index, together.cpu().numpy())
+            return together[:, :width].contiguous(), together[:, width:].contiguous()
+        sent = torch.from_numpy(rows)
+        feature, logits = (part.contiguous().to(batch.images.device) for part in (sent[:, :width], sent[:, width:]))
+        return feature, logits
+
+
+def open_tape(settings: Mimic, file: TeacherFile, teacher: Teacher, data: TrainingData) -> TaughtBatches | None:
+    """The training batches with a teacher's outputs, as `teacher_tape` asks; None for off. All ranks together.
+
+    Raises InputError for a tape to replay that is not there, of something else or incomplete; for one to record that
+    the disk has no room for, or whose ranks are on several machines.
+    """
+    if settings.teacher_tape == "off":
+        return None
+    key, loader = tape_key(settings, file, teacher, data), data.batches
+    width = teacher.num_features + len(data.train_split.classes)
+    home = Path(settings.dataset.cache_dir).expanduser() / FOLDER
+    name = f"{settings.dataset.name}_{file.name}_s{settings.seed}".replace("/", "-")
+    tape = Tape(home / f"{name}_{_digest(key)[:12]}", len(data.train_split), width)
+    records = settings.teacher_tape == "record"
+    if not (records and on_main(lambda: _prepare(tape, key, loader, settings.epochs))):
+        first_on_each_machine(lambda: _require_whole(tape, key, loader, settings.epochs))
+    records = records and place().local_num == num_ranks()  # a damaged row is mended
+    return TaughtBatches(loader, tape, teacher, records=records, parts=settings.accumulate)
+
+
+def tape_key(settings: Mimic, file: TeacherFile, teacher: Teacher, data: TrainingData) -> dict[str, Any]:
+    """What a teacher's outputs on a training view depend on, beside its epoch and sample."""
+    view, split = data.batches.view, data.train_split
+    numbers = file.normalisation
+    return {
+        "teacher": file.identity,
+        "normalisation": None if numbers is None else [list(each) for each in numbers],
+        "precision": teacher.precision,
+        "data": split.fingerprint(),
+        "pixels": data.pixels[split.name],
+        "seed": settings.seed,
+        "augment": asdict(settings.augment),
+        "mean": list(view.mean),
+        "std": list(view.std),
+    }
+
+
+def needed(loader: Loader, epoch: int) -> Index:
+    """The samples that an epoch trains on, those of all ranks."""
+    return loader.order(epoch)[: len(loader) * loader.batch_size]
+
+
+def _missing(tape: Tape, loader: Loader, epochs: int) -> dict[int, int]:
+    """Epochs that are not whole, and how many of their samples are not recorded."""
+    counts = {epoch: tape.missing(epoch, needed(loader, epoch)) for epoch in range(epochs)}
+    return {epoch: number for epoch, number in counts.items() if number}
+
+
+def _prepare(tape: Tape, key: Mapping[str, Any], loader: Loader, epochs: int) -> bool:
+    """Say what will be recorded, and make the folder; False if all of it is there already. At rank 0."""
+    missing = _missing(tape, loader, epochs)
+    if not missing:
+        return False
+    if place().local_num != num_ranks():
+        raise InputError(
+            "teacher_tape=record takes ranks of one machine, as several would write to one file: record on one, "
+            "then replay on any number"
+        )
+    new = sum(tape.epoch_bytes for epoch in missing if not tape.has(epoch))
+    free = _free(tape.folder)
+    if new * 1.05 > free:
+        raise InputError(
+            f"no room for the teacher tape in {tape.folder.parent}: it needs {new / 1e9:.2f} GB, {free / 1e9:.2f} GB "
+            "are free. dataset.cache_dir=DIR puts it elsewhere, teacher_tape=off does without"
+        )
+    there = f"; {count(epochs - len(missing), 'epoch')} of it are there" if len(missing) < epochs else ""
+    logger.info(
+        "teacher tape: recording %d epochs of %d images into %s, %.2f GB more, %.2f GB free%s",
+        epochs, tape.num, tape.folder, new / 1e9, free / 1e9, there,
+    )  # fmt: skip
+    if not (tape.folder / ABOUT).is_file():
+        write_json(tape.folder / ABOUT, {"version": VERSION, "rows": tape.num, "width": tape.width, "key": dict(key)})
+    return True
+
+
+def _require_whole(tape: Tape, key: Mapping[str, Any], loader: Loader, epochs: int) -> None:
+    """InputError unless the tape has all that a run of so many epochs trains on."""
+    if not (tape.folder / ABOUT).is_file():
+        raise InputError(f"teacher_tape=replay: {_nearest(tape.folder.parent, key)}; teacher_tape=record makes one")
+    missing = _missing(tape, loader, epochs)
+    if missing:
+        whole = _spans([epoch + 1 for epoch in range(epochs) if epoch not in missing])
+        epoch, number = next(iter(missing.items()))
+        raise InputError(
+            f"teacher_tape=replay: {tape.folder} is not whole for {count(epochs, 'epoch')}: it has {whole}; of epoch "
+            f"{epoch + 1}, {number} of {len(np.unique(needed(loader, epoch)))} images are missing. teacher_tape=record "
+            "records the rest"
+        )
+    if is_main():
+        logger.info("teacher tape: replaying %s, training does not run the teacher", tape.folder)
+
+
+def _nearest(home: Path, key: Mapping[str, Any]) -> str:
+    """Why no tape in the folder fits: the one with the fewest differences, and which they are."""
+    found: list[tuple[int, str]] = []
+    for about in sorted(home.glob(f"*/{ABOUT}")) if home.is_dir() else ():
+        try:
+            there = json.loads(about.read_text(encoding="utf-8"))["key"]
+            differing = [name for name in key if there.get(name) != key[name]]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            continue
+        shown = ", ".join(f"{name} ({_short(there.get(name))} there, {_short(key[name])} now)" for name in differing)
+        found.append((len(differing), f"the nearest tape, {about.parent}, differs in {shown}"))
+    return min(found)[1] if found else f"there is no teacher tape in {home}"
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text[:12] if len(text) == 64 else text  # a digest
+
+
+def _spans(epochs: Sequence[int]) -> str:
+    """Epochs in words: 1-3, 5."""
+    spans: list[list[int]] = []
+    for epoch in epochs:
+        if spans and spans[-1][-1] == epoch - 1:
+            spans[-1].append(epoch)
+        else:
+            spans.append([epoch])
+    texts = [str(span[0]) if len(span) == 1 else f"{span[0]}-{span[-1]}" for span in spans]
+    return f"epochs {', '.join(texts)}" if texts else "no whole epoch"
+
+
+def _free(folder: Path) -> int:
+    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    return shutil.disk_usage(existing).free
+
+
+def _digest(key: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
