@@ -1,0 +1,245 @@
+"""What a run has left in its folder, read for a report: all that can be read, and what is missing or damaged."""
+
+import json
+import re
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import yaml
+
+from lshfm.engine.lines import EpochLine, Line, StepLine
+from lshfm.errors import LshfmError, printable
+from lshfm.report.facts import FAILED, FINISHED, UNFINISHED, Arrays, Run
+from lshfm.runs.curves import curves_of, start_at_zero
+from lshfm.runs.folder import RunFolder
+from lshfm.runs.record import Results, read_metrics
+
+MOST_BYTES = 4 * 2**30  # of arrays in a file, once unpacked
+BEFORE = "before.npz"
+_LOG_LINE = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} ([A-Z]+) (.*)$")
+_ENVIRONMENT = ("device", "arithmetic", "python", "torch", "torchvision", "pillow", "cuda", "driver")
+
+T = TypeVar("T")
+
+
+def read_run(path: Path) -> Run:
+    """A run's facts from its folder; whatever cannot be read is left empty and named in `missing`."""
+    return _Reader(path).run()
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder holds anything of a run."""
+    return any((path / name).is_file() for name in ("identity.json", "results.json", "metrics.jsonl"))
+
+
+class _Reader:
+    """Reads the files of one folder, and gathers what is wrong with them."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.folder = path, RunFolder(path)
+        self.missing: list[str] = []
+
+    def run(self) -> Run:
+        path = self.path
+        results = self._read("results.json", Results.read)
+        settings = self._read("config.yaml", _yaml) or {}
+        identity = self._read("identity.json", lambda _: self.folder.identity()) or {}
+        lines = self._read("metrics.jsonl", read_metrics) or []
+        if not (results or identity or lines):
+            what = "not a run of lshfm" if path.is_dir() else "no such folder"
+            return Run(name=path.name, folder=str(path), missing=(what, *self.missing))
+        state, ending = (FINISHED, None) if results else self._ended()
+        arrays, classes = self._arrays("predictions.npz")
+        before, _ = self._arrays(BEFORE)
+        self._name_absences(results, settings, lines, arrays, state)
+        command = (results and results.command) or _command_of(settings, path)
+        curves, losses, beside = curves_of(lines)
+        start_at_zero(curves, before)
+        last = next((line for line in reversed(lines) if isinstance(line, EpochLine)), None)
+        return Run(
+            name=path.name, folder=str(path), command=command, stage=_stage_of(results, settings),
+            state=state, ending=ending, missing=tuple(self.missing),
+            network=_network_of(settings, results), loss=_loss_of(settings, results),
+            teacher=_teacher_of(results, settings), teacher_network=_at(settings, "teacher", "name"),
+            dataset=str((results and results.dataset) or _at(settings, "dataset", "name") or ""),
+            split=(results and results.split) or _at(settings, "dataset", "eval_split"),
+            seed=_number(settings.get("seed", identity.get("seed"))),
+            metric=results.metric if results else last.metric if last else "",
+            score=results.score if results else last.score if last else None,
+            epoch=(results and results.epoch) or (last.epoch if last else None), epochs=_number(settings.get("epochs")),
+            published=published_score(settings), report=_report_of(results, settings),
+            settings=identity, curves=curves, losses=losses, beside=beside, classes=classes,
+            arrays=arrays, before=before,
+            checkpoint=Path(results.checkpoint).stem if results and results.checkpoint else None,
+            cost=_cost_of(results, lines), environment=_environment_of(results),
+            command_line=tuple(map(str, results.command_line or ())) if results else self._typed(),
+        )  # fmt: skip
+
+    def _read(self, name: str, read: Callable[[Path], T]) -> T | None:
+        """What a file holds; None where it is absent or, which is noted, damaged."""
+        path = self.path / name
+        if not path.is_file():
+            return None
+        try:
+            return read(path)
+        except (LshfmError, OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
+            is_own = isinstance(error, LshfmError)
+            self.missing.append(str(error) if is_own else f"{name} is damaged")
+            return None
+
+    def _arrays(self, name: str) -> tuple[Arrays, tuple[str, ...]]:
+        arrays = self._read(name, _npz) or {}
+        classes = tuple(map(str, arrays.pop("classes", np.zeros(0, "U1")).tolist()))
+        lengths = {len(array) for array in arrays.values()}
+        if len(lengths) > 1:
+            self.missing.append(f"{name} is damaged: its arrays are not of the same images")
+            return {}, ()
+        return arrays, classes
+
+    def _name_absences(
+        self, results: Results | None, settings: Mapping[str, Any], lines: Sequence[Line], arrays: Arrays, state: str
+    ) -> None:
+        is_evaluation = results is not None and results.command == "eval"
+        absences = {
+            "config.yaml": not settings and not is_evaluation, "metrics.jsonl": not lines and not is_evaluation,
+            "predictions.npz": not arrays and state == FINISHED,
+        }  # fmt: skip
+        for name, is_absent in absences.items():
+            if is_absent and not any(text.startswith(name) for text in self.missing):
+                self.missing.append(f"no {name}")
+
+    def _ended(self) -> tuple[str, str | None]:
+        """Whether a run without results failed, by the last line of its log, and what it said."""
+        found = [match for line in self._log() if (match := _LOG_LINE.match(line))]
+        if found and found[-1][1] == "ERROR":
+            return FAILED, printable(found[-1][2])
+        return UNFINISHED, None
+
+    def _log(self) -> list[str]:
+        try:
+            return self.folder.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError:
+            return []
+
+    def _typed(self) -> tuple[str, ...]:
+        """The command line as the log's first line has it."""
+        for line in self._log():
+            match = _LOG_LINE.match(line)
+            if match and match[2].startswith("$ "):
+                return (match[2].removeprefix("$ "),)
+        return ()
+
+
+def _yaml(path: Path) -> dict[str, Any]:
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        raise ValueError(path)
+    return content
+
+
+def _npz(path: Path) -> Arrays:
+    """The arrays of a file; none of them runs code. Raises ValueError for other files and for too many bytes."""
+    try:
+        with zipfile.ZipFile(path) as held:
+            if sum(entry.file_size for entry in held.infolist()) > MOST_BYTES:
+                raise ValueError(path)
+        with np.load(path, allow_pickle=False) as loaded:
+            arrays = {name: loaded[name] for name in loaded.files}
+    except (zipfile.BadZipFile, EOFError, MemoryError) as error:
+        raise ValueError(path) from error
+    if any(array.ndim == 0 for array in arrays.values()):
+        raise ValueError(path)
+    return arrays
+
+
+def published_score(settings: Mapping[str, Any]) -> float | None:
+    """The score that the recipe of a run's settings tells for its loss; None without a recipe or number."""
+    expected = _at(settings, "recipe", "expected_mAP")
+    if not isinstance(expected, dict) or _at(settings, "stage", "name") == "1":
+        return None
+    value = expected.get(_at(settings, "loss", "name"))
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _report_of(results: Results | None, settings: Mapping[str, Any]) -> dict[str, Any]:
+    told = _at(settings, "recipe", "teacher_mAP")
+    return (dict(results.report) if results else {}) | ({"published_teacher": told} if told else {})
+
+
+def _at(settings: Mapping[str, Any], *keys: str) -> Any:
+    """A nested value; None where it is not there."""
+    value: Any = settings
+    for key in keys:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def _number(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _command_of(settings: Mapping[str, Any], path: Path) -> str:
+    if settings:
+        return "mimic" if "student" in settings else "train"
+    return path.parent.name if path.parent.name in ("train", "mimic", "eval") else "train"
+
+
+def _stage_of(results: Results | None, settings: Mapping[str, Any]) -> str | None:
+    stage = (results and results.stage) or _at(settings, "stage", "name")
+    return None if stage is None else str(stage)
+
+
+def _network_of(settings: Mapping[str, Any], results: Results | None) -> str:
+    node = settings.get("student") or settings.get("model") or {}
+    name, pool = _at(node, "name") or _at(node, "arch"), _at(node, "pool")
+    if not name:
+        return results.name if results else ""
+    return str(name) if pool in (None, "GAP") else f"{name}_{pool}"
+
+
+def _loss_of(settings: Mapping[str, Any], results: Results | None) -> str:
+    return str((results and results.loss) or _at(settings, "loss", "name") or "")
+
+
+def _teacher_of(results: Results | None, settings: Mapping[str, Any]) -> str | None:
+    """The name of the teacher's checkpoint, which is its run's."""
+    path = _at(results.teacher, "checkpoint") if results and results.teacher else _at(settings, "teacher", "path")
+    name = _at(results.teacher, "name") if results and results.teacher else None
+    return Path(str(path)).stem if path else name
+
+
+def _cost_of(results: Results | None, lines: Sequence[Line]) -> dict[str, float | None]:
+    steps = [line for line in lines if isinstance(line, StepLine)]
+    rates = [line.images_per_second for line in steps if line.images_per_second]
+    cost: dict[str, float | None] = {"images_per_second": float(np.mean(rates)) if rates else None}
+    if results:
+        memory = results.peak_memory or {}
+        rate = results.images_per_second or cost["images_per_second"]
+        cost |= {
+            "images_per_second": rate, "training_seconds": results.training_seconds,
+            "evaluation_seconds": results.evaluation_seconds, **{k: v for k, v in memory.items() if v is not None},
+        }  # fmt: skip
+        waited = sum(line.waiting.seconds for line in steps if line.waiting)
+        if results.training_seconds and any(line.waiting for line in steps):
+            cost["waiting"] = 100 * waited / results.training_seconds
+    return cost
+
+
+def _environment_of(results: Results | None) -> dict[str, str]:
+    if not results:
+        return {}
+    known = {"lshfm": results.lshfm, "revision": results.revision} | {
+        name: (results.hardware or {}).get(name) for name in (*_ENVIRONMENT, *(results.hardware or {}))
+    }
+    return {name: str(value) for name, value in known.items() if value is not None}
+
+
+def saved_settings(path: Path) -> dict[str, Any]:
+    """A run's config.yaml, nested as it stands there; {} where it cannot be read."""
+    try:
+        return _yaml(path / "config.yaml")
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
