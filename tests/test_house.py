@@ -100,7 +100,7 @@ def test_only_the_command_line_imports_by_name() -> None:
 
 def test_every_command_is_one_module() -> None:
     found = {names(path) for path in FILES if room(path) == "commands"}
-    assert list(cli.COMMANDS) == ["train", "mimic", "eval", "predict", "export", "check", "recipes"]
+    assert list(cli.COMMANDS) == ["train", "mimic", "eval", "predict", "export", "check", "report", "recipes"]
     assert found == {"commands/__init__.py", *(f"commands/{command}.py" for command in cli.COMMANDS)}
 
 

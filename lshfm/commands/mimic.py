@@ -18,7 +18,7 @@ from lshfm.datasets.split import Split
 from lshfm.errors import InputError, at
 from lshfm.losses.lsh import HashFunctions
 from lshfm.mimicking import hashing
-from lshfm.mimicking.measure import ComparedEvaluator, show
+from lshfm.mimicking.measure import ComparedEvaluator, show, start_comparing
 from lshfm.mimicking.starts import Start, find_start, settled
 from lshfm.mimicking.teachers import TeacherFile, find_teacher
 from lshfm.objectives.align import Align
@@ -150,7 +150,7 @@ class Stage:
                 made_by=self._made_by(start, weights) | counted(loss), keep_constants=settings.is_stage1,
             )  # fmt: skip
             training.announce(self.task)
-            validate.prepare()  # the teacher's own score first: it may be none worth mimicking
+            start_comparing(folder, validate, student, settings.eval_batch_size)
             functions, constants = self._hash_functions(folder.path, teacher, data, start)
             objective = self._objective(student, teacher, functions, data)
             results = training.train(assembled(objective, settings, constants))

@@ -8,11 +8,10 @@ from typing import Any
 from lshfm.console import logger
 from lshfm.errors import InputError, LshfmError, count, nearest, printable
 from lshfm.files.write import require_writable, write_text
-from lshfm.report.arms import Arm, arms_of
-from lshfm.report.blocks import Block, Example, Gallery, Section, Table
+from lshfm.report.arms import STAGE1, Arm, arms_of
+from lshfm.report.blocks import Section, Table
 from lshfm.report.facts import Run
 from lshfm.report.formats import as_json, comma_separated, latex, markdown
-from lshfm.report.gallery import Pair, largest, pair_of
 from lshfm.report.tables_page import (
     as_plain,
     commands,
@@ -24,18 +23,19 @@ from lshfm.report.tables_page import (
 )
 from lshfm.runs.finding import find_runs
 from lshfm.runs.kept import read_run, saved_settings
+from lshfm.tasks.examples import examples
 from lshfm.tasks.task import Task, open_task
-from lshfm.tasks.thumbnails import saved_dataset, thumbnails
+from lshfm.tasks.thumbnails import saved_dataset
 
 FORMATS = ("html", "md", "csv", "json", "tex")
 KEYS = ("out", "format", "output_dir", "title")
 HELP = """usage: lshfm report RUN... [format=html|md|csv|json|tex] [out=FILE]
 
-Shows runs side by side: scores with mean and standard deviation over seeds, training curves, average precision by class,
-precision and recall, how students mimic, images with the largest gains and losses, throughput, settings that differ,
-versions and commands.
+Shows runs side by side: scores with mean and standard deviation over seeds, training curves, average precision by
+class, precision and recall, how students mimic, images with the largest gains and losses, throughput, settings that
+differ, versions and commands.
 
-RUN     a run folder, a folder with run folders below it (outputs, a sweep's), a glob in quotes, or a run's name
+RUN     a run folder, a sweep's, a folder with run folders below it, a glob in quotes, or a run's or sweep's name
 format  html (the default): one page with pictures that needs no network, `pip install 'lshfm[report]'`;
         md: all tables; csv, json: the comparison for scripts; tex: the comparison for papers
 out     the file to write; without it report.html, or the console for the others
@@ -63,7 +63,7 @@ def run(words: Sequence[str]) -> None:
     if asked.out:
         require_writable(asked.out.parent, "out")
     render = _renderer(asked.format)
-    runs = [read_run(path) for path in find_runs(asked.words, asked.output_dir)]
+    runs = [read_run(found.path, found.note) for found in find_runs(asked.words, asked.output_dir)]
     if not any(run.command for run in runs):
         listed = "\n".join(f"  {printable(run.folder)}: {'; '.join(run.missing)}" for run in runs)
         raise InputError(f"nothing to report on:\n{listed}")
@@ -166,6 +166,14 @@ class _Report:
         """The table of the arms."""
         return comparison(self.arms, self.definition)
 
+    def examples(self) -> Section | None:
+        """The images that tell the methods apart; which of their pictures are missing becomes a note."""
+        if self.task is None:
+            return None
+        section, why = examples(self.task, self.saved, self.arms)
+        self.notes += [f"Some pictures are missing: {why}"] if why else []
+        return section
+
     @property
     def definition(self) -> str:
         """What the leading metric is, in words."""
@@ -184,7 +192,7 @@ def _splits_of_other_data(arms: Sequence[Arm]) -> list[str]:
 
 def _sections(report: _Report, pictures: Sequence[Section | None] = ()) -> list[Section]:
     found = [
-        report.comparison, *pictures, costs(report.arms), runs_table(report.runs), settings_table(report.runs),
+        report.comparison, *pictures, costs(report.arms), runs_table(report.runs), settings_table(report.arms),
         environment(report.runs), commands(report.runs),
     ]  # fmt: skip
     return [section for section in found if section]
@@ -195,48 +203,13 @@ def _html(asked: Asked, runs: Sequence[Run]) -> str:
     from lshfm.report.page import page
 
     report = _Report(runs)
-    own = report.task.sections(report.arms) if report.task else []
+    measured = [arm for arm in report.arms if arm.role != STAGE1]  # after stage 1 the outputs are untrained
+    own = report.task.sections(measured) if report.task else []
     pictures = [
-        sweep_page.section(report.arms), *own, mimicry_page.section(report.arms), _examples(report),
+        sweep_page.section(report.arms), *own, mimicry_page.section(report.arms), report.examples(),
         curves.section(report.arms),
     ]  # fmt: skip
     return page(asked.title, _sections(report, pictures), report.notes)
-
-
-def _examples(report: _Report) -> Section | None:
-    """The images on which the best method gains and loses most, with small pictures."""
-    pair, task = pair_of(report.arms), report.task
-    if pair is None or task is None:
-        return None
-    losses = [task.losses_of_images(run.arrays) for run in pair.runs]
-    if losses[0] is None or losses[1] is None:
-        return None
-    gains = losses[0][pair.rows[:, 0]] - losses[1][pair.rows[:, 1]]
-    up, down = largest(gains)
-    ids = [str(pair.runs[0].arrays["ids"][pair.rows[i, 0]]) for i in (*up, *down)]
-    pictures, why = thumbnails(task, report.saved, str(pair.runs[1].split), ids)
-    if why:
-        report.notes.append(f"Some pictures are missing: {why}")
-    blocks: list[Block] = [
-        Gallery(title, pair.first.title, pair.second.title,
-                [_example(task, pair, row, gains[row], pictures) for row in rows])
-        for title, rows in (("Largest gains", up), ("Largest losses", down)) if len(rows)
-    ]  # fmt: skip
-    seeds = f"seed {pair.runs[1].seed}" if pair.runs[1].seed is not None else "one run"
-    intro = (
-        f"Images on which {pair.second.title} is most above and below {pair.first.title} ({seeds}), by the mean label "
-        "loss of an image; predicted labels with their probabilities."
-    )
-    return Section("examples", "Examples", blocks, intro)
-
-
-def _example(task: Task, pair: Pair, row: int, gain: float, pictures: dict[str, str]) -> Example:
-    first, second = (
-        task.labels_of_image(run.arrays, int(at), run.classes)
-        for run, at in zip(pair.runs, pair.rows[row], strict=True)
-    )
-    id_ = str(pair.runs[0].arrays["ids"][pair.rows[row, 0]])
-    return Example(id_, pictures.get(id_), first[0], first[1], second[1], f"loss {-gain:+.3f}")
 
 
 def _markdown(asked: Asked, runs: Sequence[Run]) -> str:

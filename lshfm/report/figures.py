@@ -14,6 +14,7 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from lshfm.errors import printable
 from lshfm.report.arms import Arm
@@ -25,7 +26,7 @@ COLOURS = tuple(f"#05050{number}" for number in range(NUM_COLOURS))
 _VARIABLES = {INK: "ink", MUTED: "muted", GRID: "grid", PAPER: "paper"} | {
     colour: f"c{number}" for number, colour in enumerate(COLOURS)
 }
-_SETTINGS: dict[str, Any] = {
+_SETTINGS: Any = {
     "svg.fonttype": "none", "svg.hashsalt": "lshfm", "text.parse_math": False, "font.size": 9, "axes.titlesize": 9.5,
     "axes.titlelocation": "left", "axes.titleweight": "bold", "axes.titlepad": 8, "axes.spines.top": False,
     "axes.spines.right": False, "axes.edgecolor": GRID, "axes.labelcolor": MUTED, "axes.titlecolor": INK,
@@ -63,14 +64,14 @@ def short(name: str) -> str:
 class Panel:
     """One drawing with axes, to be filled and then taken as a picture."""
 
-    def __init__(
-        self, title: str, x: str = "", y: str = "", *, width: float = WIDTH, height: float = HEIGHT
-    ) -> None:
+    def __init__(self, title: str, x: str = "", y: str = "", *, width: float = WIDTH, height: float = HEIGHT) -> None:
         self.title, self.tall = title, height > 2 * HEIGHT
         with matplotlib.rc_context(_SETTINGS):
             self.figure = Figure(figsize=(width, height), layout="constrained")
             self.axes: Axes = self.figure.add_subplot()
-        self.axes.set_title(short(title) if len(title) > 60 else title)
+            self.axes.set_title(printable(title) if len(title) <= 60 else short(title))
+        if x == "epoch":
+            self.axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         self.axes.set_xlabel(x)
         self.axes.set_ylabel(y)
 
@@ -95,9 +96,7 @@ def _themed(svg: str, title: str, says: str) -> str:
     body = body[body.index(">") + 1 :]
     used = set(re.findall(r"url\(#([^)]+)\)|href=\"#([^\"]+)\"", body))
     kept = {name for pair in used for name in pair if name}
-    body = re.sub(
-        r' id="([^"]*)"', lambda match: f' id="f{number}-{match[1]}"' if match[1] in kept else "", body
-    )
+    body = re.sub(r' id="([^"]*)"', lambda match: f' id="f{number}-{match[1]}"' if match[1] in kept else "", body)
     body = re.sub(r"url\(#", f"url(#f{number}-", body)
     body = re.sub(r'(?:xlink:)?href="#', f'href="#f{number}-', body)
     body = re.sub(r' style="([^"]*)"', _attributes, body)
@@ -119,7 +118,7 @@ def _attributes(match: re.Match[str]) -> str:
         name, _, value = (part.strip() for part in entry.partition(":"))
         if name == "font":
             size = re.search(r"([\d.]+)px", value)
-            weight = " font-weight=\"600\"" if re.search(r"\b(bold|700|600)\b", value) else ""
+            weight = ' font-weight="600"' if re.search(r"\b(bold|700|600)\b", value) else ""
             found.append(f' font-size="{size[1] if size else 9}"{weight}')
         elif name:
             found.append(f' {name}="{value}"')

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lshfm.errors import printable
-from lshfm.report.blocks import Cell, Column, Section, Table, Text
+from lshfm.report.blocks import Cell, Section, Table, Text
 
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -80,7 +80,8 @@ def latex(table: Table, caption: str) -> str:
     kinds = "".join("r" if column.is_number else "l" for column in table.columns)
     lines = [
         r"% needs \usepackage{booktabs}", r"\begin{table}", r"\centering", rf"\caption{{{_tex(caption)}}}",
-        rf"\begin{{tabular}}{{{kinds}}}", r"\toprule", _tex_row([column.title for column in table.columns]), r"\midrule",
+        rf"\begin{{tabular}}{{{kinds}}}", r"\toprule",
+        _tex_row([column.title for column in table.columns]), r"\midrule",
         *(_tex_row([cell.text for cell in row]) for row in table.rows),
         r"\bottomrule", r"\end{tabular}", r"\end{table}", "",
     ]  # fmt: skip
@@ -93,10 +94,3 @@ def _tex_row(cells: Sequence[str]) -> str:
 
 def _tex(text: str) -> str:
     return "".join(_LATEX.get(char, char) for char in printable(text))
-
-
-def narrowed(table: Table, without: Sequence[str]) -> Table:
-    """A table without the columns of these titles."""
-    kept = [i for i, column in enumerate(table.columns) if column.title not in without]
-    columns: list[Column] = [table.columns[i] for i in kept]
-    return Table(table.caption, columns, [[row[i] for i in kept] for row in table.rows])

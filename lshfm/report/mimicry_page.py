@@ -38,8 +38,9 @@ def section(arms: Sequence[Arm]) -> Section | None:
                         "run.", title="Distributions"), Pictures(spreads, legend_of(drawn))]  # fmt: skip
     clouds = [picture for arm in drawn if (picture := _cloud(arm))]
     if clouds:
-        blocks += [Text("An image a point: at 0 degrees and length 1 (the cross) a student's feature is its teacher's. "
-                        "Grey: before the run's first step.", title="Magnitude against direction"), Pictures(clouds)]  # fmt: skip
+        words = "An image a point; at the cross (0 degrees, length 1) a student's feature is its teacher's."
+        words += " Grey: before the run's first step."
+        blocks += [Text(words, title="Magnitude against direction"), Pictures(clouds)]
     return Section("mimicking", "Mimicking", blocks) if blocks else None
 
 
@@ -81,7 +82,9 @@ def _distribution(name: str, arms: Sequence[Arm]) -> Picture | None:
         after = _values(run.arrays, name)
         panel.axes.stairs(_share(after, edges), edges, color=colour_of(arm), linestyle=dashes_of(arm), linewidth=1.6)
         if len(start):
-            panel.axes.stairs(_share(start, edges), edges, color=colour_of(arm), linestyle=":", linewidth=1.1, alpha=0.8)
+            panel.axes.stairs(
+                _share(start, edges), edges, color=colour_of(arm), linestyle=":", linewidth=1.1, alpha=0.8
+            )
         moved = f" (before: {np.median(start):.3g})" if len(start) else ""
         says.append(f"{arm.title}: median {np.median(after):.3g}{moved}")
     return panel.picture("; ".join(says))

@@ -40,7 +40,7 @@ def _by_class(arms: Sequence[Arm]) -> Section | None:
     beside = f" Differences are to {reference.title}." if reference else ""
     return Section(
         "classes", "Average precision by class", blocks,
-        f"In percent, by the definition of the leading metric; means over seeds, bars of one standard deviation.{beside}",
+        f"In percent, by the leading metric's definition; means over seeds, bars of one standard deviation.{beside}",
     )  # fmt: skip
 
 
@@ -105,7 +105,8 @@ def _table(arms: Sequence[Arm], reference: Arm | None, means: Means, classes: Se
         for arm in others:
             assert reference
             ours, theirs = means[arm.title][name], means[reference.title][name]
-            row.append(Cell(f"{ours.mean - theirs.mean:+.2f}", ours.mean - theirs.mean) if ours and theirs else Cell("–"))
+            gain = ours.mean - theirs.mean if ours and theirs else None
+            row.append(Cell("–") if gain is None else Cell(f"{gain:+.2f}", gain))
         rows.append(row)
     return Table("average precision by class, in percent", columns, rows)
 

@@ -18,7 +18,7 @@ def section(arms: Sequence[Arm]) -> Section | None:
     for role in (METHOD, OTHER):
         scored = [arm for arm in arms if arm.role == role and arm.score]
         keys = _swept(scored)
-        if len(scored) < FEWEST or not keys:
+        if len(scored) < FEWEST or set(keys) <= {"loss"}:  # methods side by side are no sweep
             continue
         metric = scored[0].runs[0].metric
         if len(keys) == 1:
@@ -140,7 +140,12 @@ def _parallel(keys: Sequence[str], arms: Sequence[Arm], metric: str) -> Picture:
 
 def _ranked(keys: Sequence[str], arms: Sequence[Arm], metric: str) -> Table:
     best = sorted(arms, key=lambda arm: -(arm.score.mean if arm.score else 0))
-    columns = [Column("rank"), Column("network", is_number=False), *(Column(key) for key in keys), Column(metric)]
+    columns = [
+        Column("rank", is_number=False),
+        Column("network", is_number=False),
+        *(Column(key) for key in keys),
+        Column(metric),
+    ]
     rows = [
         [Cell(str(rank), float(rank)), Cell(arm.title, arm.title, arm.colour),
          *(_setting_cell(_setting(arm, key)) for key in keys), spread_cell(arm.score)]

@@ -1,7 +1,7 @@
 """A report's tables: the comparison, the runs, what they took, how their settings differ, where and how they ran."""
 
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from lshfm.report.arms import METHOD, STAGE1, TEACHER, Arm, Spread, differing_settings, reference_of, spread_of
@@ -11,8 +11,9 @@ from lshfm.report.facts import FAILED, FINISHED, Run
 MIMICRY = {"angle": ("angle", 2), "relative_length": ("length", 3), "hash_agreement": ("equal bits", 2),
            "hash_agreement_own_medians": ("own medians", 2)}  # fmt: skip
 COSTS = {
-    "images_per_second": ("images/s", 1), "training_seconds": ("training, s", 1), "evaluation_seconds":
-    ("evaluation, s", 1), "waiting": ("waiting, %", 1), "host_MiB": ("memory, MiB", 0), "gpu_MiB": ("GPU memory, MiB", 0),
+    "images_per_second": ("images/s", 1), "training_seconds": ("training, s", 1),
+    "evaluation_seconds": ("evaluation, s", 1), "waiting": ("waiting, %", 1), "host_MiB": ("memory, MiB", 0),
+    "gpu_MiB": ("GPU memory, MiB", 0),
 }  # fmt: skip
 
 
@@ -21,11 +22,12 @@ def comparison(arms: Sequence[Arm], definition: str) -> Section:
     reference = reference_of(arms)
     metric = metric_of(arms)
     columns = [
-        Column("network", is_number=False), Column("role", is_number=False), Column("seeds"), Column(metric or "score"),
-        *([Column("Δ", hint=f"to {reference.title}")] if reference else []),
-        Column("published", hint="mAP of the published run"), *(Column(title) for title, _ in MIMICRY.values()),
+        Column("network", is_number=False), Column(metric or "score"),
+        *([Column("difference", hint=f"to {reference.title}")] if reference else []),
+        Column("published", hint="of the same recipe"), *(Column(title) for title, _ in MIMICRY.values()),
+        Column("seeds"), Column("role", is_number=False),
     ]  # fmt: skip
-    rows = [_row(arm, arms, reference) for arm in arms]
+    rows: list[Sequence[Cell]] = [_row(arm, arms, reference) for arm in arms]
     if not any(arm.role == TEACHER for arm in arms) and (taught := _teacher_row(arms, reference)):
         rows.insert(0, taught)
     rows, columns = _without_empty(rows, columns)
@@ -44,8 +46,8 @@ def _words(definition: str, metric: str, arms: Sequence[Arm]) -> str:
     what = f"{metric}: {definition}." if definition else f"{metric}." if metric else ""
     where = f" Measured on {', '.join(splits)}." if splits else ""
     beside = (
-        " Angle (degrees), length (student's / teacher's) and equal bits (% of 2048 hash functions) compare a student's "
-        "features with its teacher's."
+        " Angle (degrees), length (student's / teacher's) and equal bits (% of 2048 hash functions) compare a "
+        "student's features with its teacher's."
     )
     return f"{what}{where}{beside if any(run.mimicry for arm in arms for run in arm.runs) else ''}".strip()
 
@@ -54,12 +56,12 @@ def _row(arm: Arm, arms: Sequence[Arm], reference: Arm | None) -> list[Cell]:
     others = [run for run in arm.runs if not run.is_finished]
     hint = f"{len(others)} of {len(arm.runs)} not finished" if others else ""
     seeds = ", ".join(str(run.seed) for run in arm.runs if run.seed is not None)
-    row = [Cell(arm.title, arm.title, arm.colour, hint), Cell(arm.role, arm.role), Cell(seeds, float(len(arm.runs)))]
-    row.append(spread_cell(arm.score))
+    row = [Cell(arm.title, arm.title, arm.colour, hint), spread_cell(arm.score)]
     if reference:
         row.append(_difference(arm, reference))
     row.append(number(published_of(arm, arms)))
-    return row + [spread_cell(arm.spread(_mimicry(key)), digits) for key, (_, digits) in MIMICRY.items()]
+    row += [spread_cell(arm.spread(_mimicry(key)), digits) for key, (_, digits) in MIMICRY.items()]
+    return [*row, Cell(seeds, float(len(arm.runs))), Cell(arm.role, arm.role)]
 
 
 def _difference(arm: Arm, reference: Arm) -> Cell:
@@ -90,21 +92,22 @@ def _teacher_row(arms: Sequence[Arm], reference: Arm | None) -> list[Cell] | Non
     if spread is None:
         return None
     names = sorted({run.teacher_network or "" for run in runs} - {""})
-    row = [Cell(f"teacher {', '.join(names)}".strip(), "", None, "as its students measured it"), Cell(TEACHER, TEACHER),
-           Cell("", float(spread.number)), spread_cell(spread)]  # fmt: skip
+    title = f"teacher {', '.join(names)}".strip()
+    row = [Cell(title, title, None, "as its students measured it"), spread_cell(spread)]
     if reference and reference.score:
         row.append(Cell(f"{spread.mean - reference.score.mean:+.2f}", spread.mean - reference.score.mean))
     elif reference:
         row.append(Cell("–"))
     told = (run.report.get("published_teacher") for run in runs)
-    return [*row, number(next((v for v in told if v), None)), *(Cell("–") for _ in MIMICRY)]
+    row.append(number(next((v for v in told if v), None)))
+    return [*row, *(Cell("–") for _ in MIMICRY), Cell("–"), Cell(TEACHER, TEACHER)]
 
 
 def _without_empty(
     rows: Sequence[Sequence[Cell]], columns: Sequence[Column]
 ) -> tuple[list[Sequence[Cell]], list[Column]]:
     """The table without columns in which every row has a dash."""
-    used = [i for i in range(len(columns)) if i < 4 or any(row[i].text not in ("–", "") for row in rows)]
+    used = [i for i in range(len(columns)) if i < 2 or any(row[i].text not in ("–", "") for row in rows)]
     return [[row[i] for i in used] for row in rows], [columns[i] for i in used]
 
 
@@ -123,7 +126,9 @@ def runs_table(runs: Sequence[Run]) -> Section:
         for run in runs
     ]  # fmt: skip
     unfinished = sum(run.state != FINISHED for run in runs)
-    intro = f"{unfinished} of {len(runs)} did not finish; their numbers are those of their last epoch, and are left out "
+    intro = (
+        f"{unfinished} of {len(runs)} did not finish; their numbers are those of their last epoch, and are left out "
+    )
     return Section("runs", "Runs", [Table("all runs", columns, rows)], f"{intro}of means." if unfinished else "")
 
 
@@ -154,21 +159,24 @@ def _cost_of(arm: Arm, key: str, digits: int) -> Cell:
     return spread_cell(spread, digits)
 
 
-def settings_table(runs: Sequence[Run]) -> Section | None:
-    """The settings that can change numbers and are not the same in all runs of a command, a row a key."""
-    known = [run for run in runs if run.settings]
+def settings_table(arms: Sequence[Arm]) -> Section | None:
+    """The settings that can change numbers and are not the same in all arms of a command and stage, a row a key."""
     blocks: list[Block] = []
-    for command in dict.fromkeys(run.command for run in known):
-        alike = [run for run in known if run.command == command]
-        keys = [key for key in differing_settings(alike) if not key.startswith("data.")]
-        if any(len({str(r.seed) for r in alike}) > 1 for _ in alike):
-            keys = ["seed", *keys]
-        if len(alike) > 1 and keys:
-            columns = [Column("key", is_number=False), *(Column(run.name, is_number=False) for run in alike)]
-            rows = [[Cell(key, key), *(Cell(_value(run.settings.get(key))) for run in alike)] for key in keys]
-            blocks.append(Table(f"lshfm {command}", columns, rows))
-    intro = "Settings that can change numbers, where runs differ in them; of files the beginning of their SHA-256."
+    for kind in dict.fromkeys((arm.runs[0].command, arm.runs[0].stage) for arm in arms):
+        alike = [arm for arm in arms if (arm.runs[0].command, arm.runs[0].stage) == kind and arm.runs[0].settings]
+        keys = [key for key in differing_settings([arm.runs[0] for arm in alike]) if not _is_of_a_seed(key, alike)]
+        if keys:
+            columns = [Column("key", is_number=False), *(Column(arm.title, is_number=False) for arm in alike)]
+            rows = [[Cell(key, key), *(Cell(_value(arm.runs[0].settings.get(key))) for arm in alike)] for key in keys]
+            stage = f" stage={kind[1]}" if kind[1] else ""
+            blocks.append(Table(f"lshfm {kind[0]}{stage}", columns, rows))
+    intro = "Settings that can change numbers, where they differ beside the seed; of files the first digits of SHA-256."
     return Section("settings", "Settings that differ", blocks, intro) if blocks else None
+
+
+def _is_of_a_seed(key: str, arms: Sequence[Arm]) -> bool:
+    """Whether a setting differs between an arm's own runs: it comes with the seed, as a teacher of the same does."""
+    return any(len({str(run.settings.get(key)) for run in arm.runs}) > 1 for arm in arms)
 
 
 def _value(value: Any) -> str:
@@ -200,7 +208,7 @@ def commands(runs: Sequence[Run]) -> Section | None:
     return Section("commands", "Commands", lines, "What made each run, as typed.") if lines else None
 
 
-def as_plain(arms: Sequence[Arm]) -> list[Mapping[str, Any]]:
+def as_plain(arms: Sequence[Arm]) -> list[dict[str, Any]]:
     """The comparison as plain values: a mapping an arm."""
     result = []
     for arm in arms:
@@ -215,5 +223,3 @@ def as_plain(arms: Sequence[Arm]) -> list[Mapping[str, Any]]:
             entry |= {key: spread and spread.mean, f"{key}_std": spread and spread.deviation}
         result.append(entry)
     return result
-
-

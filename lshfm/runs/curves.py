@@ -21,7 +21,11 @@ def curves_of(lines: Sequence[Line]) -> tuple[dict[str, Curve], tuple[str, ...],
         if isinstance(line, StepLine):
             done = line.epoch - 1 + min(line.step / max(steps, 1), 1.0)
             losses |= dict.fromkeys(line.losses)
-            values: dict[str, float | None] = {**line.losses, "lr": line.lr, "images_per_second": line.images_per_second}
+            values: dict[str, float | None] = {
+                **line.losses,
+                "lr": line.lr,
+                "images_per_second": line.images_per_second,
+            }
         else:
             done = float(line.epoch)
             beside |= dict.fromkeys(line.beside)

@@ -1,6 +1,5 @@
 """What a run has left in its folder, read for a report: all that can be read, and what is missing or damaged."""
 
-import json
 import re
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -25,9 +24,15 @@ _ENVIRONMENT = ("device", "arithmetic", "python", "torch", "torchvision", "pillo
 T = TypeVar("T")
 
 
-def read_run(path: Path) -> Run:
-    """A run's facts from its folder; whatever cannot be read is left empty and named in `missing`."""
-    return _Reader(path).run()
+def read_run(path: Path, note: str = "") -> Run:
+    """A run's facts from its folder; whatever cannot be read is left empty and named in `missing`.
+
+    note: what else is known to be missing.
+    """
+    reader = _Reader(path)
+    if note:
+        reader.missing.append(note)
+    return reader.run()
 
 
 def is_run(path: Path) -> bool:

@@ -138,8 +138,8 @@ class MultiLabel(ImageTask):
         """Labels from the threshold on; a difficult one is right."""
         logits, targets = arrays["logits"][row], arrays["targets"][row]
         shares = sigmoid(logits.astype(np.float64))
-        found = [i for i in np.argsort(-shares, kind="stable") if shares[i] >= self.threshold]
-        return [classes[i] for i in np.flatnonzero(targets > 0)], [
+        found = [i for i in np.argsort(-shares, kind="stable").tolist() if shares[i] >= self.threshold]
+        return [classes[i] for i in np.flatnonzero(targets > 0).tolist()], [
             (classes[i], float(shares[i]), bool(targets[i] >= 0)) for i in found
         ]
 

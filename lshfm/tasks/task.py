@@ -141,7 +141,7 @@ class Task(ABC):
         return []
 
     def losses_of_images(self, arrays: Arrays) -> np.ndarray | None:  # noqa: ARG002
-        """How wrong an evaluation's outputs are for each image, (n,), to pick a report's examples by; None: no examples."""
+        """How wrong an evaluation's outputs are for each image, (n,), to pick a report's examples by; None: none."""
         return None
 
     def labels_of_image(self, arrays: Arrays, row: int, classes: Sequence[str]) -> LabelsOfImage:  # noqa: ARG002

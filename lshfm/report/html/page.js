@@ -4,8 +4,9 @@ for (const table of document.querySelectorAll("table")) {
   table.querySelectorAll("thead th").forEach((head, column) => {
     const button = document.createElement("button");
     button.type = "button";
-    button.append(...head.childNodes);
-    head.append(button);
+    const hint = head.querySelector("small");
+    button.append(...[...head.childNodes].filter((node) => node !== hint));
+    head.prepend(button);
     head.setAttribute("aria-sort", "none");
     button.addEventListener("click", () => sort(table, head, column));
   });
