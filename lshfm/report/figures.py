@@ -72,8 +72,8 @@ class Panel:
             self.axes.set_title(printable(title) if len(title) <= 60 else short(title))
         if x == "epoch":
             self.axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        self.axes.set_xlabel(x)
-        self.axes.set_ylabel(y)
+        self.axes.set_xlabel(short(x))
+        self.axes.set_ylabel(short(y))
 
     def picture(self, says: str = "") -> Picture:
         """The drawing. says: in words what it shows, for those who do not see it."""
@@ -101,7 +101,7 @@ def _themed(svg: str, title: str, says: str) -> str:
     body = re.sub(r'(?:xlink:)?href="#', f'href="#f{number}-', body)
     body = re.sub(r' style="([^"]*)"', _attributes, body)
     body = re.sub(r' d="([^"]*)"', lambda match: f' d="{_rounded(match[1])}"', body, flags=re.DOTALL)
-    body = re.sub(r' (x|y|transform)="([^"]*)"', lambda m: f' {m[1]}="{_rounded(m[2])}"', body)
+    body = re.sub(r' (x|y|width|height|transform)="([^"]*)"', lambda m: f' {m[1]}="{_rounded(m[2])}"', body)
     body = re.sub(r"#0[1-5]0[1-5]0[0-9]", lambda match: f"var(--{_VARIABLES[match[0]]})", body)
     body = re.sub(r"\n\s*", "\n", body)
     description = f"<desc>{escape(printable(says))}</desc>" if says else ""

@@ -14,7 +14,9 @@ class WandB:
     """Numbers over the steps; settings as config, final metrics as summary. A run that goes on keeps its id."""
 
     def __init__(self, tracked: Tracked) -> None:
-        if os.environ.get("WANDB_MODE", "online") == "online" and not wandb.api.api_key:  # it would ask, and wait
+        if os.environ.get("WANDB_MODE", "online") == "online" and not wandb.login(
+            prompt=False
+        ):  # it would ask, and wait
             raise RuntimeError("nobody is logged in: run `wandb login`, or set WANDB_MODE=offline")
         settings = wandb.Settings(console="off", silent=True, save_code=False, init_timeout=60)
         self._run = wandb.init(
