@@ -185,8 +185,8 @@ class _Report:
 def _splits_of_other_data(arms: Sequence[Arm]) -> list[str]:
     seen: dict[str, set[str]] = {}
     for run in (run for arm in arms for run in arm.runs):
-        if "data.eval" in run.settings:
-            seen.setdefault(run.split or "the test split", set()).add(str(run.settings["data.eval"]))
+        if digest := run.settings.get("data.eval"):
+            seen.setdefault(run.split or "the test split", set()).add(str(digest))
     return [split for split, digests in seen.items() if len(digests) > 1]
 
 

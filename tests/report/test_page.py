@@ -50,7 +50,8 @@ def hostile() -> str:
     example = Example(HOSTILE, None, [HOSTILE], [(HOSTILE, 0.5, True)], [], HOSTILE)
     found = [
         comparison(arms, HOSTILE), *multilabel_page.sections(arms), mimicry_page.section(arms), curves.section(arms),
-        sweep_page.section(arms), costs(arms), runs_table(runs), settings_table(arms), environment(runs), commands(runs),
+        sweep_page.section(arms), costs(arms), runs_table(runs), settings_table(arms), environment(runs),
+        commands(runs),
         Section("examples", "Examples", [Gallery(HOSTILE, HOSTILE, HOSTILE, [example])]),
     ]  # fmt: skip
     assert all(found)
