@@ -27,7 +27,7 @@ _VARIABLES = {INK: "ink", MUTED: "muted", GRID: "grid", PAPER: "paper"} | {
     colour: f"c{number}" for number, colour in enumerate(COLOURS)
 }
 _SETTINGS: Any = {
-    "svg.fonttype": "none", "svg.hashsalt": "lshfm", "text.parse_math": False, "font.size": 9, "axes.titlesize": 9.5,
+    "svg.fonttype": "none", "svg.hashsalt": "lshfm", "text.parse_math": False, "font.size": 9, "axes.titlesize": 10.5,
     "axes.titlelocation": "left", "axes.titleweight": "bold", "axes.titlepad": 8, "axes.spines.top": False,
     "axes.spines.right": False, "axes.edgecolor": GRID, "axes.labelcolor": MUTED, "axes.titlecolor": INK,
     "axes.facecolor": "none", "figure.facecolor": "none", "text.color": INK, "xtick.color": GRID, "ytick.color": GRID,

@@ -30,7 +30,8 @@ def a_run(name: str = "run", *, score: float | None = 50.0, seed: int = 0, **giv
     report = {"metric": "voc2010", "ap": {label: {"voc2010": score} for label in CLASSES}} | given.pop("report", {})
     values: dict[str, Any] = {
         "folder": f"outputs/train/{name}", "command": "train", "state": FINISHED, "network": "resnet8",
-        "dataset": "pets", "split": "test", "metric": "voc2010 mAP", "epoch": 3, "epochs": 3, "classes": CLASSES, "checkpoint": name,
+        "dataset": "pets", "split": "test", "metric": "voc2010 mAP", "epoch": 3, "epochs": 3,
+        "classes": CLASSES, "checkpoint": name,
         "arrays": outputs(seed), "command_line": ("lshfm", "train", f"name={name}"),
         "curves": {"score": [(1.0, 20.0), (2.0, 40.0)], "bce": [(0.5, 0.6), (1.0, 0.5)], "lr": [(0.5, 0.1), (1, 0.05)]},
         "losses": ("bce",), "cost": {"images_per_second": 100.0, "training_seconds": 2.0},
