@@ -193,7 +193,10 @@ def environment(runs: Sequence[Run]) -> Section | None:
     if not groups:
         return None
     keys = list(dict.fromkeys(key for group in groups for key, _ in group))
-    columns = [Column("", is_number=False), *(Column(_named(names), is_number=False) for names in groups.values())]
+    columns = [
+        Column("version", is_number=False),
+        *(Column(_named(names), is_number=False) for names in groups.values()),
+    ]
     rows = [[Cell(key, key), *(Cell(dict(group).get(key, "–")) for group in groups)] for key in keys]
     return Section("environment", "Environment", [Table("versions and machine", columns, rows)])
 
@@ -203,8 +206,12 @@ def _named(names: Sequence[str]) -> str:
 
 
 def commands(runs: Sequence[Run]) -> Section | None:
-    """The command line of each run."""
-    lines = [Text(shlex.join(run.command_line), is_code=True, title=run.name) for run in runs if run.command_line]
+    """The command line of each run; both stages of a command have the same."""
+    made: dict[tuple[str, ...], list[str]] = {}
+    for run in runs:
+        if run.command_line:
+            made.setdefault(run.command_line, []).append(run.name)
+    lines = [Text(shlex.join(words), is_code=True, title=", ".join(names)) for words, names in made.items()]
     return Section("commands", "Commands", lines, "What made each run, as typed.") if lines else None
 
 

@@ -1,6 +1,7 @@
 """What a run has left in its folder, read for a report: all that can be read, and what is missing or damaged."""
 
 import re
+import shlex
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -134,8 +135,15 @@ class _Reader:
         for line in self._log():
             match = _LOG_LINE.match(line)
             if match and match[2].startswith("$ "):
-                return (match[2].removeprefix("$ "),)
+                return _words(match[2].removeprefix("$ "))
         return ()
+
+
+def _words(line: str) -> tuple[str, ...]:
+    try:
+        return tuple(shlex.split(line))
+    except ValueError:  # of a line that was cut
+        return (line,)
 
 
 def _yaml(path: Path) -> dict[str, Any]:

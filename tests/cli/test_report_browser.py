@@ -1,5 +1,6 @@
 """The page of `lshfm report` in a real browser: nothing on its console, no request, tables sort, pictures are there."""
 
+import json
 import re
 import shutil
 from collections.abc import Iterator
@@ -63,10 +64,11 @@ def test_the_page_in_a_browser(run: Run, tmp_path: Path, browser: Any) -> None:
 
 
 def requests(browser: Any) -> list[str]:
-    """Addresses of all that the page has asked for, itself and what lies in it aside."""
-    lines = "".join(entry["message"] for entry in browser.get_log("performance"))
-
-    return [url for url in re.findall(r'"url":"([a-z]+:[^"]*)"', lines) if url.startswith(("http", "ws", "ftp"))]
+    """Addresses of all that the page has asked for, itself and what lies in it aside; not what the browser asks for."""
+    told = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    sent = [each["params"] for each in told if each["method"] == "Network.requestWillBeSent"]
+    asked = [each["request"]["url"] for each in sent if each["documentURL"].endswith("r.html")]
+    return [url for url in asked if not url.startswith(("file:", "data:"))]
 
 
 def check_sorting(browser: Any) -> None:

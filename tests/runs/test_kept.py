@@ -68,7 +68,7 @@ def test_unfinished_failed_and_foreign(folder: Path, tmp_path: Path) -> None:
     log = "2026-11-27 03:55:00,123 INFO $ lshfm mimic name=a\n2026-11-27 03:56:00,123 ERROR the loss is not finite\n"
     (folder / "log.txt").write_text(f"{log}and more\n")
     run = read_run(folder)
-    assert (run.state, run.ending, run.command_line) == (FAILED, "the loss is not finite", ("lshfm mimic name=a",))
+    assert (run.state, run.ending, run.command_line) == (FAILED, "the loss is not finite", ("lshfm", "mimic", "name=a"))
     (folder / "log.txt").write_text(f"{log}2026-11-27 03:57:00,123 INFO begun again\n")
     assert read_run(folder).state == UNFINISHED
     (tmp_path / "photos").mkdir()
