@@ -36,12 +36,20 @@ def pair_of(arms: Sequence[Arm]) -> Pair | None:
 
 
 def _with_outputs(arm: Arm) -> Run | None:
-    return next((run for run in arm.finished if {"ids", "logits", "targets"} <= run.arrays.keys()), None)
+    return next((run for run in arm.finished if _is_whole(run)), None)
+
+
+def _is_whole(run: Run) -> bool:
+    """Whether a run left ids, outputs (n, C) and targets; damaged ones show nothing."""
+    ids, logits, targets = (run.arrays.get(name) for name in ("ids", "logits", "targets"))
+    if ids is None or logits is None or targets is None:
+        return False
+    return ids.ndim == 1 and logits.ndim == 2 and logits.dtype.kind == "f" and logits.shape[1] == len(run.classes)
 
 
 def _of_the_same_seed(first: Arm, second: Arm) -> tuple[Run, Run]:
     pairs = [(a, b) for a in first.finished for b in second.finished
-             if a.seed == b.seed and "ids" in a.arrays and "ids" in b.arrays]  # fmt: skip
+             if a.seed == b.seed and _is_whole(a) and _is_whole(b)]  # fmt: skip
     one, other = _with_outputs(first), _with_outputs(second)
     assert one
     assert other

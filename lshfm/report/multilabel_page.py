@@ -47,7 +47,7 @@ def _by_class(arms: Sequence[Arm]) -> Section | None:
 def _aps(run: Run) -> dict[str, Any]:
     """AP by class, by the definition that leads."""
     by_class, metric = run.report.get("ap"), run.report.get("metric")
-    if not isinstance(by_class, dict):
+    if not isinstance(by_class, dict) or not isinstance(metric, str):
         return {}
     return {name: values.get(metric) for name, values in by_class.items() if isinstance(values, dict)}
 
@@ -128,7 +128,12 @@ def _decisions(arms: Sequence[Arm]) -> Section | None:
 
 
 def _has_outputs(run: Run) -> bool:
-    return {"logits", "targets"} <= run.arrays.keys() and len(run.arrays["logits"]) > 0
+    """Whether a run left outputs (n, C) with targets; what is damaged is not drawn."""
+    logits, targets = run.arrays.get("logits"), run.arrays.get("targets")
+    if logits is None or targets is None or logits.ndim != 2 or not len(logits):
+        return False
+    is_number = logits.dtype.kind == "f" and targets.dtype.kind in "iu"
+    return is_number and logits.shape == targets.shape and logits.shape[1] == len(run.classes)
 
 
 def _all_labels(run: Run) -> tuple[Floats, Floats]:

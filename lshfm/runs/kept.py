@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 import numpy as np
 import yaml
 
-from lshfm.engine.lines import EpochLine, Line, StepLine
+from lshfm.engine.lines import EpochLine, Line
 from lshfm.errors import LshfmError, printable
 from lshfm.report.facts import FAILED, FINISHED, UNFINISHED, Arrays, Run
+from lshfm.runs import told
 from lshfm.runs.curves import curves_of, start_at_zero
 from lshfm.runs.folder import RunFolder
 from lshfm.runs.record import Results, read_metrics
@@ -20,7 +21,6 @@ from lshfm.runs.record import Results, read_metrics
 MOST_BYTES = 4 * 2**30  # of arrays in a file, once unpacked
 BEFORE = "before.npz"
 _LOG_LINE = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} ([A-Z]+) (.*)$")
-_ENVIRONMENT = ("device", "arithmetic", "python", "torch", "torchvision", "pillow", "cuda", "driver")
 
 T = TypeVar("T")
 
@@ -57,30 +57,34 @@ class _Reader:
         if not (results or identity or lines):
             what = "not a run of lshfm" if path.is_dir() else "no such folder"
             return Run(name=path.name, folder=str(path), missing=(what, *self.missing))
+        if results and results.command not in (None, "train", "mimic", "eval"):
+            what = f"made by lshfm {printable(str(results.command))}, which reports do not show"
+            return Run(name=path.name, folder=str(path), missing=(what, *self.missing))
         state, ending = (FINISHED, None) if results else self._ended()
         arrays, classes = self._arrays("predictions.npz")
         before, _ = self._arrays(BEFORE)
         self._name_absences(results, settings, lines, arrays, state)
-        command = (results and results.command) or _command_of(settings, path)
+        command = (results and results.command) or told.command_of(settings, path)
         curves, losses, beside = curves_of(lines)
         start_at_zero(curves, before)
         last = next((line for line in reversed(lines) if isinstance(line, EpochLine)), None)
         return Run(
-            name=path.name, folder=str(path), command=command, stage=_stage_of(results, settings),
+            name=path.name, folder=str(path), command=command, stage=told.stage_of(results, settings),
             state=state, ending=ending, missing=tuple(self.missing),
-            network=_network_of(settings, results), loss=_loss_of(settings, results),
-            teacher=_teacher_of(results, settings), teacher_network=_at(settings, "teacher", "name"),
-            dataset=str((results and results.dataset) or _at(settings, "dataset", "name") or ""),
-            split=(results and results.split) or _at(settings, "dataset", "eval_split"),
-            seed=_number(settings.get("seed", identity.get("seed"))),
+            network=told.network_of(settings, results), loss=told.loss_of(settings, results),
+            teacher=told.teacher_of(results, settings), teacher_network=told.at(settings, "teacher", "name"),
+            dataset=str((results and results.dataset) or told.at(settings, "dataset", "name") or ""),
+            split=(results and results.split) or told.at(settings, "dataset", "eval_split"),
+            seed=told.number(settings.get("seed", identity.get("seed"))),
             metric=results.metric if results else last.metric if last else "",
             score=results.score if results else last.score if last else None,
-            epoch=(results and results.epoch) or (last.epoch if last else None), epochs=_number(settings.get("epochs")),
-            published=published_score(settings), report=_report_of(results, settings),
+            epoch=(results and results.epoch) or (last.epoch if last else None),
+            epochs=told.number(settings.get("epochs")),
+            published=told.published_score(settings), report=told.report_of(results, settings),
             settings=identity, curves=curves, losses=losses, beside=beside, classes=classes,
             arrays=arrays, before=before,
             checkpoint=Path(results.checkpoint).stem if results and results.checkpoint else None,
-            cost=_cost_of(results, lines), environment=_environment_of(results),
+            cost=told.cost_of(results, lines), environment=told.environment_of(results),
             command_line=tuple(map(str, results.command_line or ())) if results else self._typed(),
         )  # fmt: skip
 
@@ -166,88 +170,6 @@ def _npz(path: Path) -> Arrays:
     if any(array.ndim == 0 for array in arrays.values()):
         raise ValueError(path)
     return arrays
-
-
-def published_score(settings: Mapping[str, Any]) -> float | None:
-    """The score that the recipe of a run's settings tells for its loss; None without a recipe or number."""
-    expected = _at(settings, "recipe", "expected_mAP")
-    if not isinstance(expected, dict) or _at(settings, "stage", "name") == "1":
-        return None
-    value = expected.get(_at(settings, "loss", "name"))
-    return float(value) if isinstance(value, int | float) else None
-
-
-def _report_of(results: Results | None, settings: Mapping[str, Any]) -> dict[str, Any]:
-    told = _at(settings, "recipe", "teacher_mAP")
-    return (dict(results.report) if results else {}) | ({"published_teacher": told} if told else {})
-
-
-def _at(settings: Mapping[str, Any], *keys: str) -> Any:
-    """A nested value; None where it is not there."""
-    value: Any = settings
-    for key in keys:
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return value
-
-
-def _number(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _command_of(settings: Mapping[str, Any], path: Path) -> str:
-    if settings:
-        return "mimic" if "student" in settings else "train"
-    return path.parent.name if path.parent.name in ("train", "mimic", "eval") else "train"
-
-
-def _stage_of(results: Results | None, settings: Mapping[str, Any]) -> str | None:
-    stage = (results and results.stage) or _at(settings, "stage", "name")
-    return None if stage is None else str(stage)
-
-
-def _network_of(settings: Mapping[str, Any], results: Results | None) -> str:
-    node = settings.get("student") or settings.get("model") or {}
-    name, pool = _at(node, "name") or _at(node, "arch"), _at(node, "pool")
-    if not name:
-        return results.name if results else ""
-    return str(name) if pool in (None, "GAP") else f"{name}_{pool}"
-
-
-def _loss_of(settings: Mapping[str, Any], results: Results | None) -> str:
-    return str((results and results.loss) or _at(settings, "loss", "name") or "")
-
-
-def _teacher_of(results: Results | None, settings: Mapping[str, Any]) -> str | None:
-    """The name of the teacher's checkpoint, which is its run's."""
-    path = _at(results.teacher, "checkpoint") if results and results.teacher else _at(settings, "teacher", "path")
-    name = _at(results.teacher, "name") if results and results.teacher else None
-    return Path(str(path)).stem if path else name
-
-
-def _cost_of(results: Results | None, lines: Sequence[Line]) -> dict[str, float | None]:
-    steps = [line for line in lines if isinstance(line, StepLine)]
-    rates = [line.images_per_second for line in steps if line.images_per_second]
-    cost: dict[str, float | None] = {"images_per_second": float(np.mean(rates)) if rates else None}
-    if results:
-        memory = results.peak_memory or {}
-        rate = results.images_per_second or cost["images_per_second"]
-        cost |= {
-            "images_per_second": rate, "training_seconds": results.training_seconds,
-            "evaluation_seconds": results.evaluation_seconds, **{k: v for k, v in memory.items() if v is not None},
-        }  # fmt: skip
-        waited = sum(line.waiting.seconds for line in steps if line.waiting)
-        if results.training_seconds and any(line.waiting for line in steps):
-            cost["waiting"] = 100 * waited / results.training_seconds
-    return cost
-
-
-def _environment_of(results: Results | None) -> dict[str, str]:
-    if not results:
-        return {}
-    known = {"lshfm": results.lshfm, "revision": results.revision} | {
-        name: (results.hardware or {}).get(name) for name in (*_ENVIRONMENT, *(results.hardware or {}))
-    }
-    return {name: str(value) for name, value in known.items() if value is not None}
 
 
 def saved_settings(path: Path) -> dict[str, Any]:

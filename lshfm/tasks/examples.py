@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from lshfm.config.groups import Dataset
 from lshfm.report.arms import Arm
 from lshfm.report.blocks import Block, Example, Gallery, Section
@@ -13,10 +15,9 @@ from lshfm.tasks.thumbnails import thumbnails
 def examples(task: Task, dataset: Dataset, arms: Sequence[Arm]) -> tuple[Section | None, str | None]:
     """The section, if two arms were evaluated on the same images; and why pictures are missing, if some are."""
     pair = pair_of(arms)
-    losses = [task.losses_of_images(run.arrays) for run in pair.runs] if pair else []
-    if pair is None or losses[0] is None or losses[1] is None:
+    gains = _gains(task, pair) if pair else None
+    if pair is None or gains is None:
         return None, None
-    gains = losses[0][pair.rows[:, 0]] - losses[1][pair.rows[:, 1]]
     up, down = largest(gains)
     ids = [str(pair.runs[0].arrays["ids"][pair.rows[i, 0]]) for i in (*up, *down)]
     pictures, why = thumbnails(task, dataset, str(pair.runs[1].split), ids)
@@ -31,6 +32,15 @@ def examples(task: Task, dataset: Dataset, arms: Sequence[Arm]) -> tuple[Section
         "loss of an image; predicted labels with their probabilities."
     )
     return Section("examples", "Examples", blocks, intro), why
+
+
+def _gains(task: Task, pair: Pair) -> np.ndarray | None:
+    """By how much the second run is less wrong, image by image; None for a task or for arrays that do not tell."""
+    try:
+        first, second = (task.losses_of_images(run.arrays) for run in pair.runs)
+    except (ValueError, TypeError, IndexError):  # of damaged arrays
+        return None
+    return None if first is None or second is None else first[pair.rows[:, 0]] - second[pair.rows[:, 1]]
 
 
 def _example(task: Task, pair: Pair, row: int, gain: float, pictures: dict[str, str]) -> Example:

@@ -33,7 +33,7 @@ def thumbnails(task: Task, dataset: Dataset, split: str, ids: Sequence[str]) -> 
     """Pictures by id as data:image/jpeg, as far as they can be read; and why some could not."""
     try:
         (found,) = task.read(dataset, [split])
-    except (LshfmError, OSError) as error:
+    except (LshfmError, OSError, TypeError, ValueError, KeyError, AttributeError) as error:  # of damaged settings
         return {}, f"the pictures of {dataset.name} cannot be read here: {error}"
     rows = {id_: row for row, id_ in enumerate(found.ids)}
     pictures, why = {}, None
