@@ -26,7 +26,7 @@ def page(title: str, sections: Sequence[Section], notes: Sequence[str] = ()) -> 
     made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     return environment.get_template("page.html").render(
         title=title, sections=sections, notes=notes, made=made, version=__version__, style=Markup(style),
-        script=Markup(script), style_hash=_hash(style), script_hash=_hash(script), svg=Markup,
+        script=Markup(script), style_hash=_hash(style), script_hash=_hash(script), own=Markup,
     )  # fmt: skip
 
 

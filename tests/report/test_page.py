@@ -123,6 +123,15 @@ def test_a_precision_recall_curve_by_hand() -> None:
     assert (precision.tolist(), recall.tolist()) == ([1.0, 2 / 3], [0.5, 1.0])
 
 
+def test_a_picture_is_whole_however_long_it_is() -> None:
+    """Names are cut where they are much too long."""
+    picture = f"data:image/jpeg;base64,{'A' * 9000}"
+    gallery = Gallery("t", "a", "b", [Example("i" * 9000, picture, [], [], [], "")])
+    text = page("t", [Section("s", "s", [gallery])])
+    assert f'src="{picture}"' in text
+    assert "i" * 5000 not in text
+
+
 def test_examples_are_the_images_that_change_most() -> None:
     worse, better = a_run("alone", score=40.0), a_student("m", score=60.0)
     better = replace(better, arrays={**better.arrays, **{k: v[::-1] for k, v in worse.arrays.items()}})
