@@ -12,6 +12,7 @@ from lshfm.report.facts import FAILED, FINISHED, FOREIGN, UNFINISHED
 from lshfm.runs.finding import find_runs
 from lshfm.runs.kept import BEFORE, read_run
 from lshfm.runs.sweep import JobState, SweepJob, SweepRecord
+from lshfm.runs.told import published_score
 
 SAMPLES = Path(__file__).resolve().parents[1] / "samples"
 
@@ -100,3 +101,12 @@ def test_runs_by_folder_glob_name_and_sweep(folder: Path, tmp_path: Path, monkey
     assert [each.note for each in find_runs(["night"])] == ["", "", "job 2 of the sweep: failed, NaN"]
     with pytest.raises(InputError, match=r"b_stage3: no run folder, .*did you mean 'b_stage2'"):
         find_runs(["b_stage3"])
+
+
+def test_the_published_number_is_that_of_the_recipe_s_loss() -> None:
+    recipe = {"recipe": {"expected_mAP": {"lshl2": 93.17, "bce": 91}}}
+    assert published_score(recipe | {"loss": {"name": "lshl2"}, "stage": {"name": "2"}}) == 93.17
+    assert published_score(recipe | {"loss": {"name": "lshl2"}, "stage": {"name": "1"}}) is None  # nothing is evaluated
+    assert published_score(recipe | {"loss": {"name": "bce"}}) == 91.0
+    assert published_score({"recipe": None, "loss": {"name": "bce"}}) is None
+    assert published_score({"recipe": "x", "loss": 1}) is None
