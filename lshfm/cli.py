@@ -24,8 +24,10 @@ COMMANDS = {
     "predict": "labels of your pictures by a trained network, with probabilities",
     "export": "a trained network as a file for ONNX Runtime, PyTorch, torchvision or timm",
     "check": "read all of a data set and list what is wrong with it",
+    "report": "runs side by side: a page with tables and pictures, or a table for papers and scripts",
     "recipes": "list the published experiments and the command of each",
 }
+WITHOUT_SETTINGS = {"recipes", "report"}  # commands that compose no settings
 USAGE = "lshfm COMMAND [GROUP=OPTION] [KEY=VALUE] ..."
 
 
@@ -60,8 +62,8 @@ def _dispatch(argv: list[str]) -> int:
         raise InputError(
             f"no such command: {command}{nearest(command, COMMANDS)}. There are: {', '.join(COMMANDS)} (lshfm --help)"
         )
-    if command == "recipes":
-        import_module("lshfm.commands.recipes").run(rest)
+    if command in WITHOUT_SETTINGS:
+        import_module(f"lshfm.commands.{command}").run(rest)
         return 0
     asks_for_help = bool({"-h", "--help"} & set(rest))
     rest = [word for word in rest if word not in {"-h", "--help"}]

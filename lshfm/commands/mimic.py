@@ -18,7 +18,7 @@ from lshfm.errors import InputError
 from lshfm.losses.lsh import HashFunctions
 from lshfm.mimicking import hashing
 from lshfm.mimicking.kept import KeptOutputs, outputs_key
-from lshfm.mimicking.measure import ComparedEvaluator, show
+from lshfm.mimicking.measure import ComparedEvaluator, show, start_comparing
 from lshfm.mimicking.objective import stage_objective
 from lshfm.mimicking.starts import Start, find_start, settled
 from lshfm.mimicking.tape import open_tape
@@ -153,7 +153,7 @@ class Stage:
                 batches=tape,
             )  # fmt: skip
             training.announce(self.task)
-            validate.prepare()  # the teacher's own score first: it may be none worth mimicking
+            start_comparing(folder, validate, student, settings.eval_batch_size)
             functions, constants = self._hash_functions(folder.path, teacher, data, start)
             taught_by = Recorded(teacher.num_features) if tape else teacher
             objective = stage_objective(

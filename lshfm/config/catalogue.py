@@ -14,8 +14,9 @@ from omegaconf.errors import OmegaConfBaseException
 from lshfm.config import CONF_DIR, schema
 from lshfm.config.changes import fill_in, flatten
 from lshfm.config.check import group_of, key_types
-from lshfm.config.groups import POOLINGS, LabelLoss, Network
+from lshfm.config.groups import POOLINGS, Dataset, LabelLoss, Network
 from lshfm.config.guards import check_files
+from lshfm.config.keys import without_code
 from lshfm.errors import InputError, nearest
 
 _PARTS = re.compile(r"(\D*)(\d*)")
@@ -92,6 +93,14 @@ def label_loss_of(option: str, saved: Mapping[str, Any], folders: Sequence[Path]
     Raises InputError as `network_of` does.
     """
     return group_of(LabelLoss, _filled("label_loss", option, saved, folders), option)
+
+
+def dataset_of(option: str, saved: Mapping[str, Any], folders: Sequence[Path] = ()) -> Dataset:
+    """The settings of an option of the group dataset, with `saved` values in place of its file's.
+
+    Raises InputError as `network_of` does.
+    """
+    return group_of(Dataset, _filled("dataset", option, without_code(saved), folders), option)
 
 
 def _filled(group: str, option: str, saved: Mapping[str, Any], folders: Sequence[Path]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,9 @@ def require_together(settings: Training) -> None:
             f"early_stop={settings.early_stop} would end the run by its score on the test split, which flatters the "
             "result: add dataset.holdout=0.1 to go by a part of the training split"
         )
+    for name in settings.trackers:
+        if name != "csv" and find_spec(name) is None:
+            raise InputError(f"track={name} needs {name}, which is not installed: pip install 'lshfm[{name}]'")
     if settings.schedule.policy == "onecycle":
         _require_alone(settings.schedule, epochs)
 

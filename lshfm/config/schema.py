@@ -7,6 +7,8 @@ from lshfm.config.groups import Dataset, LabelLoss, MimicLoss, Network, Stage, S
 from lshfm.config.keys import group, key
 from lshfm.config.shared import Augmentation, Machine, Schedule, Tuning
 
+TRACKERS = ("csv", "tensorboard", "wandb", "mlflow")
+
 
 @dataclass(frozen=True)
 class Training(Machine):
@@ -64,8 +66,18 @@ class Training(Machine):
         changes_results=False,
     )
     overwrite: bool = key("start anew where a finished or different run is in the way", changes_results=False)
+    track: Any = key(
+        "who else follows the run: one of csv, tensorboard, wandb, mlflow, or a list of them", choices=TRACKERS,
+        changes_results=False,
+    )  # fmt: skip
     recipe: Any = key("what a recipe says of itself", changes_results=False)
     dataset: Dataset = group()
+
+    @property
+    def trackers(self) -> tuple[str, ...]:
+        """What `track` names, each once."""
+        named = self.track if isinstance(self.track, list) else [self.track]
+        return tuple(dict.fromkeys(name for name in named if name is not None))
 
 
 @dataclass(frozen=True)

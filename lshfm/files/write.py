@@ -11,8 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-import torch
-
 from lshfm.errors import InputError, RunFailed
 
 TEMPORARY = ".{}.tmp"
@@ -100,6 +98,8 @@ def write_json(path: Path, values: Any) -> None:
 
 def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
     """torch.save of plain containers and tensors; serialised first, so that a full disk is an OSError."""
+    import torch  # listings and sweeps write files without it
+
     assert_plain(content)
     buffer = io.BytesIO()
     torch.save(content, buffer)
@@ -127,6 +127,8 @@ def assert_plain(value: Any, where: str = "checkpoint") -> None:
         for item in value:
             assert_plain(item, f"{where}[]")
     else:
+        import torch
+
         assert type(value) in (int, float, str, bool, type(None)) or isinstance(value, torch.Tensor), where
 
 

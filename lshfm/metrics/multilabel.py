@@ -124,6 +124,14 @@ def highest(logits: Logits, k: int) -> Mask:
     return chosen
 
 
+def losses_of_images(logits: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.float64]:
+    """Each image's binary cross-entropy (n,), mean over its labels that are not difficult: (n, C), (n, C) -> (n,)."""
+    signs = np.asarray(labels, np.float64)
+    entropies = np.logaddexp(0.0, -signs * np.asarray(logits, np.float64)) * (signs != 0)
+    means: NDArray[np.float64] = entropies.sum(axis=1) / np.maximum((signs != 0).sum(axis=1), 1)
+    return means
+
+
 def devkit_lines(ids: Sequence[str], scores: NDArray[np.float32]) -> str:
     """A result file of the VOC devkit for one class: a line "image_id score" for each of the n images.
 

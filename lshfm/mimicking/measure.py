@@ -21,6 +21,10 @@ from lshfm.mimicking.kept import KeptOutputs
 from lshfm.objectives.teacher import Teacher
 from lshfm.ranks.group import PeerLost, on_main
 from lshfm.report.features import student_row, table, teacher_row
+from lshfm.runs.folder import RunFolder
+from lshfm.runs.kept import BEFORE
+from lshfm.runs.memory import enough_to_evaluate
+from lshfm.runs.predictions import write_predictions
 from lshfm.tasks.task import Arrays, Task
 
 # One set of hash functions for all methods, weights of the teacher's deviation, bias: median over the evaluated split.
@@ -123,6 +127,23 @@ class ComparedEvaluator:
             return replace(evaluation, report=report, beside=beside, unchanging=said)
         agreement = beside.pop("hash agreement")
         return Evaluation("hash agreement", agreement, {"mimicry": mimicry}, beside, unchanging=said)
+
+
+def start_comparing(folder: RunFolder, evaluate: ComparedEvaluator, student: nn.Module, eval_batch_size: int) -> None:
+    """Evaluate the teacher, then keep how the student compares before its first step, for reports; all ranks together.
+
+    The teacher comes first: its score may be none worth mimicking. A run that goes on has the file, or learnt before
+    there was one. Evaluation draws no random numbers: none of the run's depends on it.
+    """
+    evaluate.prepare()
+    path = folder.path / BEFORE
+    if not on_main(lambda: not folder.lasts() and not path.exists()):
+        return
+    with enough_to_evaluate(eval_batch_size):
+        _, arrays = evaluate(student)
+    student.train()
+    kept = ("ids", "angle", "relative_length", "equal_bits")
+    on_main(lambda: write_predictions(path, {name: arrays[name] for name in kept}, ()), "keeping the student's start")
 
 
 def show(task: Task, teacher: str, student: str, report: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ from rich.table import Table
 from lshfm.console import shown
 from lshfm.errors import count
 
-_DEFINITIONS = {
+DEFINITIONS = {
     "voc2010": "area under the monotone precision",
     "voc2007": "11 points",
     "uninterpolated": "mean precision at the positives",
@@ -26,10 +26,10 @@ def tables(report: Mapping[str, Any]) -> RenderableType:
 def _classes(report: Mapping[str, Any]) -> Table:
     table = Table(title="average precision in percent, by the definitions below", title_justify="left")
     table.add_column("class")
-    for name in _DEFINITIONS:
+    for name in DEFINITIONS:
         table.add_column(name, justify="right")
     for label, values in report["ap"].items():
-        table.add_row(label, *(shown(values[name]) for name in _DEFINITIONS))
+        table.add_row(label, *(shown(values[name]) for name in DEFINITIONS))
     return table
 
 
@@ -37,7 +37,7 @@ def _means(report: Mapping[str, Any]) -> Table:
     table = Table(title="mean average precision", title_justify="left")
     for name in ("definition", "mAP", ""):
         table.add_column(name, justify="right" if name == "mAP" else "left")
-    for name, meaning in _DEFINITIONS.items():
+    for name, meaning in DEFINITIONS.items():
         leads = "  <- leads" if name == report["metric"] else ""
         table.add_row(f"{name} ({meaning})", shown(report["mAPs"][name]), leads)
     return table

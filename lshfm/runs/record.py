@@ -10,15 +10,17 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import UnionType
-from typing import Any, Self, get_args, get_origin, get_type_hints
-
-import torch
+from typing import TYPE_CHECKING, Any, Self, get_args, get_origin, get_type_hints
 
 from lshfm.engine.lines import EpochLine, Line, StepLine, Waiting
-from lshfm.engine.state import Evaluation
 from lshfm.errors import InputError
 from lshfm.files.write import append_line, write_json, write_text
 from lshfm.runs.epochs import EpochTable
+
+if TYPE_CHECKING:  # who reads records, as listings of runs do, need not wait for torch
+    import torch
+
+    from lshfm.engine.state import Evaluation
 
 METRICS_VERSION = 2  # of a line; 1 where none is named, without kind and time
 RESULTS_VERSION = 2  # a file that names no version is of version 1
@@ -188,7 +190,7 @@ class Results:
         return read
 
 
-def measured(evaluation: Evaluation) -> dict[str, Any]:
+def measured(evaluation: "Evaluation") -> dict[str, Any]:
     """What checkpoints say of an evaluation."""
     numbers = {"metric": evaluation.name, "score": evaluation.score, "label_loss": evaluation.loss}
     return numbers | {"metrics": dict(evaluation.report)}
@@ -230,11 +232,13 @@ def revision(checkout: Path = CHECKOUT) -> str | None:
     return done.stdout.strip()
 
 
-def peak_memory(device: torch.device) -> dict[str, int | None]:
+def peak_memory(device: "torch.device") -> dict[str, int | None]:
     """The most memory that this process has held since it began, in MiB.
 
     host_MiB: resident in the machine's memory, without decode workers. gpu_MiB: tensors on `device`; None on a CPU.
     """
+    import torch
+
     unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, KiB elsewhere
     host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // unit
     gpu = torch.cuda.max_memory_allocated(device) // 2**20 if device.type == "cuda" else None

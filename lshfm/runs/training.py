@@ -32,6 +32,7 @@ from lshfm.runs.settled import enough_of, log_early_stop, log_options, rate_of, 
 from lshfm.runs.speed import Speed
 from lshfm.tasks.pixels import TrainingData
 from lshfm.tasks.task import Arrays, Evaluate, Task
+from lshfm.tracking.followers import followed
 
 SAVE = 1  # what ranks agree on, below the number of every signal that is handled
 
@@ -89,15 +90,20 @@ class TrainingRun:
         """Train to the end, leave checkpoint and results, and return the results; all ranks together."""
         self.state = state
         log_room(self.folder.path, state, self.settings.keep_last, self.data.stores)
-        self._fit()
-        if state.epoch < self.settings.epochs:
-            log_early_stop(state, self.settings)
-        return self._finish()
+        names, batches = self.settings.trackers, self.data.batches
+        self.lines = followed(Metrics(self.folder.metrics), names, self.folder.path, self.place.identity, len(batches))
+        try:
+            self._fit()
+            if state.epoch < self.settings.epochs:
+                log_early_stop(state, self.settings)
+            return self._finish()
+        finally:
+            self.lines.close()
 
     def _fit(self) -> None:
         settings = self.settings
         self.journal = Journal(
-            Metrics(self.folder.metrics),
+            self.lines,
             epochs=settings.epochs,
             steps=len(self.data.batches),
             batch_size=settings.batch_size,
@@ -202,6 +208,7 @@ class TrainingRun:
             write_checkpoint(self.place.checkpoint, content | {"identity": self.place.identity})
             write_predictions(self.folder.predictions, arrays, self.data.test_split.classes)
             results.write(self.folder.results)
+            self.lines.finish(results.metric, results.score, results.report)
 
         on_main(write, "writing the results")
         logger.info(

@@ -19,12 +19,15 @@ from lshfm.errors import InputError, count, printable
 from lshfm.files.names import distinct, plain
 from lshfm.files.write import write_text
 from lshfm.metrics.average_precision import DEFINITIONS
-from lshfm.metrics.multilabel import devkit_lines, measure
+from lshfm.metrics.decisions import sigmoid
+from lshfm.metrics.multilabel import devkit_lines, losses_of_images, measure
 from lshfm.ranks.group import on_main
 from lshfm.report import multilabel as report_of
+from lshfm.report.arms import Arm
+from lshfm.report.blocks import Section
 from lshfm.tasks.images import ImageTask
 from lshfm.tasks.losses import mean_loss
-from lshfm.tasks.task import Arrays, Evaluate, FileWriter
+from lshfm.tasks.task import Arrays, Evaluate, FileWriter, LabelsOfImage
 
 
 class MultiLabel(ImageTask):
@@ -116,6 +119,29 @@ class MultiLabel(ImageTask):
     def tables(self, report: dict[str, Any]) -> RenderableType:
         """Tables of the AP of each class, the means, precision and recall at a threshold."""
         return report_of.tables(report)
+
+    def definition(self, metric: str) -> str:
+        """What a definition of AP takes the mean of."""
+        return f"mean over the classes of average precision, {report_of.DEFINITIONS[metric]}, in percent"
+
+    def sections(self, arms: Sequence[Arm]) -> list[Section]:
+        """AP by class; precision, recall and thresholds."""
+        from lshfm.report.multilabel_page import sections  # with a library that only reports need
+
+        return sections(arms)
+
+    def losses_of_images(self, arrays: Arrays) -> np.ndarray:
+        """The binary cross-entropy of each image."""
+        return losses_of_images(arrays["logits"], arrays["targets"])
+
+    def labels_of_image(self, arrays: Arrays, row: int, classes: Sequence[str]) -> LabelsOfImage:
+        """Labels from the threshold on; a difficult one is right."""
+        logits, targets = arrays["logits"][row], arrays["targets"][row]
+        shares = sigmoid(logits.astype(np.float64))
+        found = [i for i in np.argsort(-shares, kind="stable").tolist() if shares[i] >= self.threshold]
+        return [classes[i] for i in np.flatnonzero(targets > 0).tolist()], [
+            (classes[i], float(shares[i]), bool(targets[i] >= 0)) for i in found
+        ]
 
     def file_writer(self, dataset: Dataset, split: Split) -> FileWriter | None:
         """A function that writes the VOC devkit's result files; comp1 is for networks that saw VOC images alone."""

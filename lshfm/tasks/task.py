@@ -19,10 +19,13 @@ from lshfm.datasets.split import Split
 from lshfm.engine.state import Evaluation
 from lshfm.errors import InputError, nearest
 from lshfm.models.weights import Loaded
+from lshfm.report.arms import Arm
+from lshfm.report.blocks import Section
 from lshfm.tasks.pixels import TrainingData
 
 Arrays = dict[str, np.ndarray]  # by name; the first axis is the images'
 Evaluate = Callable[[nn.Module], tuple[Evaluation, Arrays]]
+LabelsOfImage = tuple[list[str], list[tuple[str, float, bool]]]
 FileWriter = Callable[[Path, Arrays, bool], None]  # (folder, an evaluation's arrays, whether it saw no other images)
 
 
@@ -128,6 +131,22 @@ class Task(ABC):
     @abstractmethod
     def tables(self, report: dict[str, Any]) -> RenderableType:
         """An evaluation's report as tables for the console."""
+
+    def definition(self, metric: str) -> str:  # noqa: ARG002
+        """What a metric of `metrics` is, in words for a report; "" where there is nothing to add to its name."""
+        return ""
+
+    def sections(self, arms: Sequence[Arm]) -> list[Section]:  # noqa: ARG002
+        """The parts of a report that only this task has, of runs by setting."""
+        return []
+
+    def losses_of_images(self, arrays: Arrays) -> np.ndarray | None:  # noqa: ARG002
+        """How wrong an evaluation's outputs are for each image, (n,), to pick a report's examples by; None: none."""
+        return None
+
+    def labels_of_image(self, arrays: Arrays, row: int, classes: Sequence[str]) -> LabelsOfImage:  # noqa: ARG002
+        """The true labels of an image, and the predicted ones with probability and whether they are right."""
+        return [], []
 
     def file_writer(self, dataset: Dataset, split: Split) -> FileWriter | None:  # noqa: ARG002
         """A function that writes an evaluation in another tool's format, if the data set asks for it; else None.
