@@ -53,7 +53,7 @@ class RunPlace:
         checkpoint = Path(settings.checkpoint_dir).expanduser() / f"{name}.ckpt"
         on_main(lambda: require_writable(folder, "output_dir"))
         on_main(lambda: require_writable(checkpoint.parent, "checkpoint_dir"))
-        is_swept = sweeps_over_epochs(typed)
+        is_swept = sweeps_over_epochs(typed) or not settings.take_over
         takes_over = not (settings.name or settings.overwrite or is_swept)
         return cls(RunFolder(folder), checkpoint, begun, settings.overwrite, takes_over, is_swept)
 
