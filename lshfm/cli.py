@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import Any
 
 from lshfm import __version__, console, outcome
-from lshfm.config import slips
+from lshfm.config import slips, sweeping
 from lshfm.config.catalogue import register_teachers
 from lshfm.config.launch import answer, explained, launch
 from lshfm.config.orders import order
@@ -68,10 +68,17 @@ def _dispatch(argv: list[str]) -> int:
     shown = _without_settings_flag(rest)
     if asks_for_help or shown is not None:
         rest = without_launcher(rest if shown is None else shown)
+        rest = sweeping.without_sweep(rest)
     refuse_slips(command, rest)
     rest = with_settings(command, rest)
     refuse_foreign_recipes(command, rest)
     register_teachers(folders_of(rest))
+    if command in sweeping.COMMANDS and sweeping.is_sweep(rest):
+        if sweeping.is_side_by_side(rest):
+            _set_argv(command, rest)
+            import_module("lshfm.sweeps.start").run(command, rest, ["lshfm", *argv])
+            return 0
+        rest = sweeping.for_hydra(rest)
     _set_argv(command, rewrite(command, rest))
     if not asks_for_help and shown is None:
         launch(command, partial(_run, command, ["lshfm", *argv]), _submitted, partial(order, command, files=False))

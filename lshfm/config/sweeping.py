@@ -14,6 +14,7 @@ from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Overrid
 from lshfm.config.catalogue import option_node
 from lshfm.config.check import check
 from lshfm.config.compose import hydra_ready
+from lshfm.config.early import is_one_of_many
 from lshfm.config.keys import key
 from lshfm.config.schema import PATHS
 from lshfm.config.words import folders_of, rewrite
@@ -100,7 +101,12 @@ def without_sweep(words: Sequence[str]) -> list[str]:
     return [word for word in words if not _is_own(word)]
 
 
-def for_hydra(command: str, words: Sequence[str]) -> list[str]:
+def is_side_by_side(words: Sequence[str]) -> bool:
+    """Whether the jobs are commands of their own; a launcher of Hydra's, torchrun and srun run them in their way."""
+    return not is_one_of_many() and not any(word.lstrip("+~").startswith(("hydra.", "hydra/")) for word in words)
+
+
+def for_hydra(words: Sequence[str]) -> list[str]:
     """The words of a sweep whose jobs Hydra runs, as with a launcher: the grid written out, nothing of our own."""
     settings = _settings(words)
     if settings.trials:

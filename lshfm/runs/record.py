@@ -31,7 +31,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 class Metrics:
     """metrics.jsonl, a JSON object a line, as the journal's sink; and metrics.csv beside it, a row an epoch.
 
-    The table is made from the lines alone, and replaced whole, so that a kill leaves the one before.
+    The table is made from the lines alone and replaced whole: a kill leaves the one before.
     """
 
     def __init__(self, path: Path) -> None:
@@ -45,15 +45,12 @@ class Metrics:
         append_line(self.path, json.dumps(entry, allow_nan=False))
         table.add(line)
         if isinstance(line, EpochLine):
-            self._write_table(table)
+            write_text(self.path.with_suffix(".csv"), table.text())
 
     def _read_table(self) -> EpochTable:
         if self._table is None:
             self._table = EpochTable(read_metrics(self.path) if self.path.exists() else ())
         return self._table
-
-    def _write_table(self, table: EpochTable) -> None:
-        write_text(self.path.with_suffix(".csv"), table.text())
 
     def forget_after(self, epochs_done: int, steps_done: int) -> None:
         """Drop the lines on steps after these (epochs, and steps of the next one), and text that is no such line.
@@ -64,7 +61,7 @@ class Metrics:
             kept = [text for text, line in _lines(self.path) if _position(line) <= (epochs_done, steps_done)]
             write_text(self.path, "".join(f"{text}\n" for text in kept))
             self._table = None
-            self._write_table(self._read_table())
+            write_text(self.path.with_suffix(".csv"), self._read_table().text())
 
 
 def read_metrics(path: Path) -> list[Line]:
@@ -73,6 +70,18 @@ def read_metrics(path: Path) -> list[Line]:
     Raises InputError for lines of a newer version.
     """
     return [line for _, line in _lines(path)]
+
+
+def read_line(text: str) -> Line | None:
+    """A line of a metrics.jsonl; None for text that is none. Raises InputError for a line of a newer version."""
+    try:
+        entry = json.loads(text)
+        version = entry.pop("version", 1)
+        if version <= METRICS_VERSION:
+            return _line(entry, version)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+    raise InputError("written by a newer lshfm: upgrade to read it")
 
 
 def _step_entry(line: StepLine) -> dict[str, Any]:
@@ -97,14 +106,11 @@ def _lines(path: Path) -> Iterator[tuple[str, Line]]:
     """The valid lines, each as text and parsed. Raises InputError for lines of a newer version."""
     for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            entry = json.loads(text)
-            version = entry.pop("version", 1)
-            line = None if version > METRICS_VERSION else _line(entry, version)
-        except (ValueError, KeyError, TypeError, AttributeError):
-            continue
-        if line is None:
-            raise InputError(f"{path} was written by a newer lshfm: upgrade to read it")
-        yield text, line
+            line = read_line(text)
+        except InputError as error:
+            raise InputError(f"{path} was {error}") from error
+        if line:
+            yield text, line
 
 
 def _line(entry: dict[str, Any], version: int) -> Line:

@@ -119,9 +119,9 @@ def require_files(job: Planned) -> None:
     """InputError for a file that the job's settings name and that is not there."""
     for run in job.runs:
         if isinstance(run.job.settings, Mimic):
-            require_starts_of_mimic(run.job)  # type: ignore[arg-type]
+            require_starts_of_mimic(run.job)
         else:
-            require_starts(run.job)  # type: ignore[arg-type]
+            require_starts(run.job)
 
 
 def refuse_clash(job: Planned, other: Planned, title: str, its_title: str) -> None:

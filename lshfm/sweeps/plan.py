@@ -1,6 +1,7 @@
 """The jobs of a sweep: their commands, the runs they make, and which waits for which."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,14 +23,15 @@ OF_THE_MACHINE = ("output_dir", "checkpoint_dir", "workers", "log_every", "check
 def plan(command: str, asked: Asked) -> list[Planned]:
     """The jobs of a grid, each after those that it needs. Raises InputError for the first word that is wrong."""
     with hydra_ready(folders_of(asked.words)), explained(command):
-        jobs = _distinct(_composed(command, asked, [_lasting(asked, arm) for arm in asked.arms]))
+        jobs = _distinct(_composed(command, [_lasting(asked, arm) for arm in asked.arms]))
         if command == "mimic":
             teachers = _teachers(jobs, asked) if asked.settings.teacher else []
             jobs = [*teachers, *_with_shared_stages(jobs)]
         jobs = [replace(job, needs=frozenset(_needs(job, jobs))) for job in jobs]
         for number, job in enumerate(jobs, 1):
             if not job.needs - {run.checkpoint.absolute() for run in job.runs}:
-                _named(number, len(jobs), job.settings, require_files, job)
+                with _named(number, len(jobs), job.settings):
+                    require_files(job)
     return _in_order(jobs)
 
 
@@ -46,9 +48,11 @@ def _lasting(asked: Asked, arm: Arm) -> Arm:
     return replace(arm, words=(*arm.words, "take_over=false")) if is_over_epochs else arm
 
 
-def _named(number: int, total: int, settings: Mapping[str, str], work, *arguments):  # type: ignore[no-untyped-def]
+@contextmanager
+def _named(number: int, total: int, settings: Mapping[str, str]) -> Iterator[None]:
+    """Errors of the block say which job they are of."""
     try:
-        return work(*arguments)
+        yield
     except InputError as error:
         raise InputError(f"{_title(number, total, settings)}: {error}") from error
 
@@ -57,7 +61,7 @@ def _title(number: int, total: int, settings: Mapping[str, str]) -> str:
     return f"job {number} of {total}: {title(settings)}".removesuffix(": ")
 
 
-def _composed(command: str, asked: Asked, arms: Sequence[Arm]) -> list[Planned]:
+def _composed(command: str, arms: Sequence[Arm]) -> list[Planned]:
     """The jobs of all arms; those whose teacher another arm makes come after that one."""
     done: dict[int, Planned] = {}
     titles: dict[Path, str] = {}
@@ -67,7 +71,8 @@ def _composed(command: str, asked: Asked, arms: Sequence[Arm]) -> list[Planned]:
         errors: list[InputError] = []
         for number, arm in list(waiting.items()):
             try:
-                done[number] = _named(number, len(arms), arm.settings, planned, command, arm.words, arm.settings, titles)
+                with _named(number, len(arms), arm.settings):
+                    done[number] = planned(command, arm.words, arm.settings, titles)
             except InputError as error:
                 errors.append(error)
                 if not _may_come(arm, waiting):
@@ -181,7 +186,8 @@ def _stage1_read(job: Planned, jobs: Sequence[Planned]) -> list[Run]:
     if len(best) > 1:
         listed = "\n".join(f"  {run.checkpoint.stem}" for run in best)
         raise InputError(
-            f"{title(job.settings)}: several stages 1 of this sweep fit:\n{listed}\nWithout stage= each stage 2 has its own"
+            f"{title(job.settings)}: several stages 1 of this sweep fit:\n{listed}\n"
+            "Without stage= each stage 2 has its own"
         )
     return best
 

@@ -1,0 +1,133 @@
+"""A search with Optuna: it is asked for a trial's settings and told what came of them; its journal is one file."""
+
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from lshfm.config.sweeping import Choice, Span, Sweep
+from lshfm.engine.lines import EpochLine
+from lshfm.errors import InputError
+from lshfm.runs.sweep import JobState, SweepJob, SweepRecord
+from lshfm.sweeps.summary import number_of
+
+JOURNAL = "optuna.journal"
+Space = Mapping[str, Span | Choice]
+Make = Callable[[int, Mapping[str, str]], SweepJob]
+
+
+def optuna() -> Any:
+    """The library. Raises InputError where it is missing."""
+    try:
+        import optuna as library
+    except ImportError as error:
+        raise InputError("sweep=optuna: the search is an extra: pip install 'lshfm[optuna]'") from error
+    library.logging.set_verbosity(library.logging.ERROR)
+    return library
+
+
+class Search:
+    """Makes the jobs of a search. make: a job of a number with these settings; folder: the sweep's."""
+
+    def __init__(self, record: SweepRecord, folder: Path, sweep: Sweep, space: Space, make: Make) -> None:
+        self._library, self._folder, self._sweep, self._space, self._make = optuna(), folder, sweep, space, make
+        self._study = _study(self._library, folder, sweep, record.name)
+        self._trials: dict[int, Any] = {}
+        self._runs = {job.runs: job for job in record.jobs if job.settings}
+        self._take_up(record)
+
+    def _take_up(self, record: SweepRecord) -> None:
+        """The trials that were at work when the sweep ended; one without a job has never started."""
+        states = self._library.trial.TrialState
+        jobs = {job.number: job for job in record.jobs}
+        for frozen in self._study.get_trials(states=(states.RUNNING,)):
+            trial = self._library.trial.Trial(self._study, frozen._trial_id)
+            number = frozen.user_attrs.get("job")
+            if number in jobs and jobs[number].state is JobState.WAITING:
+                self._trials[number] = trial
+            elif number in jobs:
+                self._trials[number] = trial
+                self.tell(jobs[number])
+            else:
+                self._study.tell(trial, state=states.FAIL)
+
+    def ask(self, number: int) -> SweepJob | None:
+        """The next job; None once there were as many trials as asked for."""
+        while len(self._study.get_trials(deepcopy=False)) < (self._sweep.trials or 0):
+            trial = self._study.ask()
+            trial.set_user_attr("job", number)
+            job = self._make(number, self._settings(trial))
+            self._trials[number] = trial
+            known = self._runs.setdefault(job.runs, job)
+            if known is job:
+                return job
+            self.tell(known.to(known.state, number=number))  # the same settings once more: the same number
+        return None
+
+    def _settings(self, trial: Any) -> dict[str, str]:
+        try:
+            return {name: _suggested(trial, name, values) for name, values in self._space.items()}
+        except ValueError as error:  # other ranges than those that the journal began with
+            raise InputError(
+                f"{self._folder / JOURNAL} holds a search over other ranges ({error}): sweep.name=NAME begins another"
+            ) from error
+
+    def report(self, job: SweepJob, line: EpochLine) -> bool:
+        """Take in the score after an epoch; whether the job is to end for it."""
+        trial = self._trials.get(job.number)
+        if trial is None or line.score is None:
+            return False
+        known = self._study._storage.get_trial(trial._trial_id).intermediate_values
+        if line.epoch not in known:  # a job that goes on tells again what it told
+            trial.report(line.score, line.epoch)
+        return self._sweep.prune and bool(trial.should_prune())
+
+    def tell(self, job: SweepJob) -> None:
+        """Take in how a job ended."""
+        states = self._library.trial.TrialState
+        trial = self._trials.pop(job.number, None)
+        if trial is None:
+            return
+        number = number_of(job, self._folder)
+        value = None if number is None else number.score if number.held_out is None else number.held_out
+        if job.state is JobState.PRUNED:
+            self._study.tell(trial, state=states.PRUNED)
+        elif value is None:
+            self._study.tell(trial, state=states.FAIL)
+        else:
+            self._study.tell(trial, value)
+
+
+def _study(library: Any, folder: Path, sweep: Sweep, name: str) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # optuna calls the journal, and the sampler for several workers, experimental
+        storage = library.storages.JournalStorage(library.storages.journal.JournalFileBackend(str(folder / JOURNAL)))
+        return library.create_study(
+            storage=storage, study_name=name, direction="maximize", load_if_exists=True,
+            sampler=library.samplers.TPESampler(seed=sweep.seed, constant_liar=True),
+            pruner=library.pruners.MedianPruner() if sweep.prune else library.pruners.NopPruner(),
+        )  # fmt: skip
+
+
+def _suggested(trial: Any, name: str, values: Span | Choice) -> str:
+    """A value as a user would type it: four digits are enough."""
+    if isinstance(values, Choice):
+        return str(trial.suggest_categorical(name, values.values))
+    if values.whole:
+        step = int(values.step or 1)
+        return str(trial.suggest_int(name, int(values.low), int(values.high), step=step, log=values.log))
+    return f"{trial.suggest_float(name, values.low, values.high, step=values.step, log=values.log):.4g}"
+
+
+def extremes(space: Space) -> list[dict[str, str]]:
+    """Settings with which each value that can be named is there once: what to check before the first job."""
+    ends = {name: _ends(values) for name, values in space.items()}
+    first = {name: values[0] for name, values in ends.items()}
+    return [first, *({**first, name: value} for name, values in ends.items() for value in values[1:])]
+
+
+def _ends(values: Span | Choice) -> tuple[str, ...]:
+    if isinstance(values, Choice):
+        return values.values
+    ends = (values.low, values.high)
+    return tuple(str(int(end)) if values.whole else f"{end:.4g}" for end in ends)
