@@ -24,6 +24,7 @@ COMMANDS = {
     "predict": "labels of your pictures by a trained network, with probabilities",
     "export": "a trained network as a file for ONNX Runtime, PyTorch, torchvision or timm",
     "check": "read all of a data set and list what is wrong with it",
+    "runs": "list runs, compare two, see what could be deleted",
     "recipes": "list the published experiments and the command of each",
 }
 USAGE = "lshfm COMMAND [GROUP=OPTION] [KEY=VALUE] ..."
@@ -60,8 +61,8 @@ def _dispatch(argv: list[str]) -> int:
         raise InputError(
             f"no such command: {command}{nearest(command, COMMANDS)}. There are: {', '.join(COMMANDS)} (lshfm --help)"
         )
-    if command == "recipes":
-        import_module("lshfm.commands.recipes").run(rest)
+    if command in {"recipes", "runs"}:
+        import_module(f"lshfm.commands.{command}").run(rest)
         return 0
     asks_for_help = bool({"-h", "--help"} & set(rest))
     rest = [word for word in rest if word not in {"-h", "--help"}]

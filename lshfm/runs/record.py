@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Any, Self, get_args, get_origin, get_type_hints
@@ -26,6 +27,7 @@ METRICS_VERSION = 2  # of a line; 1 where none is named, without kind and time
 RESULTS_VERSION = 2  # a file that names no version is of version 1
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+_hints = cache(get_type_hints)  # for listings, which read many files
 
 
 class Metrics:
@@ -65,10 +67,7 @@ class Metrics:
 
 
 def read_metrics(path: Path) -> list[Line]:
-    """All lines of a metrics.jsonl, without text that is none, such as half a line of a killed run.
-
-    Raises InputError for lines of a newer version.
-    """
+    """All lines of a metrics.jsonl, without text that is none; InputError for lines of a newer version."""
     return [line for _, line in _lines(path)]
 
 
@@ -209,7 +208,7 @@ def _from_version_1(entry: dict[str, Any]) -> dict[str, Any]:
 
 def _checked(entry: dict[str, Any]) -> dict[str, Any]:
     """The fields of Results in a file. Raises TypeError if one is of another type."""
-    hints = get_type_hints(Results)
+    hints = _hints(Results)
     fields = {name: value for name, value in entry.items() if name in hints}
     wrong = [name for name, value in fields.items() if not _is_of(value, hints[name])]
     if wrong:
