@@ -10,6 +10,7 @@ from typing import Any
 from lshfm import __version__, console, outcome
 from lshfm.config import slips, sweeping
 from lshfm.config.catalogue import register_teachers
+from lshfm.config.early import is_one_of_many
 from lshfm.config.launch import answer, explained, launch
 from lshfm.config.orders import order
 from lshfm.config.repeat import with_settings
@@ -79,6 +80,9 @@ def _dispatch(argv: list[str]) -> int:
             _set_argv(command, rest)
             import_module("lshfm.sweeps.start").run(command, rest, ["lshfm", *argv])
             return 0
+        if not is_one_of_many() and not sweeping.has_sweeper(rest):
+            _launch_sweep(command, rest, ["lshfm", *argv])
+            return 0
         rest = sweeping.for_hydra(rest)
     _set_argv(command, rewrite(command, rest))
     if not asks_for_help and shown is None:
@@ -88,6 +92,14 @@ def _dispatch(argv: list[str]) -> int:
     if not answer(command, work):
         launch(command, work, _submitted)
     return 0
+
+
+def _launch_sweep(command: str, words: list[str], typed: list[str]) -> None:
+    """Have a launcher of Hydra's run a sweep's jobs, with a summary in the end."""
+    _set_argv(command, words)
+    with import_module("lshfm.sweeps.start").launched(command, words, typed) as for_hydra:
+        _set_argv(command, rewrite(command, for_hydra))
+        launch(command, partial(_run, command, typed), _submitted, partial(order, command, files=False))
 
 
 def _complete(asked: str, words: list[str]) -> None:

@@ -3,24 +3,24 @@
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any
 
 from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
+from hydra.core.override_parser.types import Override
 
 from lshfm.config.catalogue import option_node
 from lshfm.config.check import check
 from lshfm.config.compose import hydra_ready
 from lshfm.config.early import is_one_of_many
 from lshfm.config.keys import key
-from lshfm.config.schema import PATHS
+from lshfm.config.ranges import Choice, Span, plain, range_of
+from lshfm.config.sweep import FLAGS
 from lshfm.config.words import folders_of, rewrite
 from lshfm.errors import InputError
 
-FLAGS = {"-m", "--multirun"}
 COMMANDS = ("train", "mimic")  # whose jobs are commands of their own, side by side
 TEACHER = "sweep.teacher."
 
@@ -43,24 +43,6 @@ class Sweep:
     trials: int | None = key("jobs of a search; null: all combinations of the values", low=1)
     prune: bool = key("a search ends trials that are worse than most at the same epoch")
     seed: int = key("of a search's choices", low=0, high=2**31 - 1)
-
-
-@dataclass(frozen=True)
-class Span:
-    """Numbers to choose from: all between two, or those a step apart; log: by their logarithm."""
-
-    low: float
-    high: float
-    step: float | None = None
-    log: bool = False
-    whole: bool = False
-
-
-@dataclass(frozen=True)
-class Choice:
-    """Values to choose from, as typed."""
-
-    values: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -103,7 +85,17 @@ def without_sweep(words: Sequence[str]) -> list[str]:
 
 def is_side_by_side(words: Sequence[str]) -> bool:
     """Whether the jobs are commands of their own; a launcher of Hydra's, torchrun and srun run them in their way."""
-    return not is_one_of_many() and not any(word.lstrip("+~").startswith(("hydra.", "hydra/")) for word in words)
+    return not is_one_of_many() and not any(map(is_of_hydra, words))
+
+
+def is_of_hydra(word: str) -> bool:
+    """Whether a word sets a key or a group of Hydra's own."""
+    return word.lstrip("+~").startswith(("hydra.", "hydra/"))
+
+
+def has_sweeper(words: Sequence[str]) -> bool:
+    """Whether a sweeper of Hydra's plugins makes the jobs."""
+    return any(word.lstrip("+~").startswith(("hydra.sweeper", "hydra/sweeper")) for word in words)
 
 
 def for_hydra(words: Sequence[str]) -> list[str]:
@@ -126,7 +118,7 @@ def asked(command: str, words: Sequence[str]) -> Asked:
             raise InputError("gpus=: those that the sweep shares out among its jobs, as gpus=[0,1]; not swept")
         kept = [(word, parsed.get(number)) for number, word in enumerate(own) if not _is_gpus(parsed.get(number))]
         swept = {_key(word): each for word, each in kept if each and each.is_sweep_override()}
-        space = {name: _range(name, each) for name, each in swept.items()} if settings.trials else {}
+        space = {name: range_of(name, each) for name, each in swept.items()} if settings.trials else {}
         if settings.trials and not space:
             raise InputError("sweep=optuna: nothing to choose; give ranges, as lr='tag(log, interval(0.001,0.1))'")
         arms = () if settings.trials else tuple(_arms([_values(word, each) for word, each in kept]))
@@ -214,42 +206,10 @@ def _values(word: str, parsed: Override | None) -> list[tuple[str, bool]]:
     if not parsed.is_discrete_sweep():
         raise InputError(f"{word}: interval() holds all numbers between two, for a search: add sweep=optuna")
     name = word.partition("=")[0]
-    return [(f"{name}={_plain(_key(word), str(value))}", True) for value in parsed.sweep_string_iterator()]
-
-
-def _plain(name: str, value: str) -> str:
-    """A value as people type it: without quotes where the key gives it some anyway."""
-    quoted = re.fullmatch(r"'([\w./-]+)'", value)
-    return quoted[1] if quoted and (name in ("stage", "teacher", "name") or name in PATHS) else value
+    return [(f"{name}={plain(_key(word), str(value))}", True) for value in parsed.sweep_string_iterator()]
 
 
 def _arms(words: Sequence[list[tuple[str, bool]]]) -> Iterator[Arm]:
     for chosen in itertools.product(*words):
         settings = {_key(word): word.partition("=")[2] for word, sweeps in chosen if sweeps}
         yield Arm(tuple(word for word, _ in chosen), settings)
-
-
-def _range(name: str, parsed: Override) -> Span | Choice:
-    """A sweep of Hydra's grammar as a search takes it. Raises InputError."""
-    sweep = parsed.value()
-    if isinstance(sweep, IntervalSweep):
-        low, high = sweep.start, sweep.end
-        whole = isinstance(low, int) and isinstance(high, int)
-        span = Span(float(low or 0), float(high or 0), None, "log" in sweep.tags, whole)
-    elif isinstance(sweep, RangeSweep):
-        low, high, step = (float(bound or 0) for bound in (sweep.start, sweep.stop, sweep.step))
-        whole = all(isinstance(bound, int) for bound in (sweep.start, sweep.stop, sweep.step))
-        span = Span(low, _last_of(low, high, step), step, "log" in sweep.tags, whole)
-    else:
-        assert isinstance(sweep, ChoiceSweep)
-        return Choice(tuple(_plain(name, str(value)) for value in parsed.sweep_string_iterator()))
-    if not span.low <= span.high or (span.log and span.low <= 0):
-        raise InputError(f"{name}: no range to choose from: {parsed.input_line}")
-    return replace(span, step=None) if span.log else span
-
-
-def _last_of(low: float, stop: float, step: float) -> float:
-    """The last number of range(low, stop, step), which `stop` itself is not."""
-    count = int((stop - low) / step + 1e-9) if step > 0 else 0
-    last = low + count * step
-    return last - step if last >= stop - 1e-12 else last

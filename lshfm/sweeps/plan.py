@@ -10,11 +10,11 @@ from lshfm.config.early import train_command
 from lshfm.config.launch import explained
 from lshfm.config.schema import Mimic
 from lshfm.config.stages import fitting, words_of_stage1
+from lshfm.config.sweep import sweeps_over_epochs
 from lshfm.config.sweeping import Arm, Asked, as_typed, flags_of, title
 from lshfm.config.words import folders_of
 from lshfm.console import logger
 from lshfm.errors import InputError
-from lshfm.runs.length import sweeps_over_epochs
 from lshfm.sweeps.arms import Planned, Run, named_files, planned, refuse_clash, require_files, teacher_path
 
 OF_THE_MACHINE = ("output_dir", "checkpoint_dir", "workers", "log_every", "checkpoint_minutes", "precision")
@@ -171,8 +171,8 @@ def _teachers_read(settings: Mimic, jobs: Sequence[Planned]) -> set[Path]:
     """Where a network is named as the teacher: the training of it in this sweep."""
     if teacher_path(settings):
         return set()
-    trained = [job.last for job in jobs if job.command == "train" and job.settings["teacher"] == settings.teacher.title]
-    return {run.checkpoint.absolute() for run in trained}
+    teachers = [job for job in jobs if job.command == "train" and job.last.title == settings.teacher.title]
+    return {job.last.checkpoint.absolute() for job in teachers}
 
 
 def _stage1_read(job: Planned, jobs: Sequence[Planned]) -> list[Run]:

@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lshfm.config.sweeping import Choice, Span, Sweep
+from lshfm.config.ranges import Choice, Span
+from lshfm.config.sweeping import Sweep
 from lshfm.engine.lines import EpochLine
 from lshfm.errors import InputError
 from lshfm.runs.sweep import JobState, SweepJob, SweepRecord

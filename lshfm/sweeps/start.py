@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from lshfm import __version__
-from lshfm.config.sweeping import Asked, asked, title, without_sweep
+from lshfm.config.sweeping import Asked, asked, for_hydra, is_of_hydra, title, without_sweep
 from lshfm.console import console, logger, show_tables
-from lshfm.errors import InputError, RunFailed, count, printable
+from lshfm.errors import InputError, LshfmError, RunFailed, count, printable
 from lshfm.files.locks import locked
 from lshfm.files.write import require_writable
 from lshfm.runs.naming import checked_name, cut
@@ -188,15 +188,60 @@ def _schedule(
     return Schedule(record, folder, slots, start, shown, search=search, answers=places.answers)  # type: ignore[arg-type]
 
 
+@contextmanager
+def launched(command: str, words: Sequence[str], typed: Sequence[str]) -> Iterator[list[str]]:
+    """A sweep whose jobs a launcher of Hydra's runs, while the block lasts: gives the words for Hydra, and a summary.
+
+    Raises InputError for jobs that would have to wait for each other, and RunFailed as `finish` does.
+    """
+    sweep = asked(command, [word for word in words if not is_of_hydra(word)])
+    jobs = _planned(command, sweep)
+    if waiting := next((job for job in jobs if job.needs), None):
+        raise InputError(
+            f"{title(waiting.settings)}: needs a checkpoint of another job, and a launcher starts all at once: "
+            "sweep.dry_run=true without it prints the commands in their order"
+        )
+    folder = folder_of(command, sweep, jobs)
+    has_folder = any(word.startswith("hydra.sweep.dir=") for word in words)
+    try:
+        yield [*for_hydra(words), *([] if has_folder else [f"hydra.sweep.dir='{folder}'"])]
+    except LshfmError:
+        if any(run.folder.is_dir() for job in jobs for run in job.runs):
+            show_summary(_found_by(command, folder, jobs, typed), folder)
+        raise
+    finish(_found_by(command, folder, jobs, typed), folder)
+
+
+def _found_by(command: str, folder: Path, jobs: Sequence[Planned], typed: Sequence[str]) -> SweepRecord:
+    """The record of jobs that a launcher has run, written down."""
+    record = SweepRecord(
+        name=folder.name, command=command, command_line=tuple(typed), lshfm=__version__,
+        jobs=tuple(_found(_job(number, job, folder, {}), folder) for number, job in enumerate(jobs, 1)),
+    )  # fmt: skip
+    record.write(folder)
+    return record
+
+
+def _found(job: SweepJob, folder: Path) -> SweepJob:
+    """The job of a launcher in the state that its runs are in."""
+    finished = _with_state(job, job.to(JobState.FINISHED), folder)
+    return finished if finished.state is JobState.FINISHED else job.to(JobState.FAILED, error="did not finish")
+
+
 def finish(record: SweepRecord, folder: Path) -> None:
     """Show and write the summary. Raises RunFailed naming the jobs that did not finish."""
+    show_summary(record, folder)
+    if left := unfinished(record):
+        listed = "\n".join(f"  {_line(job, folder)}" for job in left)
+        raise RunFailed(f"{len(left)} of {count(len(record.jobs), 'job')} did not finish:\n{listed}")
+
+
+def show_summary(record: SweepRecord, folder: Path) -> None:
+    """Rank what came of the jobs, on the console and in files."""
     found = write_summary(record, folder)
     if any(row.scores for row in found):
         show_tables(table(found))
     console.print(f"summary: {folder / 'summary.csv'}, {folder / 'summary.json'}")
-    if left := unfinished(record):
-        listed = "\n".join(f"  {_line(job, folder)}" for job in left)
-        raise RunFailed(f"{len(left)} of {count(len(record.jobs), 'job')} did not finish:\n{listed}")
 
 
 def _line(job: SweepJob, folder: Path) -> str:
