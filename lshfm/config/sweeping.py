@@ -19,7 +19,7 @@ from lshfm.config.keys import key
 from lshfm.config.ranges import Choice, Span, plain, range_of
 from lshfm.config.sweep import FLAGS
 from lshfm.config.words import folders_of, rewrite
-from lshfm.errors import InputError
+from lshfm.errors import InputError, nearest
 
 COMMANDS = ("train", "mimic")  # whose jobs are commands of their own, side by side
 TEACHER = "sweep.teacher."
@@ -175,9 +175,11 @@ def _settings(words: Sequence[str]) -> Sweep:
         name, _, value = word.removeprefix("sweep.").partition("=")
         if word.startswith("sweep=") or word.startswith(TEACHER):
             continue
-        if name not in {each.name for each in fields(Sweep)} - {"grid", "settings"}:
-            check({name: value}, Sweep, "sweep.")
+        known = [each.name for each in fields(Sweep)]
+        if name in ("grid", "settings"):
             raise InputError(f"{word}: {name} is of a file in DIR/sweep/, with --config-dir DIR")
+        if name not in known:
+            raise InputError(f"sweep.{name}: no such key{nearest(name, known)}. There are: {', '.join(known)}")
         node[name] = OverridesParser.create().parse_override(f"{name}={value}").value()
     if any(word.startswith(TEACHER) for word in typed):
         node["teacher"] = "train"

@@ -103,11 +103,14 @@ def _study(library: Any, folder: Path, sweep: Sweep, name: str) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # optuna calls the journal, and the sampler for several workers, experimental
         storage = library.storages.JournalStorage(library.storages.journal.JournalFileBackend(str(folder / JOURNAL)))
-        return library.create_study(
+        study = library.create_study(
             storage=storage, study_name=name, direction="maximize", load_if_exists=True,
-            sampler=library.samplers.TPESampler(seed=sweep.seed, constant_liar=True),
             pruner=library.pruners.MedianPruner() if sweep.prune else library.pruners.NopPruner(),
         )  # fmt: skip
+        # Another seed for a search that goes on: it would draw again what it drew first.
+        seed = sweep.seed + len(study.get_trials(deepcopy=False))
+        study.sampler = library.samplers.TPESampler(seed=seed, constant_liar=True)
+        return study
 
 
 def _suggested(trial: Any, name: str, values: Span | Choice) -> str:
