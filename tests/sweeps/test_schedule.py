@@ -9,7 +9,7 @@ import pytest
 
 from lshfm.engine.lines import EpochLine
 from lshfm.outcome import Terminated
-from lshfm.runs.sweep import JobState, SweepJob, SweepRecord
+from lshfm.runs.sweep import SweepJob, SweepRecord
 from lshfm.sweeps import schedule as scheduling
 from lshfm.sweeps.progress import Progress
 from lshfm.sweeps.schedule import Schedule, unfinished
