@@ -50,10 +50,9 @@ class Number:
 def rows(record: SweepRecord, folder: Path) -> list[Row]:
     """The rows, best first; those without a score last."""
     numbers = {job.number: number_of(job, folder) for job in record.jobs}
-    groups: dict[tuple[Any, ...], list[SweepJob]] = {}
+    groups: dict[tuple[tuple[str, str], ...], list[SweepJob]] = {}
     for job in record.jobs:
-        number = numbers[job.number]
-        key = (number and number.metric, *((k, v) for k, v in job.settings.items() if k != OVER))
+        key = tuple((name, value) for name, value in job.settings.items() if name != OVER)
         groups.setdefault(key, []).append(job)
     found = [_row(jobs, numbers) for jobs in groups.values()]
     return sorted(found, key=lambda row: (row.metric or "~", row.score is None, -(row.score or 0)))
