@@ -18,6 +18,7 @@ from lshfm.config.compose import compose_unchecked, config_folders, hydra_ready,
 from lshfm.config.groups import without_pooling
 from lshfm.config.keys import key_fields
 from lshfm.config.recipes import recipe_command
+from lshfm.config.sweeping import help_rows
 
 EXAMPLES = {
     "train": [
@@ -112,7 +113,7 @@ def command_help(command: str, overrides: Sequence[str], width: int | None = Non
     heading = "groups (GROUP=OPTION; your own in DIR/GROUP/NAME.yaml with --config-dir DIR):"
     lines += ["", heading, *chapter] if chapter else []
     lines += ["", "keys (KEY=VALUE; in brackets what holds now):"]
-    for heading, rows in {**_sections(keys, values), **of_groups}.items():
+    for heading, rows in {**_sections(keys, values), **of_groups, **help_rows(command)}.items():
         lines += ["", f"{heading}:", *(_wrapped(row, width) for row in rows)] if rows else []
     notes = ["settings=FILE takes the config.yaml of a run folder; what else is typed wins."] * (command in TRAINS)
     flags = "Hydra's flags work too: -m sweeps, --cfg job prints the settings, --config-dir DIR, --hydra-help."

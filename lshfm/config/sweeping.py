@@ -11,11 +11,11 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 
-from lshfm.config.catalogue import option_node
+from lshfm.config.catalogue import option_node, options
 from lshfm.config.check import check
 from lshfm.config.compose import hydra_ready
 from lshfm.config.early import is_one_of_many
-from lshfm.config.keys import key
+from lshfm.config.keys import key, key_fields
 from lshfm.config.ranges import Choice, Span, plain, range_of
 from lshfm.config.sweep import FLAGS
 from lshfm.config.words import folders_of, rewrite
@@ -23,6 +23,7 @@ from lshfm.errors import InputError, nearest
 
 COMMANDS = ("train", "mimic")  # whose jobs are commands of their own, side by side
 TEACHER = "sweep.teacher."
+OF_A_FILE = ("grid", "settings")  # keys that nobody types
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,23 @@ def asked(command: str, words: Sequence[str]) -> Asked:
     return Asked(settings, tuple(word for word, _ in kept), arms, space, last, teacher)
 
 
+def help_rows(command: str) -> dict[str, list[str]]:
+    """What help says of sweeps, under its heading; nothing for commands whose jobs Hydra runs."""
+    if command not in COMMANDS:
+        return {}
+    values = option_node("parts", "sweep")
+    shown = [each for each in key_fields(Sweep) if each.name not in OF_A_FILE]
+    rows = [(f"sweep.{each.name}", each.metadata["text"], values[each.name]) for each in shown]
+    texts = [f"  {name:<24}{text}  [{'not set' if v is None else str(v).lower()}]" for name, text, v in rows]
+    return {f"sweeps (-m lr=1,2 or sweep=OPTION, one of {', '.join(options('sweep'))})": texts}
+
+
+def sweep_keys(command: str) -> list[str]:
+    """The words in front of = that are a sweep's own, where the command has them."""
+    own = [f"sweep.{each.name}" for each in key_fields(Sweep) if each.name not in OF_A_FILE]
+    return ["sweep", *own] if command in COMMANDS else []
+
+
 def overrides_of(command: str, words: Sequence[str]) -> list[str]:
     """The words of one job as overrides for Hydra, without flags."""
     return list(get_args_parser().parse_args(rewrite(command, words)).overrides)
@@ -176,7 +194,7 @@ def _settings(words: Sequence[str]) -> Sweep:
         if word.startswith("sweep=") or word.startswith(TEACHER):
             continue
         known = [each.name for each in fields(Sweep)]
-        if name in ("grid", "settings"):
+        if name in OF_A_FILE:
             raise InputError(f"{word}: {name} is of a file in DIR/sweep/, with --config-dir DIR")
         if name not in known:
             raise InputError(f"sweep.{name}: no such key{nearest(name, known)}. There are: {', '.join(known)}")
