@@ -97,7 +97,7 @@ def _dispatch(argv: list[str]) -> int:
 def _launch_sweep(command: str, words: list[str], typed: list[str]) -> None:
     """Have a launcher of Hydra's run a sweep's jobs, with a summary in the end."""
     _set_argv(command, words)
-    with import_module("lshfm.sweeps.start").launched(command, words, typed) as for_hydra:
+    with import_module("lshfm.sweeps.launched").launched(command, words, typed) as for_hydra:
         _set_argv(command, rewrite(command, for_hydra))
         launch(command, partial(_run, command, typed), _submitted, partial(order, command, files=False))
 

@@ -17,6 +17,7 @@ from lshfm.outcome import Terminated
 from lshfm.runs.sweep import JobState, SweepJob, SweepRecord, paths_of
 from lshfm.sweeps.process import STOPPED, Process
 from lshfm.sweeps.progress import Progress
+from lshfm.sweeps.show import Lines
 from lshfm.sweeps.slots import Slot
 
 SECONDS_BETWEEN_LOOKS = 0.2
@@ -58,15 +59,17 @@ Start = Callable[[SweepJob, Slot], Process]
 class Schedule:
     """The jobs of a record on slots, until none is open.
 
+    view, search: who is told, and who makes more jobs; to be set before `run`.
     start: makes a job's process. answers: whether a slot's device still computes; asked after a job has failed there.
     """
 
     def __init__(
-        self, record: SweepRecord, folder: Path, slots: Sequence[Slot], start: Start, view: View,
-        *, search: Search | None = None, answers: Callable[[Slot], bool] = lambda _: True,
-    ) -> None:  # fmt: skip
+        self, record: SweepRecord, folder: Path, slots: Sequence[Slot], start: Start, answers: Callable[[Slot], bool]
+    ) -> None:
         self.record, self.folder, self.slots = record, folder, list(slots)
-        self._start, self._view, self._search, self._answers = start, view, search, answers
+        self.view: View = Lines(record)
+        self.search: Search | None = None
+        self._start, self._answers = start, answers
         self._running: list[Running] = []
         self._asked: list[int] = []  # signals
         self._is_behind = False  # whether the record could not be written
@@ -116,9 +119,9 @@ class Schedule:
         done = {job.number for job in self.record.jobs if job.state is JobState.FINISHED}
         waiting = [job for job in self.record.jobs if job.state is JobState.WAITING]
         ready = next((job for job in waiting if set(job.needs) <= done), None)
-        if ready or self._search is None:
+        if ready or self.search is None:
             return ready
-        asked = self._search.ask(len(self.record.jobs) + 1)
+        asked = self.search.ask(len(self.record.jobs) + 1)
         if asked and asked.number > len(self.record.jobs):
             self.record = SweepRecord(**vars(self.record) | {"jobs": (*self.record.jobs, asked)})
         return asked
@@ -142,19 +145,19 @@ class Schedule:
         self._running.append(Running(job.number, slot, process, progress))
         job = job.to(JobState.RUNNING, device=slot.device, started=_now(), ended=None, error=None)
         self._keep(job)
-        self._view.started(job)
+        self.view.started(job)
 
     def _look(self) -> None:
         for each in list(self._running):
             self._look_at(each)
-        self._view.look(self.record, {each.number: each.progress for each in self._running})
+        self.view.look(self.record, {each.number: each.progress for each in self._running})
 
     def _look_at(self, each: Running) -> None:
         code = each.process.poll()  # first: what it has recorded until then is read below
         job = self._job(each.number)
         for line in each.progress.read():
-            self._view.epoch(job, line)
-            if self._search and self._search.report(job, line) and code is None and not each.is_pruned:
+            self.view.epoch(job, line)
+            if self.search and self.search.report(job, line) and code is None and not each.is_pruned:
                 each.is_pruned = True
                 each.process.stop()
         if code is not None:
@@ -171,14 +174,14 @@ class Schedule:
             for job in self.record.jobs:
                 if job.state is JobState.WAITING:
                     self._end(job.to(JobState.NOT_STARTED, error="no GPU is left"), None)
-            self._search = None
+            self.search = None
 
     def _end(self, job: SweepJob, progress: Progress | None) -> None:
         job = job.to(job.state, ended=_now())
         self._keep(job)
-        if self._search and job.state is not JobState.STOPPED:
-            self._search.tell(job)
-        self._view.ended(job, progress or Progress((), ()))
+        if self.search and job.state is not JobState.STOPPED:
+            self.search.tell(job)
+        self.view.ended(job, progress or Progress((), ()))
 
     def _end_all(self) -> None:
         """Pass a signal on and wait until all jobs have saved; a second one ends them at once."""
@@ -219,8 +222,3 @@ def _ended(job: SweepJob, running: Running, code: int) -> SweepJob:
 
 def _now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def unfinished(record: SweepRecord) -> list[SweepJob]:
-    """The jobs that came to no end of their own."""
-    return [job for job in record.jobs if job.state not in (JobState.FINISHED, JobState.PRUNED)]

@@ -3,28 +3,29 @@
 import hashlib
 import os
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from lshfm import __version__
-from lshfm.config.sweeping import Asked, asked, for_hydra, is_of_hydra, title, without_sweep
-from lshfm.console import console, logger, show_tables
-from lshfm.errors import InputError, LshfmError, RunFailed, count, printable
+from lshfm.config.sweeping import Asked, asked, without_sweep
+from lshfm.console import logger
+from lshfm.errors import InputError, RunFailed, count
 from lshfm.files.locks import locked
 from lshfm.files.write import require_writable
+from lshfm.outcome import Terminated
 from lshfm.runs.naming import checked_name, cut
 from lshfm.runs.sweep import JobState, SweepJob, SweepRecord, paths_of
 from lshfm.sweeps import slots as places
 from lshfm.sweeps.arms import Planned
 from lshfm.sweeps.plan import plan, plan_trial
 from lshfm.sweeps.process import Process
-from lshfm.sweeps.schedule import Schedule, unfinished
+from lshfm.sweeps.schedule import Schedule
 from lshfm.sweeps.search import Search, extremes, optuna
 from lshfm.sweeps.show import view
 from lshfm.sweeps.slots import Slot
-from lshfm.sweeps.summary import table, write_summary
+from lshfm.sweeps.summary import finish
 
 
 def run(command: str, words: Sequence[str], typed: Sequence[str]) -> None:
@@ -35,7 +36,7 @@ def run(command: str, words: Sequence[str], typed: Sequence[str]) -> None:
     """
     words, typed = _as_before(words, typed)
     sweep = asked(command, words)
-    jobs = _planned(command, sweep)
+    jobs = planned_jobs(command, sweep)
     if sweep.settings.dry_run:
         print("\n".join(shlex.join(_command(job)) for job in jobs))
         return
@@ -46,8 +47,15 @@ def run(command: str, words: Sequence[str], typed: Sequence[str]) -> None:
         record = record_of(command, sweep, jobs, folder, typed)
         record.write(folder)
         _say(record, folder, slots)
-        with view(record) as shown:
-            record = _schedule(command, sweep, record, folder, slots, shown).run()
+        schedule = Schedule(record, folder, slots, _starter(sweep, folder, slots), answers=places.answers)
+        if record.trials:
+            schedule.search = Search(record, folder, sweep.settings, sweep.space, _maker(command, sweep, folder))
+        try:
+            with view(record) as schedule.view:
+                record = schedule.run()
+        except (KeyboardInterrupt, Terminated):
+            logger.info("stopped; the same command goes on with %s", folder)
+            raise
         finish(record, folder)
 
 
@@ -65,7 +73,7 @@ def _as_before(words: Sequence[str], typed: Sequence[str]) -> tuple[Sequence[str
     return [*before[2:], *(word for word in words if word not in before)], before
 
 
-def _planned(command: str, sweep: Asked) -> list[Planned]:
+def planned_jobs(command: str, sweep: Asked) -> list[Planned]:
     """The jobs of a grid; of a search the first one that it may ask for, all being checked. Raises InputError."""
     if not sweep.settings.trials:
         return plan(command, sweep)
@@ -119,16 +127,16 @@ def record_of(command: str, sweep: Asked, jobs: Sequence[Planned], folder: Path,
         made = [_resumed(job) for job in before.values()]
     else:
         numbers = {job.last.checkpoint.absolute(): number for number, job in enumerate(jobs, 1)}
-        made = [_job(number, job, folder, numbers) for number, job in enumerate(jobs, 1)]
+        made = [job_of(number, job, folder, numbers) for number, job in enumerate(jobs, 1)]
         is_anew = "overwrite=true" in sweep.words and all(job.state is JobState.FINISHED for job in before.values())
-        made = made if is_anew else [_with_state(job, before.get(job.command), folder) for job in made]
+        made = made if is_anew else [with_state(job, before.get(job.command), folder) for job in made]
     return SweepRecord(
         name=folder.name, command=command, command_line=tuple(typed), jobs=tuple(made), trials=sweep.settings.trials,
         lshfm=__version__,
     )  # fmt: skip
 
 
-def _job(number: int, job: Planned, folder: Path, numbers: Mapping[Path, int]) -> SweepJob:
+def job_of(number: int, job: Planned, folder: Path, numbers: Mapping[Path, int]) -> SweepJob:
     return SweepJob(
         number=number,
         command=tuple(_command(job)),
@@ -145,7 +153,7 @@ def _command(job: Planned) -> list[str]:
     return ["lshfm", job.command, *job.words]
 
 
-def _with_state(job: SweepJob, before: SweepJob | None, folder: Path) -> SweepJob:
+def with_state(job: SweepJob, before: SweepJob | None, folder: Path) -> SweepJob:
     """The job, finished if the sweep saw it finish and what it left is there still."""
     if before is None or before.state is not JobState.FINISHED:
         return job
@@ -171,80 +179,14 @@ def _say(record: SweepRecord, folder: Path, slots: Sequence[Slot]) -> None:
     logger.info("sweep %s: %s%s, %s on %s%s", folder, jobs, finished, side, where, share)
 
 
-def _schedule(
-    command: str, sweep: Asked, record: SweepRecord, folder: Path, slots: Sequence[Slot], shown: object
-) -> Schedule:
+def _starter(sweep: Asked, folder: Path, slots: Sequence[Slot]) -> Callable[[SweepJob, Slot], Process]:
+    """How a job becomes a process: its command on a slot, with its share of the cores."""
     environment = places.environment(slots)
     has_workers = any(word.startswith("workers=") for word in sweep.words)
     workers = () if has_workers or len(slots) == 1 else (f"workers={places.threads(slots)}",)
-
-    def start(job: SweepJob, slot: Slot) -> Process:
-        return Process([*job.command, *slot.words, *workers], folder / str(job.log), environment)
-
-    def make(number: int, settings: Mapping[str, str]) -> SweepJob:
-        return _job(number, _trial(command, sweep, settings), folder, {})
-
-    search = Search(record, folder, sweep.settings, sweep.space, make) if record.trials else None
-    return Schedule(record, folder, slots, start, shown, search=search, answers=places.answers)  # type: ignore[arg-type]
+    return lambda job, slot: Process([*job.command, *slot.words, *workers], folder / str(job.log), environment)
 
 
-@contextmanager
-def launched(command: str, words: Sequence[str], typed: Sequence[str]) -> Iterator[list[str]]:
-    """A sweep whose jobs a launcher of Hydra's runs, while the block lasts: gives the words for Hydra, and a summary.
-
-    Raises InputError for jobs that would have to wait for each other, and RunFailed as `finish` does.
-    """
-    sweep = asked(command, [word for word in words if not is_of_hydra(word)])
-    jobs = _planned(command, sweep)
-    if waiting := next((job for job in jobs if job.needs), None):
-        raise InputError(
-            f"{title(waiting.settings)}: needs a checkpoint of another job, and a launcher starts all at once: "
-            "sweep.dry_run=true without it prints the commands in their order"
-        )
-    folder = folder_of(command, sweep, jobs)
-    has_folder = any(word.startswith("hydra.sweep.dir=") for word in words)
-    try:
-        yield [*for_hydra(words), *([] if has_folder else [f"hydra.sweep.dir='{folder}'"])]
-    except LshfmError:
-        if any(run.folder.is_dir() for job in jobs for run in job.runs):
-            show_summary(_found_by(command, folder, jobs, typed), folder)
-        raise
-    finish(_found_by(command, folder, jobs, typed), folder)
-
-
-def _found_by(command: str, folder: Path, jobs: Sequence[Planned], typed: Sequence[str]) -> SweepRecord:
-    """The record of jobs that a launcher has run, written down."""
-    record = SweepRecord(
-        name=folder.name, command=command, command_line=tuple(typed), lshfm=__version__,
-        jobs=tuple(_found(_job(number, job, folder, {}), folder) for number, job in enumerate(jobs, 1)),
-    )  # fmt: skip
-    record.write(folder)
-    return record
-
-
-def _found(job: SweepJob, folder: Path) -> SweepJob:
-    """The job of a launcher in the state that its runs are in."""
-    finished = _with_state(job, job.to(JobState.FINISHED), folder)
-    return finished if finished.state is JobState.FINISHED else job.to(JobState.FAILED, error="did not finish")
-
-
-def finish(record: SweepRecord, folder: Path) -> None:
-    """Show and write the summary. Raises RunFailed naming the jobs that did not finish."""
-    show_summary(record, folder)
-    if left := unfinished(record):
-        listed = "\n".join(f"  {_line(job, folder)}" for job in left)
-        raise RunFailed(f"{len(left)} of {count(len(record.jobs), 'job')} did not finish:\n{listed}")
-
-
-def show_summary(record: SweepRecord, folder: Path) -> None:
-    """Rank what came of the jobs, on the console and in files."""
-    found = write_summary(record, folder)
-    if any(row.scores for row in found):
-        show_tables(table(found))
-    console.print(f"summary: {folder / 'summary.csv'}, {folder / 'summary.json'}")
-
-
-def _line(job: SweepJob, folder: Path) -> str:
-    name = f"job {job.number} ({printable(title(job.settings))})".replace(" ()", "")
-    log = f" ({folder / str(job.log)})" if job.state is JobState.FAILED and job.log else ""
-    return f"{name}: {printable(job.error or str(job.state))}{log}"
+def _maker(command: str, sweep: Asked, folder: Path) -> Callable[[int, Mapping[str, str]], SweepJob]:
+    """How the settings of a trial become a job."""
+    return lambda number, settings: job_of(number, _trial(command, sweep, settings), folder, {})

@@ -11,7 +11,9 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from lshfm.errors import InputError, printable
+from lshfm.config.sweeping import title
+from lshfm.console import console, logger, show_tables
+from lshfm.errors import InputError, RunFailed, count, printable
 from lshfm.files.write import write_json, write_text
 from lshfm.runs.record import Results
 from lshfm.runs.sweep import JobState, SweepJob, SweepRecord, paths_of
@@ -91,15 +93,13 @@ def _is_held_out(chosen_on: str) -> bool:
     return " held out of " in chosen_on and "the test split itself" not in chosen_on
 
 
-def write_summary(record: SweepRecord, folder: Path) -> list[Row]:
+def write_summary(record: SweepRecord, folder: Path, found: Sequence[Row]) -> None:
     """Write summary.csv and summary.json into the sweep's folder. Raises RunFailed when the disk is full."""
-    found = rows(record, folder)
     write_json(
         folder / "summary.json",
         {"version": VERSION, "name": record.name, "rows": [asdict(row) for row in found], "jobs": _jobs(record)},
     )
     write_text(folder / "summary.csv", _csv(found))
-    return found
 
 
 def _jobs(record: SweepRecord) -> list[dict[str, Any]]:
@@ -138,3 +138,34 @@ def table(found: Sequence[Row]) -> Table:
 
 def _shown(number: float | None) -> str:
     return "" if number is None else f"{number:.2f}"
+
+
+def finish(record: SweepRecord, folder: Path) -> None:
+    """Show and write the summary. Raises RunFailed naming the jobs that did not finish."""
+    show_summary(record, folder)
+    if left := unfinished(record):
+        listed = "\n".join(f"  {_line(job, folder)}" for job in left)
+        raise RunFailed(f"{len(left)} of {count(len(record.jobs), 'job')} did not finish:\n{listed}")
+
+
+def show_summary(record: SweepRecord, folder: Path) -> None:
+    """Rank what came of the jobs, on the console and in files."""
+    found = rows(record, folder)
+    if any(row.scores for row in found):
+        show_tables(table(found))
+    try:
+        write_summary(record, folder, found)
+        console.print(f"summary: {folder / 'summary.csv'}, {folder / 'summary.json'}")
+    except (OSError, RunFailed) as error:
+        logger.warning("no summary was written: %s", error)
+
+
+def _line(job: SweepJob, folder: Path) -> str:
+    name = f"job {job.number} ({printable(title(job.settings))})".replace(" ()", "")
+    log = f" ({folder / str(job.log)})" if job.state is JobState.FAILED and job.log else ""
+    return f"{name}: {printable(job.error or str(job.state))}{log}"
+
+
+def unfinished(record: SweepRecord) -> list[SweepJob]:
+    """The jobs that came to no end of their own."""
+    return [job for job in record.jobs if job.state not in (JobState.FINISHED, JobState.PRUNED)]

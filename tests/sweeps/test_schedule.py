@@ -12,8 +12,9 @@ from lshfm.outcome import Terminated
 from lshfm.runs.sweep import SweepJob, SweepRecord
 from lshfm.sweeps import schedule as scheduling
 from lshfm.sweeps.progress import Progress
-from lshfm.sweeps.schedule import Schedule, unfinished
+from lshfm.sweeps.schedule import Schedule
 from lshfm.sweeps.slots import Slot
+from lshfm.sweeps.summary import unfinished
 
 CPU = [Slot((), 1), Slot((), 2)]
 
@@ -73,15 +74,20 @@ def states(done: SweepRecord) -> list[str]:
 Start = Callable[[SweepJob, Slot], Played]
 
 
-def run(tmp_path: Path, what: SweepRecord, start: Start, slots: Sequence[Slot] = CPU, **more: object) -> SweepRecord:
-    return Schedule(what, tmp_path, slots, start, Told(), **more).run()  # type: ignore[arg-type]
+def run(
+    tmp_path: Path, what: SweepRecord, start: Start, slots: Sequence[Slot] = CPU, *, told: Told | None = None,
+    search: object = None, answers: Callable[[Slot], bool] = lambda _: True,
+) -> SweepRecord:  # fmt: skip
+    schedule = Schedule(what, tmp_path, slots, start, answers)  # type: ignore[arg-type]
+    schedule.view, schedule.search = told or Told(), search  # type: ignore[assignment]
+    return schedule.run()
 
 
 def test_as_many_jobs_run_as_there_are_slots_and_the_next_takes_the_first_that_is_free(tmp_path: Path) -> None:
     told = Told()
     looks = {1: 5, 2: 1, 3: 1}
     gpus = [Slot((0,), 1), Slot((1,), 1)]
-    done = Schedule(record([], [], []), tmp_path, gpus, lambda job, _: Played(looks[job.number], 0), told).run()  # type: ignore[arg-type]
+    done = run(tmp_path, record([], [], []), lambda job, _: Played(looks[job.number], 0), gpus, told=told)
     assert told.events == ["1 on GPU 0", "2 on GPU 1", "2 finished", "3 on GPU 1", "3 finished", "1 finished"]
     assert SweepRecord.read(tmp_path) == done
 

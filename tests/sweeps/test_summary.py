@@ -72,7 +72,8 @@ def test_results_that_cannot_be_read_count_as_none(folder: Path, tmp_path: Path)
 
 
 def test_files(folder: Path, tmp_path: Path) -> None:
-    write_summary(swept(tmp_path), folder)
+    record = swept(tmp_path)
+    write_summary(record, folder, rows(record, folder))
     lines = list(csv.DictReader((folder / "summary.csv").read_text().splitlines()))
     assert [(line["rank"], line["lr"], line["mean"], line["runs"], line["failed"]) for line in lines] == [
         ("1", "0.2", "20.0", "1", "1"), ("2", "0.1", "12.0", "2", "0"), ("3", "0.3", "", "0", "1"),
