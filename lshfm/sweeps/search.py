@@ -99,10 +99,28 @@ class Search:
             self._study.tell(trial, value)
 
 
+class _NoLock:
+    """The sweep's own lock keeps others out of its folder; a lock file of optuna's would outlive a kill."""
+
+    def acquire(self) -> bool:
+        return True
+
+    def release(self) -> None: ...
+
+
+def _mend(journal: Path) -> None:
+    """Cut off the half of a line that a killed sweep may have left: what follows it could not be read."""
+    if journal.is_file() and not (text := journal.read_bytes()).endswith(b"\n"):
+        journal.write_bytes(text[: text.rfind(b"\n") + 1])
+
+
 def _study(library: Any, folder: Path, sweep: Sweep, name: str) -> Any:
+    path = folder / JOURNAL
+    _mend(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # optuna calls the journal, and the sampler for several workers, experimental
-        storage = library.storages.JournalStorage(library.storages.journal.JournalFileBackend(str(folder / JOURNAL)))
+        file = library.storages.journal.JournalFileBackend(str(path), lock_obj=_NoLock())
+        storage = library.storages.JournalStorage(file)
         study = library.create_study(
             storage=storage, study_name=name, direction="maximize", load_if_exists=True,
             pruner=library.pruners.MedianPruner() if sweep.prune else library.pruners.NopPruner(),

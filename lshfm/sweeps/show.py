@@ -12,7 +12,7 @@ from rich.text import Text
 from lshfm.config.sweeping import title
 from lshfm.console import console, is_screen, logger, shown
 from lshfm.engine.lines import EpochLine
-from lshfm.errors import printable
+from lshfm.errors import count, printable
 from lshfm.runs.sweep import JobState, SweepJob, SweepRecord
 from lshfm.sweeps.progress import Progress
 
@@ -126,7 +126,7 @@ def _counts(record: SweepRecord, running: dict[int, Progress]) -> Text:
     counts = ", ".join(f"{states.count(state)} {state}" for state in JobState if state in states)
     rest = [each.seconds_to_go() for each in running.values()]
     most = max((seconds for seconds in rest if seconds is not None), default=None)
-    waits = f", then {states.count(JobState.WAITING)} more jobs" if JobState.WAITING in states else ""
+    waits = f", then {count(states.count(JobState.WAITING), 'job')} more" if JobState.WAITING in states else ""
     return Text(counts + (f"; {_seconds(most)} to go{waits}" if most is not None else ""))
 
 

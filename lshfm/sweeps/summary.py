@@ -155,7 +155,7 @@ def show_summary(record: SweepRecord, folder: Path) -> None:
         show_tables(table(found))
     try:
         write_summary(record, folder, found)
-        console.print(f"summary: {folder / 'summary.csv'}, {folder / 'summary.json'}")
+        console.print(f"summary: {folder / 'summary.csv'}, and summary.json beside it")
     except (OSError, RunFailed) as error:
         logger.warning("no summary was written: %s", error)
 

@@ -44,14 +44,14 @@ def until(process: Process, text: str) -> None:
 
 @pytest.mark.slow
 def test_a_sweep_through_all_that_can_go_wrong(start: Start, tmp_path: Path) -> None:
-    """12 jobs, two side by side: one killed, one failing; the sweep killed, refused a twin, restarted, finished."""
-    words = ("train", "-m", *TINY, "lr=0.1,0.2,0.3", "seed=0,1,2,3", "sweep.jobs=2", "sweep.name=a")
+    """Six jobs, two side by side: one killed, one failing; the sweep refused a twin, killed, restarted, finished."""
+    words = ("train", "-m", *TINY, "lr=0.1,0.2,0.3", "seed=0,1", "sweep.jobs=2", "sweep.name=a")
     broken = tmp_path / "outputs/train/shapes_resnet8_bce_s1_epochs-3_lr-0.2_size-16_num_train-64_num_eval-32"
     broken.mkdir(parents=True)
     (broken / "notes.txt").write_text("not a run of lshfm")
     first = start(*words)
     os.kill(running(tmp_path, 1), signal.SIGKILL)  # as the kernel does where memory is short
-    until(first, "job 3 of 12 (lr=0.1 seed=2) finished")
+    until(first, "job 2 of 6 (lr=0.1 seed=1) finished")
     twin = start(*words)
     assert twin.wait() == 2
     assert "this sweep is running already" in twin.communicate()[1]
@@ -59,48 +59,40 @@ def test_a_sweep_through_all_that_can_go_wrong(start: Start, tmp_path: Path) -> 
     os.kill(first.pid, signal.SIGKILL)
     first.wait()
     states = {job.number: job.state for job in record(tmp_path).jobs}
-    assert (states[1], states[3]) == (JobState.FAILED, JobState.FINISHED)
+    assert (states[1], states[2]) == (JobState.FAILED, JobState.FINISHED)
     second = start(*words)
     assert second.wait() == 1
     out, err = second.communicate()
-    assert "2 of them finished" in out or "3 of them finished" in out
-    assert "job 3 of 12" not in out  # it was finished
-    assert "1 of 12 jobs did not finish:\n  job 6 (lr=0.2 seed=1): " in err
+    assert "job 2 of 6" not in out  # it was finished
+    assert "1 of 6 jobs did not finish:\n  job 4 (lr=0.2 seed=1): " in err
     assert "exists and is not a run of lshfm" in err
-    assert [job.number for job in record(tmp_path).jobs if job.state is not JobState.FINISHED] == [6]
+    assert [job.number for job in record(tmp_path).jobs if job.state is not JobState.FINISHED] == [4]
     for number in at_work:  # they saved when the sweep was killed, and went on, each once
         log = (tmp_path / SWEEP / f"{number:03d}.log").read_text()
         assert "another lshfm process is running" not in log
-    assert len(list((tmp_path / "checkpoints").iterdir())) == 11
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 5
     rows = json.loads((tmp_path / SWEEP / "summary.json").read_text())["rows"]
-    assert sorted(len(row["scores"]) for row in rows) == [3, 4, 4]
+    assert sorted(len(row["scores"]) for row in rows) == [1, 2, 2]
     assert [row["mean"] for row in rows] == sorted((row["mean"] for row in rows), reverse=True)
-    (tmp_path / "said.txt").write_text(out + err)
-    print(out + err)
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_a_sweep_within_seconds_and_it_goes_on(start: Start, run: Run, tmp_path: Path) -> None:
-    words = ("train", "-m", *TINY, "epochs=200", "log_every=1", "seed=0,1", "sweep.jobs=2", "sweep.name=a")
-    process = start(*words)
-    pids = [running(tmp_path, number) for number in (1, 2)]
+def test_ctrl_c_ends_a_sweep_within_seconds_and_it_goes_on(start: Start, tmp_path: Path) -> None:
+    process = start("train", "-m", *TINY, "epochs=500", "log_every=1", "seed=0,1", "sweep.name=a")
+    pid = running(tmp_path, 1)
     until(process, "job 1: epoch 1,")
-    until(process, "job 2: epoch 1,")
     process.send_signal(signal.SIGINT)
     assert process.wait() == 130
-    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
-    assert [job.state for job in record(tmp_path).jobs] == [JobState.STOPPED] * 2
-    done = [int(re.findall(r"continues after epoch (\d+)", log.read_text())[-1]) for log in logs(tmp_path)]
-    assert min(done) >= 1
+    assert "stopped; the same command goes on" in process.communicate()[0]
+    assert not Path(f"/proc/{pid}").exists()
+    assert [job.state for job in record(tmp_path).jobs] == [JobState.STOPPED, JobState.WAITING]
+    log = tmp_path / SWEEP / "001.log"
+    done = int(re.findall(r"continues after epoch (\d+)", log.read_text())[-1])
     process = start("train", "-m", "sweep.name=a")  # the name alone says which
-    until(process, f"job 1: epoch {done[0] + 1},")
+    until(process, f"job 1: epoch {done + 1},")
     process.send_signal(signal.SIGTERM)
     assert process.wait() == 143
-    assert f"continuing after epoch {done[0]}" in logs(tmp_path)[0].read_text()
-
-
-def logs(folder: Path) -> list[Path]:
-    return sorted((folder / SWEEP).glob("*.log"))
+    assert f"continuing after epoch {done}" in log.read_text()
 
 
 @pytest.mark.slow
@@ -116,7 +108,6 @@ def test_stages_of_arms_wait_for_the_one_they_share(run: Run, tmp_path: Path) ->
     assert out.index("job 2 of 4 (stage=1) started") > out.index("job 1 of 4 (teacher=resnet8) finished")
     assert out.index("job 3 of 4 (stage2.lr=0.1) started") > out.index("job 2 of 4 (stage=1) finished")
     assert "is finished: " in (tmp_path / SWEEP / "003.log").read_text()  # stage 1, which it finds there
-    run("train", *TINY[:1], *tiny, "epochs=2", "sweep.dry_run=true", "-m")
 
 
 @pytest.mark.slow
@@ -124,7 +115,7 @@ def test_a_search_is_killed_and_goes_on(start: Start, run: Run, tmp_path: Path) 
     pytest.importorskip("optuna")
     words = (
         "train", "sweep=optuna", *TINY, "lr=tag(log, interval(0.01,0.3))", "optimizer=choice(sgd,adam)",
-        "sweep.trials=4", "sweep.jobs=2", "sweep.name=a",
+        "sweep.trials=3", "sweep.jobs=2", "sweep.name=a",
     )  # fmt: skip
     process = start(*words)
     until(process, "job 1: epoch 1,")
@@ -132,8 +123,8 @@ def test_a_search_is_killed_and_goes_on(start: Start, run: Run, tmp_path: Path) 
     process.wait()
     out = run(*words).stdout
     jobs = record(tmp_path).jobs
-    assert [job.number for job in jobs] == [1, 2, 3, 4]
+    assert [job.number for job in jobs] == [1, 2, 3]
     assert {job.state for job in jobs} <= {JobState.FINISHED, JobState.PRUNED}
-    assert len({job.runs for job in jobs}) == 4
+    assert len({job.runs for job in jobs}) == 3
     assert "held out" in out
-    assert out.count("started on CPU") == 4  # none anew, none left out
+    assert out.count("started on CPU") == 3  # none anew, none left out

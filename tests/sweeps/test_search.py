@@ -121,6 +121,18 @@ def test_a_search_goes_on_with_the_trials_that_were_at_work(tmp_path: Path) -> N
     assert again._study.get_trials()[0].intermediate_values == {1: 5.0, 2: 6.0}
 
 
+def test_a_kill_while_the_journal_is_written_costs_that_line_alone(tmp_path: Path) -> None:
+    """Nor does it leave a lock that nobody gives back."""
+    job = begin(tmp_path).ask(1)
+    assert job
+    with (tmp_path / searching.JOURNAL).open("a") as journal:
+        journal.write('{"op_code": 4, "work')
+    again = begin(tmp_path, job)
+    assert again.ask(2)
+    assert states(begin(tmp_path, job)) == ["RUNNING", "FAIL"]  # the second one has no job
+    assert [path.name for path in tmp_path.iterdir()] == [searching.JOURNAL]
+
+
 def test_settings_that_were_tried_are_told_what_they_came_to(tmp_path: Path) -> None:
     search = begin(tmp_path, space={"optimizer": Choice(("sgd",))}, trials=3)
     job = search.ask(1)
