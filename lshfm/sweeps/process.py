@@ -24,8 +24,9 @@ class Process:
             said.write(f"$ {shlex.join(command)}\n".encode())
             said.flush()
             self._begins = said.tell()
+            # -P: as for the script `lshfm`, modules do not come from the folder that it is started in.
             self._process = subprocess.Popen(
-                [sys.executable, "-m", *command], stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT,
+                [sys.executable, "-P", "-m", *command], stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT,
                 env=environment, start_new_session=True, preexec_fn=_ends_with_parent(),
             )  # fmt: skip
 

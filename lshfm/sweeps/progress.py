@@ -25,9 +25,11 @@ class Progress:
     def __post_init__(self) -> None:
         self._tails = [Tail(folder / "metrics.jsonl") for folder in self.folders]
         self._done = [0] * len(self.folders)
+        self._told: dict[int, EpochLine] = {}
+        list(self.read())  # what an earlier call has done
 
     def read(self) -> Iterator[EpochLine]:
-        """Take in what was recorded since the last call; the new ends of epochs of the last run."""
+        """Take in what was recorded since the last call; the new ends of epochs of the last run, each once."""
         for number, tail in enumerate(self._tails):
             for line in tail.lines():
                 if isinstance(line, StepLine):
@@ -36,7 +38,9 @@ class Progress:
                 self._done[number] = line.epoch
                 if number == len(self._tails) - 1:
                     self._count(line)
-                    yield line
+                    if self._told.get(line.epoch) != line:  # a run that goes on writes its file anew
+                        self._told[line.epoch] = line
+                        yield line
         if self._first is None:
             self._first = self.done
 

@@ -33,7 +33,8 @@ class Search:
     def __init__(self, record: SweepRecord, folder: Path, sweep: Sweep, space: Space, make: Make) -> None:
         self._library, self._folder, self._sweep, self._space, self._make = optuna(), folder, sweep, space, make
         self._study = _study(self._library, folder, sweep, record.name)
-        self._trials: dict[int, Any] = {}
+        self._trials: dict[int, Any] = {}  # at work, by job
+        self._twins: dict[tuple[str, ...], list[Any]] = {}  # trials with the settings of a job at work, by its runs
         self._runs = {job.runs: job for job in record.jobs if job.settings}
         self._take_up(record)
 
@@ -58,11 +59,14 @@ class Search:
             trial = self._study.ask()
             trial.set_user_attr("job", number)
             job = self._make(number, self._settings(trial))
-            self._trials[number] = trial
             known = self._runs.setdefault(job.runs, job)
             if known is job:
+                self._trials[number] = trial
                 return job
-            self.tell(known.to(known.state, number=number))  # the same settings once more: the same number
+            if known.state in (JobState.WAITING, JobState.RUNNING):
+                self._twins.setdefault(job.runs, []).append(trial)
+            else:
+                self._tell(trial, known)
         return None
 
     def _settings(self, trial: Any) -> dict[str, str]:
@@ -84,11 +88,14 @@ class Search:
         return self._sweep.prune and bool(trial.should_prune())
 
     def tell(self, job: SweepJob) -> None:
-        """Take in how a job ended."""
+        """Take in how a job ended; trials of the same settings came to the same."""
+        self._runs[job.runs] = job
+        for trial in (self._trials.pop(job.number, None), *self._twins.pop(job.runs, [])):
+            if trial is not None:
+                self._tell(trial, job)
+
+    def _tell(self, trial: Any, job: SweepJob) -> None:
         states = self._library.trial.TrialState
-        trial = self._trials.pop(job.number, None)
-        if trial is None:
-            return
         number = number_of(job, self._folder)
         value = None if number is None else number.score if number.held_out is None else number.held_out
         if job.state is JobState.PRUNED:

@@ -78,6 +78,8 @@ def planned_jobs(command: str, sweep: Asked) -> list[Planned]:
     if not sweep.settings.trials:
         return plan(command, sweep)
     optuna()
+    if sweep.settings.teacher:
+        raise InputError("sweep.teacher= goes with a grid: train the teacher of a search first")
     first, *others = [_trial(command, sweep, settings) for settings in extremes(sweep.space)]
     settings = first.last.job.settings
     if not settings.dataset.holdout and not settings.allow_test:

@@ -137,10 +137,13 @@ def test_settings_that_were_tried_are_told_what_they_came_to(tmp_path: Path) -> 
     search = begin(tmp_path, space={"optimizer": Choice(("sgd",))}, trials=3)
     job = search.ask(1)
     assert job
-    search._runs[job.runs] = job.to(JobState.FINISHED)
+    assert search.ask(2) is None  # there is nothing else to try
+    assert states(search) == ["RUNNING"] * 3
     search.tell(job.to(JobState.FINISHED))
-    assert search.ask(2) is None
     assert states(search) == ["COMPLETE"] * 3
+    later = begin(tmp_path, job.to(JobState.FINISHED), space={"optimizer": Choice(("sgd",))}, trials=4)
+    assert later.ask(2) is None
+    assert states(later) == ["COMPLETE"] * 4
 
 
 def test_other_ranges_under_the_same_name_are_refused(tmp_path: Path) -> None:
