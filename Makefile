@@ -15,7 +15,7 @@ $(STAMP): pyproject.toml
 		{ echo "lshfm needs Python 3.11 or newer: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	@echo "setting up $(VENV): torch and what else is needed, about 6 GB; this can take some minutes"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[dev,timm,slurm,export,report,tensorboard]'
+	$(BIN)/python -m pip install --quiet --editable '.[dev,timm,slurm,export,optuna,report,tensorboard]'
 	@touch $@
 
 demo: setup

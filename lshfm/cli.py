@@ -8,8 +8,9 @@ from importlib import import_module
 from typing import Any
 
 from lshfm import __version__, console, outcome
-from lshfm.config import slips
+from lshfm.config import slips, sweeping
 from lshfm.config.catalogue import register_teachers
+from lshfm.config.early import is_one_of_many
 from lshfm.config.launch import answer, explained, launch
 from lshfm.config.orders import order
 from lshfm.config.repeat import with_settings
@@ -24,10 +25,11 @@ COMMANDS = {
     "predict": "labels of your pictures by a trained network, with probabilities",
     "export": "a trained network as a file for ONNX Runtime, PyTorch, torchvision or timm",
     "check": "read all of a data set and list what is wrong with it",
+    "runs": "list runs, compare two, see what could be deleted",
     "report": "runs side by side: a page with tables and pictures, or a table for papers and scripts",
     "recipes": "list the published experiments and the command of each",
 }
-WITHOUT_SETTINGS = {"recipes", "report"}  # commands that compose no settings
+WITHOUT_SETTINGS = {"recipes", "report", "runs"}  # commands that compose no settings
 USAGE = "lshfm COMMAND [GROUP=OPTION] [KEY=VALUE] ..."
 
 
@@ -70,10 +72,20 @@ def _dispatch(argv: list[str]) -> int:
     shown = _without_settings_flag(rest)
     if asks_for_help or shown is not None:
         rest = without_launcher(rest if shown is None else shown)
+        rest = sweeping.without_sweep(rest)
     refuse_slips(command, rest)
     rest = with_settings(command, rest)
     refuse_foreign_recipes(command, rest)
     register_teachers(folders_of(rest))
+    if command in sweeping.COMMANDS and sweeping.is_sweep(rest):
+        if sweeping.is_side_by_side(rest):
+            _set_argv(command, rest)
+            import_module("lshfm.sweeps.start").run(command, rest, ["lshfm", *argv])
+            return 0
+        if not is_one_of_many() and not sweeping.has_sweeper(rest):
+            _launch_sweep(command, rest, ["lshfm", *argv])
+            return 0
+        rest = sweeping.for_hydra(rest)
     _set_argv(command, rewrite(command, rest))
     if not asks_for_help and shown is None:
         launch(command, partial(_run, command, ["lshfm", *argv]), _submitted, partial(order, command, files=False))
@@ -82,6 +94,14 @@ def _dispatch(argv: list[str]) -> int:
     if not answer(command, work):
         launch(command, work, _submitted)
     return 0
+
+
+def _launch_sweep(command: str, words: list[str], typed: list[str]) -> None:
+    """Have a launcher of Hydra's run a sweep's jobs, with a summary in the end."""
+    _set_argv(command, words)
+    with import_module("lshfm.sweeps.launched").launched(command, words, typed) as for_hydra:
+        _set_argv(command, rewrite(command, for_hydra))
+        launch(command, partial(_run, command, typed), _submitted, partial(order, command, files=False))
 
 
 def _complete(asked: str, words: list[str]) -> None:

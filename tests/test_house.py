@@ -31,11 +31,11 @@ MAY_USE = {  # room -> what of lshfm it may import besides itself
     "errors": set(),
 }
 BELOW = set(MAY_USE)  # upstairs a room may use all that is further down
-for upper in ("tasks", "runs", "mimicking", "shipping", "commands"):
+for upper in ("tasks", "runs", "mimicking", "sweeps", "shipping", "commands"):
     MAY_USE[upper] = set(BELOW)
     BELOW.add(upper)
 MAY_USE |= {
-    "cli": {"commands", "config", "console", "outcome", "errors"},
+    "cli": {"commands", "sweeps", "config", "console", "outcome", "errors"},
     "api": {"commands", "shipping", "runs", "config", "console", "errors"},
     "__main__": {"cli"},
     "__init__": {"api", "errors"},  # the package's face; its version is known to all
@@ -45,6 +45,7 @@ FLOORS = [  # from the roof to the ground
     {"cli", "api"},
     {"commands"},
     {"shipping"},
+    {"sweeps"},
     {"mimicking"},
     {"runs"},
     {"tasks"},
@@ -101,7 +102,8 @@ def test_only_the_command_line_imports_by_name() -> None:
 
 def test_every_command_is_one_module() -> None:
     found = {names(path) for path in FILES if room(path) == "commands"}
-    assert list(cli.COMMANDS) == ["train", "mimic", "eval", "predict", "export", "check", "report", "recipes"]
+    commands = ["train", "mimic", "eval", "predict", "export", "check", "runs", "report", "recipes"]
+    assert list(cli.COMMANDS) == commands
     assert found == {"commands/__init__.py", *(f"commands/{command}.py" for command in cli.COMMANDS)}
 
 

@@ -9,6 +9,7 @@ from lshfm.config.catalogue import group_folder, groups, in_order, option_node, 
 from lshfm.config.check import is_group, key_types
 from lshfm.config.keys import key_fields
 from lshfm.config.recipes import recipe_command
+from lshfm.config.sweeping import sweep_keys
 from lshfm.config.words import folders_of
 from lshfm.errors import InputError
 
@@ -83,6 +84,7 @@ def _of_command(command: str, words: Sequence[str]) -> Iterator[str]:
         return
     yield from (f"{group}=" for group in groups(command))
     yield from (f"{key}=" for key in _keys(command, typed, words))
+    yield from (f"{key}=" for key in sweep_keys(command))
     yield from (f"{key}=" for key in ("settings",) if "epochs" in key_types(schema.COMMANDS[command]))
     yield from FLAGS
 
@@ -92,6 +94,8 @@ def _values(command: str, name: str, words: Sequence[str]) -> list[str]:
     if name in groups(command):
         known = in_order(options(_folder(command, name), folders_of(words)))
         return [each for each in known if name != "experiment" or recipe_command(each) in (command, None)]
+    if name == "sweep":
+        return options(name, folders_of(words))
     field, hint = _fields(schema.COMMANDS[command]).get(name, (None, None))
     if field is None:
         return []

@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import hydra
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import IConfigRepository
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue
 
@@ -143,24 +146,57 @@ def _with_label_loss(
 
 
 def _hydra_compose(command: str, overrides: Sequence[str]) -> tuple[DictConfig, dict[str, Any]]:
-    """Hydra's settings and options; a tenth of a second, so that what holds no files of the user's is kept."""
+    """The settings, with keys set as Hydra sets them, and the options of the groups.
+
+    Choosing options takes Hydra a tenth of a second, setting keys next to nothing: what was chosen is kept, unless it
+    holds files of the user's.
+    """
     if config_folders():
-        return _composed(command, overrides)
+        return _trimmed(command, *_composed(command, overrides))
     return _kept(command, tuple(overrides))
 
 
 @lru_cache(maxsize=64)
-def _kept(command: str, overrides: Sequence[str]) -> tuple[DictConfig, dict[str, Any]]:
-    return _composed(command, overrides)
+def _kept(command: str, overrides: tuple[str, ...]) -> tuple[DictConfig, dict[str, Any]]:
+    chosen, keys = _parted(overrides)
+    config, choices = _kept_options(command, chosen)
+    config, choices = config.copy(), dict(choices)
+    ConfigLoaderImpl._apply_overrides_to_config(keys, config)
+    return _trimmed(command, config, choices)
+
+
+def _parted(overrides: Sequence[str]) -> tuple[tuple[str, ...], list[Override]]:
+    """The overrides that choose options, or are Hydra's to refuse; and those of keys, parsed."""
+    repository = GlobalHydra.instance().config_loader().repository  # type: ignore[attr-defined]
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    is_key = [_is_of_key(each, repository) for each in parsed]
+    chosen = tuple(word for word, of_key in zip(overrides, is_key, strict=True) if not of_key)
+    return chosen, [each for each, of_key in zip(parsed, is_key, strict=True) if of_key]
+
+
+def _is_of_key(override: Override, repository: IConfigRepository) -> bool:
+    name = str(override.key_or_group)
+    is_of_hydra = name.startswith(("hydra.", "hydra/")) or override.is_sweep_override() or override.package is not None
+    return not is_of_hydra and not repository.group_exists(name)
+
+
+@lru_cache(maxsize=64)
+def _kept_options(command: str, chosen: tuple[str, ...]) -> tuple[DictConfig, dict[str, Any]]:
+    return _composed(command, chosen)
 
 
 def _composed(command: str, overrides: Sequence[str]) -> tuple[DictConfig, dict[str, Any]]:
     config = hydra.compose(command, list(overrides), return_hydra_config=True)
     # A teacher's option takes in the network's own, which says less: it has no pooling.
     choices = {g: o for g, o in config.hydra.runtime.choices.items() if "/" not in g and g != "model@teacher"}
-    keys = key_types(schema.COMMANDS[command])
     with open_dict(config):
         del config["hydra"]
+    return config, choices
+
+
+def _trimmed(command: str, config: DictConfig, choices: dict[str, Any]) -> tuple[DictConfig, dict[str, Any]]:
+    keys = key_types(schema.COMMANDS[command])
+    with open_dict(config):
         for group in [g for g in choices if role_of(g) in config and role_of(g) not in keys]:
             del config[group], choices[group]  # what a data set chooses for another command
         if command == "mimic" and "loss" not in choices:  # Hydra does not say which, where several are chosen

@@ -92,17 +92,19 @@ def missing_teacher(job: Job[Mimic] | Job[Eval]) -> InputError:
     settings = job.settings
     return InputError(
         f"no finished {settings.teacher.title} on {settings.dataset.name} is in "
-        f"{Path(settings.checkpoint_dir).expanduser()}. Train one:\n  {_train_command(job)}\nor give teacher=PATH"
+        f"{Path(settings.checkpoint_dir).expanduser()}. Train one:\n  {shlex.join(train_command(job))}\n"
+        "or give teacher=PATH"
     )
 
 
-def _train_command(job: Job[Mimic] | Job[Eval]) -> str:
+def train_command(job: Job[Mimic] | Job[Eval]) -> list[str]:
+    """The command that trains the network which the job names as its teacher."""
     changed, option = job.changed, without_pooling(str(job.settings.teacher.option))
     words = ["lshfm", "train", f"dataset={job.settings.dataset.option}"]
     words += [f"{key}={value}" for key, value in changed.items() if key.startswith("dataset.")]
     words += [f"model={option}"]
     words += [f"model.{key}={value}" for key, value in _chosen_design(job.settings.teacher, option, changed).items()]
-    return shlex.join(words)
+    return words
 
 
 def _chosen_design(typed: Teacher, option: str, changed: Mapping[str, Any]) -> dict[str, Any]:

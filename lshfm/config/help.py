@@ -18,6 +18,7 @@ from lshfm.config.compose import compose_unchecked, config_folders, hydra_ready,
 from lshfm.config.groups import without_pooling
 from lshfm.config.keys import key_fields
 from lshfm.config.recipes import recipe_command
+from lshfm.config.sweeping import help_rows
 
 EXAMPLES = {
     "train": [
@@ -77,7 +78,8 @@ SECTIONS = {  # heading -> the keys under it that belong to no group
     "devices and arithmetic": ("gpus", "ranks", "workers", "speed", "precision", "channels_last", "deterministic"),
     "the teacher": ("teacher_tape",),
     "names, files and the log": (
-        "name", "output_dir", "checkpoint_dir", "overwrite", "log_every", "checkpoint_minutes", "keep_last",
+        "name", "output_dir", "checkpoint_dir", "overwrite", "take_over",
+        "log_every", "checkpoint_minutes", "keep_last",
     ),
 }  # fmt: skip
 HIDDEN = {"recipe", "published"}  # a recipe's to say, and nobody's to type
@@ -112,7 +114,7 @@ def command_help(command: str, overrides: Sequence[str], width: int | None = Non
     heading = "groups (GROUP=OPTION; your own in DIR/GROUP/NAME.yaml with --config-dir DIR):"
     lines += ["", heading, *chapter] if chapter else []
     lines += ["", "keys (KEY=VALUE; in brackets what holds now):"]
-    for heading, rows in {**_sections(keys, values), **of_groups}.items():
+    for heading, rows in {**_sections(keys, values), **of_groups, **help_rows(command)}.items():
         lines += ["", f"{heading}:", *(_wrapped(row, width) for row in rows)] if rows else []
     notes = ["settings=FILE takes the config.yaml of a run folder; what else is typed wins."] * (command in TRAINS)
     flags = "Hydra's flags work too: -m sweeps, --cfg job prints the settings, --config-dir DIR, --hydra-help."

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ def recipe_command(name: str) -> str | None:
     return str(OmegaConf.select(OmegaConf.load(path), "recipe.command"))
 
 
+@lru_cache(maxsize=256)  # jobs of a sweep ask for the same one
 def published_pairs(dataset: str, teacher: str, student: str, pool: str | None, folder: Path = CONF_DIR) -> list[str]:
     """The recipes of a teacher and a student on a data set; each by its option, the student with its pooling."""
     found = []

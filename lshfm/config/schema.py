@@ -66,6 +66,10 @@ class Training(Machine):
         changes_results=False,
     )
     overwrite: bool = key("start anew where a finished or different run is in the way", changes_results=False)
+    take_over: bool = key(
+        "go on from a run that differs in its number of epochs alone; false: jobs of a sweep over epochs",
+        changes_results=False,
+    )
     track: Any = key(
         "who else follows the run: one of csv, tensorboard, wandb, mlflow, or a list of them", choices=TRACKERS,
         changes_results=False,

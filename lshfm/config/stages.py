@@ -1,8 +1,9 @@
 """Splits a mimic command into one job for each stage, and checks that its settings go together."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from lshfm.config.changes import changes_results, flatten
 from lshfm.config.compose import Job, compose, peek
@@ -10,6 +11,7 @@ from lshfm.config.schema import Mimic
 from lshfm.config.words import for_stage
 from lshfm.errors import InputError
 
+T = TypeVar("T")
 STAGE2_LOSS = "++stage2.loss.name="  # a loss typed for stage 2 alone; stage 1 then takes loss=
 
 
@@ -34,11 +36,11 @@ def plan(overrides: Sequence[str], typed: Sequence[str] = ()) -> tuple[list[Job[
             f"student.init={student.init} says where stage 2 starts, so a stage 1 before it would not be used: "
             "add stage=2"
         )
-    first = _composed(_words_of_stage1(second.settings, overrides), typed)
+    first = _composed(words_of_stage1(second.settings, overrides), typed)
     return [first, replace(second, changed=second.changed | _of_stage1(overrides))], []
 
 
-def _words_of_stage1(second: Mimic, overrides: Sequence[str]) -> list[str]:
+def words_of_stage1(second: Mimic, overrides: Sequence[str]) -> list[str]:
     """The overrides of stage=both as its stage 1 takes them, with the losses of stage 1."""
     losses, chosen = stage1_losses(second), list(second.loss.chosen)
     if losses == chosen or any(word.startswith(STAGE2_LOSS) for word in overrides):
@@ -53,6 +55,22 @@ def _of_stage1(overrides: Sequence[str]) -> dict[str, str]:
     typed = [word.removeprefix("++stage1.").partition("=") for word in overrides if word.startswith("++stage1.")]
     named = {key.removesuffix(".name"): value for key, _, value in typed}
     return {f"stage1-{key}": value for key, value in named.items() if changes_results("mimic", key)}
+
+
+def fitting(candidates: Sequence[T], settings: Mimic, about: Callable[[T], tuple[str, int]]) -> list[T]:
+    """Of several stages 1 for a stage 2 those that fit it best: by their loss, then by their seed.
+
+    about: the loss's name and the seed of one.
+    """
+    preferences: list[Callable[[str, int], bool]] = [
+        lambda loss, _: loss == "-".join(stage1_losses(settings)),
+        lambda loss, _: loss == settings.loss.title,
+        lambda _, seed: seed == settings.seed,
+    ]
+    best = list(candidates)
+    for fits in preferences:
+        best = [each for each in best if fits(*about(each))] or best
+    return best
 
 
 def stage1_losses(second: Mimic) -> list[str]:

@@ -12,6 +12,7 @@ from lshfm.config.compose import hydra_ready
 from lshfm.config.words import folders_of
 from lshfm.errors import InputError
 
+FLAGS = {"-m", "--multirun"}
 Check = Callable[[list[str]], object]
 
 
@@ -33,6 +34,12 @@ def checked_sweep(argv: Sequence[str], check: Check | None = None) -> list[str]:
             if check:
                 _check(check, [word for word in job if not word.startswith(("hydra.", "hydra/"))], title)
     return titles
+
+
+def sweeps_over_epochs(typed: Sequence[str]) -> bool:
+    """Whether a command line asks for several numbers of epochs: then each is a run planned for its own."""
+    values = (word.partition("=")[2] for word in typed if word.partition("=")[0].lstrip("+").endswith("epochs"))
+    return bool(FLAGS & set(typed)) and any("," in value or "(" in value for value in values)
 
 
 def _title(number: int, total: int, job: Sequence[str], swept: set[str]) -> str:

@@ -37,3 +37,15 @@ def _say(path: Path) -> None:
             path.parent,
         )
         _said.append(path)
+
+
+def is_locked(path: Path) -> bool:
+    """Whether another process holds the lock of a file; False where there is none, or a disk without locks."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False

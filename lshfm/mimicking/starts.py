@@ -1,6 +1,6 @@
 """Finds a student's starting weights: stage 1 takes student.weights; stage 2, with a projection, a stage 1's."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from torch import nn
 
 from lshfm.config.groups import Network, Student
 from lshfm.config.schema import Mimic
-from lshfm.config.stages import stage1_losses
+from lshfm.config.stages import fitting
 from lshfm.console import logger
 from lshfm.datasets.split import Split
 from lshfm.errors import InputError
@@ -126,13 +126,7 @@ def _own_stage1(settings: Mimic, teacher: TeacherFile, split: Split) -> tuple[Pa
     same = [(path, content) for path, content in candidates if content["teacher"]["identity"] == teacher.identity]
     if not same:
         _refuse_other_teacher(*candidates[0], teacher)
-    preferences: list[Callable[[Content], bool]] = [
-        lambda content: content["loss"] == "-".join(stage1_losses(settings)),
-        lambda content: content["loss"] == settings.loss.title,
-        lambda content: content["config"]["seed"] == settings.seed,
-    ]
-    for fits in preferences:
-        same = [entry for entry in same if fits(entry[1])] or same
+    same = fitting(same, settings, lambda entry: (entry[1]["loss"], entry[1]["config"]["seed"]))
     if len(same) > 1:
         raise InputError(f"several stage 1 fit; choose one:\n{_listed([path for path, _ in same])}")
     path, _ = same[0]

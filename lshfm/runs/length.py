@@ -2,7 +2,7 @@
 
 import fcntl
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,6 @@ from lshfm.runs.folder import RunFolder
 from lshfm.runs.last import position, read_last
 
 Position = tuple[int, int]  # epochs done, and steps of the next one
-SWEEPS = {"-m", "--multirun"}
-
-
-def sweeps_over_epochs(typed: Sequence[str]) -> bool:
-    """Whether a command line asks for several numbers of epochs: then each is a run planned for its own."""
-    values = (word.partition("=")[2] for word in typed if word.partition("=")[0].lstrip("+").endswith("epochs"))
-    return bool(SWEEPS & set(typed)) and any("," in value or "(" in value for value in values)
 
 
 def require_room_to_go_on(folder: RunFolder, identity: Mapping[str, Any], *, is_swept: bool = False) -> None:

@@ -11,6 +11,7 @@ from lshfm.config.compose import to_yaml
 from lshfm.config.groups import Dataset
 from lshfm.config.keys import Group, key_fields, options_of, plain
 from lshfm.config.schema import Mimic, Train, Training
+from lshfm.config.sweep import sweeps_over_epochs
 from lshfm.console import logger, shown
 from lshfm.datasets.split import Split
 from lshfm.errors import InputError
@@ -19,7 +20,7 @@ from lshfm.files.write import require_writable, write_text
 from lshfm.ranks.group import is_main, on_main, require_same
 from lshfm.runs.folder import KEPT_AS_BEGUN, RunFolder, Status, differing_keys, differs_in_length_alone
 from lshfm.runs.layout import unpack
-from lshfm.runs.length import log_change, require_room_to_go_on, sweeps_over_epochs, take_over
+from lshfm.runs.length import log_change, require_room_to_go_on, take_over
 from lshfm.runs.log import errors_in, log_in
 from lshfm.runs.record import Results
 
@@ -53,7 +54,7 @@ class RunPlace:
         checkpoint = Path(settings.checkpoint_dir).expanduser() / f"{name}.ckpt"
         on_main(lambda: require_writable(folder, "output_dir"))
         on_main(lambda: require_writable(checkpoint.parent, "checkpoint_dir"))
-        is_swept = sweeps_over_epochs(typed)
+        is_swept = sweeps_over_epochs(typed) or not settings.take_over
         takes_over = not (settings.name or settings.overwrite or is_swept)
         return cls(RunFolder(folder), checkpoint, begun, settings.overwrite, takes_over, is_swept)
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Any, Self, get_args, get_origin, get_type_hints
@@ -26,12 +27,13 @@ METRICS_VERSION = 2  # of a line; 1 where none is named, without kind and time
 RESULTS_VERSION = 2  # a file that names no version is of version 1
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+_hints = cache(get_type_hints)  # for listings, which read many files
 
 
 class Metrics:
     """metrics.jsonl, a JSON object a line, as the journal's sink; and metrics.csv beside it, a row an epoch.
 
-    The table is made from the lines alone, and replaced whole, so that a kill leaves the one before.
+    The table is made from the lines alone and replaced whole: a kill leaves the one before.
     """
 
     def __init__(self, path: Path) -> None:
@@ -45,15 +47,12 @@ class Metrics:
         append_line(self.path, json.dumps(entry, allow_nan=False))
         table.add(line)
         if isinstance(line, EpochLine):
-            self._write_table(table)
+            write_text(self.path.with_suffix(".csv"), table.text())
 
     def _read_table(self) -> EpochTable:
         if self._table is None:
             self._table = EpochTable(read_metrics(self.path) if self.path.exists() else ())
         return self._table
-
-    def _write_table(self, table: EpochTable) -> None:
-        write_text(self.path.with_suffix(".csv"), table.text())
 
     def forget_after(self, epochs_done: int, steps_done: int) -> None:
         """Drop the lines on steps after these (epochs, and steps of the next one), and text that is no such line.
@@ -64,15 +63,24 @@ class Metrics:
             kept = [text for text, line in _lines(self.path) if _position(line) <= (epochs_done, steps_done)]
             write_text(self.path, "".join(f"{text}\n" for text in kept))
             self._table = None
-            self._write_table(self._read_table())
+            write_text(self.path.with_suffix(".csv"), self._read_table().text())
 
 
 def read_metrics(path: Path) -> list[Line]:
-    """All lines of a metrics.jsonl, without text that is none, such as half a line of a killed run.
-
-    Raises InputError for lines of a newer version.
-    """
+    """All lines of a metrics.jsonl, without text that is none; InputError for lines of a newer version."""
     return [line for _, line in _lines(path)]
+
+
+def read_line(text: str) -> Line | None:
+    """A line of a metrics.jsonl; None for text that is none. Raises InputError for a line of a newer version."""
+    try:
+        entry = json.loads(text)
+        version = entry.pop("version", 1)
+        if version <= METRICS_VERSION:
+            return _line(entry, version)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+    raise InputError("written by a newer lshfm: upgrade to read it")
 
 
 def _step_entry(line: StepLine) -> dict[str, Any]:
@@ -98,14 +106,11 @@ def _lines(path: Path) -> Iterator[tuple[str, Line]]:
     """The valid lines, each as text and parsed. Raises InputError for lines of a newer version."""
     for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            entry = json.loads(text)
-            version = entry.pop("version", 1)
-            line = None if version > METRICS_VERSION else _line(entry, version)
-        except (ValueError, KeyError, TypeError, AttributeError):
-            continue
-        if line is None:
-            raise InputError(f"{path} was written by a newer lshfm: upgrade to read it")
-        yield text, line
+            line = read_line(text)
+        except InputError as error:
+            raise InputError(f"{path} was {error}") from error
+        if line:
+            yield text, line
 
 
 def _line(entry: dict[str, Any], version: int) -> Line:
@@ -204,7 +209,7 @@ def _from_version_1(entry: dict[str, Any]) -> dict[str, Any]:
 
 def _checked(entry: dict[str, Any]) -> dict[str, Any]:
     """The fields of Results in a file. Raises TypeError if one is of another type."""
-    hints = get_type_hints(Results)
+    hints = _hints(Results)
     fields = {name: value for name, value in entry.items() if name in hints}
     wrong = [name for name, value in fields.items() if not _is_of(value, hints[name])]
     if wrong:

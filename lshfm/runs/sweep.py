@@ -35,6 +35,7 @@ class SweepJob:
     settings: dict[str, str] = field(default_factory=dict)  # what tells it from the other jobs: key -> value as typed
     runs: tuple[str, ...] = ()  # run folders from the sweep's, in the order that they are made: the last one counts
     checkpoints: tuple[str, ...] = ()  # the finished checkpoint of each of `runs`, likewise
+    epochs: tuple[int, ...] = ()  # of each of `runs`, likewise
     needs: tuple[int, ...] = ()  # numbers of the jobs that must have finished before
     log: str | None = None  # file in the sweep's folder with all that the job said
     state: JobState = JobState.WAITING

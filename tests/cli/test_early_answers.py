@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from lshfm.runs.sweep import JobState, SweepRecord
 from tests.cli.conftest import Refuse, here
 
 # Each command in a child of its own, of a process that has no more imported than the command line itself.
@@ -91,13 +92,23 @@ def test_a_sweeps_jobs_are_checked_before_the_first_starts(refuse: Refuse) -> No
 def test_a_sweep_says_which_job_is_at_work_and_which_failed(tmp_path: Path) -> None:
     tiny = ("model=resnet8", "dataset.num_train=64", "dataset.num_eval=32", "dataset.size=16", "dataset.cache=off")
     words = ("gpus=[]", "workers=0", "epochs=1", "accumulate=1,3")
-    said = here(tmp_path, "train", "-m", *tiny, *words, code=2).splitlines()
-    assert [line for line in said if line.startswith("job ")] == [
-        "job 1 of 2: accumulate=1",
-        "job 2 of 2: accumulate=3",
+    said = here(tmp_path, "train", "-m", *tiny, *words, "sweep.name=a", code=1).splitlines()
+    assert [line.partition(" mAP")[0] for line in said if line.startswith("job ")] == [
+        "job 1 of 2 (accumulate=1) started on CPU",
+        "job 1: epoch 1, voc2010",
+        "job 1 of 2 (accumulate=1) finished, best voc2010",
+        "job 2 of 2 (accumulate=3) started on CPU",
+        "job 2 of 2 (accumulate=3) failed: accumulate=3 must divide batch_size=32",
     ]
-    assert said[-2:] == ["1 of 2 jobs failed:", "  job 2 of 2: accumulate=3"]
-    assert "lshfm: error: accumulate=3 must divide batch_size=32" in said
+    assert said[-2:] == [
+        "lshfm: error: 1 of 2 jobs did not finish:",
+        "  job 2 (accumulate=3): accumulate=3 must divide batch_size=32 (outputs/sweeps/a/002.log)",
+    ]
+    record = SweepRecord.read(tmp_path / "outputs/sweeps/a")
+    assert [job.state for job in record.jobs] == [JobState.FINISHED, JobState.FAILED]
+    assert record.run_folders(tmp_path / "outputs/sweeps/a")[:1] == list((tmp_path / "outputs/train").iterdir())
+    rows = (tmp_path / "outputs/sweeps/a/summary.csv").read_text().splitlines()
+    assert [row.split(",")[:2] for row in rows] == [["rank", "accumulate"], ["1", "1"], ["2", "3"]]
 
 
 def test_jobs_of_a_sweep_may_leave_each_other_checkpoints(tmp_path: Path) -> None:

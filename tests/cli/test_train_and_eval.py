@@ -189,9 +189,3 @@ def test_a_users_own_network(run: Run, tmp_path: Path) -> None:
     assert "PYTHONPATH" in run("train", "model=mine", *tiny, code=2).stderr
     assert "(feature, logits)" in run("train", "model=poor", *tiny, code=2, PYTHONPATH=".").stderr
     assert "does not take" in run("train", "model=mine", "+model.depth=3", *tiny, code=2, PYTHONPATH=".").stderr
-
-
-def test_a_sweep_finishes_what_it_can(run: Run, tmp_path: Path) -> None:
-    message = run("train", *TINY, "-m", "seed=0,1", "batch_size=32,999", "epochs=1", code=2).stderr
-    assert message.count("batch_size=999 is more than the 128 images") == 2
-    assert len(list((tmp_path / "checkpoints").iterdir())) == 2

@@ -13,10 +13,10 @@ import torch
 from lshfm.commands.mimic import mimic_here
 from lshfm.config.compose import Job
 from lshfm.config.schema import Train
+from lshfm.config.sweep import sweeps_over_epochs
 from lshfm.engine.state import State
 from lshfm.errors import InputError
 from lshfm.runs.folder import differs_in_length_alone
-from lshfm.runs.length import sweeps_over_epochs
 from tests.cli.test_runs import assert_same_run
 from tests.jobs import CPU, jobs, save_trained
 from tests.runs.test_training import after_step, end_of, kill, place, train, train_job
