@@ -21,7 +21,7 @@ from lshfm.datasets.loader import DecodedPixels, Loader, View
 from lshfm.datasets.split import Split
 from lshfm.errors import InputError, RunFailed
 from lshfm.files.read import digest, sha256
-from lshfm.files.write import replacing, require_writable, write_json, write_text
+from lshfm.files.write import replacing, write_json, write_text
 from lshfm.metrics.decisions import Decisions
 from lshfm.models.folding import fold_batch_norm, fold_projection
 from lshfm.runs.checkpoint import Checkpoint
@@ -59,7 +59,6 @@ class _Export:
         self.settings, self.checkpoint, self.folders = job.settings, checkpoint, job.folders
         self.format = FORMATS[self.settings.format]
         self.path = export_path(vars(self.settings), checkpoint.path)
-        require_writable(self.path.parent, "file")
         dataset = self.settings.dataset
         self.task: Task = open_task(dataset, job.folders) if dataset.option else task_of(checkpoint, job.folders)
         if self.task.activation is None:

@@ -1,6 +1,5 @@
 """Atomic writes: a reader meets the whole old file or the whole new one, never half of one."""
 
-import errno
 import io
 import json
 import os
@@ -13,7 +12,8 @@ from typing import Any
 
 import torch
 
-from lshfm.errors import InputError, RunFailed
+from lshfm.errors import RunFailed
+from lshfm.files.writable import FULL
 
 TEMPORARY = ".{}.tmp"
 
@@ -60,7 +60,7 @@ def _full_disk_explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+        if error.errno not in FULL:
             raise
         kept = "the file before it is intact" if path.exists() else "nothing was written there"
         raise RunFailed(f"the disk is full: cannot write {path} ({kept}); make room and start again") from error
@@ -76,15 +76,6 @@ def append_bytes(path: Path, data: bytes) -> None:
     """Add bytes to a file. Raises RunFailed when the disk is full."""
     with _full_disk_explained(path), path.open("ab") as file:
         file.write(data)
-
-
-def require_writable(folder: Path, key: str) -> None:
-    """Raise InputError naming `key` if `folder` cannot be made or written in; makes nothing."""
-    base = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
-    if not base.is_dir():
-        raise InputError(f"{key}: {base} is a file, so {folder} cannot be a folder; choose another {key}=DIR")
-    if not os.access(base, os.W_OK | os.X_OK):
-        raise InputError(f"{key}: {base} cannot be written to (rights, or a read-only disk); choose another {key}=DIR")
 
 
 def write_text(path: Path, text: str) -> None:
