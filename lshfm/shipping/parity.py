@@ -98,11 +98,14 @@ def images_per_second(run: Callable[[], object], images: int) -> float:
 
 
 @torch.inference_mode()
-def bench(original: nn.Module, exported: nn.Module, size: int) -> dict[str, float]:
-    """Images per second on this machine's CPU, one at a time and sixteen, of the original and the exported network."""
+def bench(original: nn.Module, exported: nn.Module, size: int, runtime: str) -> dict[str, float]:
+    """Images per second on this machine's CPU, one at a time and sixteen, of the original and the exported network.
+
+    runtime: what runs the exported one.
+    """
     found = {}
     for batch in (1, 16):
         images = torch.randn(batch, 3, size, size, generator=torch.Generator().manual_seed(0))
-        for name, network in (("PyTorch", original), ("exported", exported)):
+        for name, network in (("PyTorch", original), (runtime, exported)):
             found[f"{name}, {batch} at a time"] = round(images_per_second(lambda n=network, i=images: n(i), batch), 1)  # type: ignore[misc]
     return found
