@@ -91,10 +91,15 @@ def write_json(path: Path, values: Any) -> None:
 
 def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
     """torch.save of plain containers and tensors; serialised first, so that a full disk is an OSError."""
+    write_bytes(path, checkpoint_bytes(content))
+
+
+def checkpoint_bytes(content: dict[str, Any]) -> io.BytesIO:
+    """What torch.save writes of plain containers and tensors."""
     assert_plain(content)
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    write_bytes(path, buffer)
+    return buffer
 
 
 def write_bytes(path: Path, buffer: io.BytesIO) -> None:

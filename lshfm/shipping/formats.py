@@ -15,7 +15,7 @@ import torchvision
 from torch import Tensor, nn
 
 from lshfm.errors import InputError, RunFailed
-from lshfm.files.write import write_bytes, write_checkpoint
+from lshfm.files.write import checkpoint_bytes
 from lshfm.models.timm_backbone import timm_classifier
 from lshfm.runs.checkpoint import Checkpoint
 from lshfm.shipping.description import KEY, Description
@@ -76,7 +76,7 @@ def make_pt2(network: nn.Module, described: Description) -> Save:
         buffer = io.BytesIO()
         with warnings.catch_warnings(action="ignore"):
             torch.export.save(program, buffer, extra_files={KEY: described.text()})
-        write_bytes(path, buffer)
+        _put(path, buffer.getbuffer())
 
     return save
 
@@ -100,7 +100,7 @@ def make_safetensors(network: nn.Module, described: Description) -> Save:
     from safetensors.torch import save
 
     weights = weights_of(network, described, library_of(network))
-    return lambda path, described: write_bytes(path, io.BytesIO(save(weights, metadata={KEY: described.text()})))
+    return lambda path, described: _put(path, save(weights, metadata={KEY: described.text()}))
 
 
 def read_safetensors(path: Path, network: nn.Module, _described: Description) -> nn.Module:
@@ -112,7 +112,7 @@ def read_safetensors(path: Path, network: nn.Module, _described: Description) ->
 def make_torchvision(network: nn.Module, described: Description) -> Save:
     """A state dict for torchvision's own network; such a one has no room for a description."""
     weights = dict(weights_of(network, described, "torchvision"))
-    return lambda path, _described: write_checkpoint(path, weights)
+    return lambda path, _described: _put(path, checkpoint_bytes(weights).getbuffer())
 
 
 def read_torchvision(path: Path, network: nn.Module, described: Description) -> nn.Module:
@@ -124,7 +124,7 @@ def read_torchvision(path: Path, network: nn.Module, described: Description) -> 
 def make_timm(network: nn.Module, described: Description) -> Save:
     """A state dict for timm's own network; such a one has no room for a description."""
     weights = dict(weights_of(network, described, "timm"))
-    return lambda path, _described: write_checkpoint(path, weights)
+    return lambda path, _described: _put(path, checkpoint_bytes(weights).getbuffer())
 
 
 def read_timm(path: Path, network: nn.Module, described: Description) -> nn.Module:
@@ -141,7 +141,7 @@ def make_published(network: nn.Module, described: Description) -> Save:
     arch = re.sub(r"^(vgg\d+)_bn", r"\1bn", str(network.arch)) + ("" if pool == "GAP" else f"_{pool}")
     content = {"arch": arch, "epoch": 0, "global_step": 0, "best_prec1": described.score or 0.0}
     content |= {"state_dict": {f"module.{name}": each for name, each in state.items()}}
-    return lambda path, described: write_checkpoint(path, content | {KEY: described.text()})
+    return lambda path, described: _put(path, checkpoint_bytes(content | {KEY: described.text()}).getbuffer())
 
 
 def read_published(path: Path, _network: nn.Module, described: Description) -> nn.Module:
@@ -167,6 +167,11 @@ def weights_of(network: nn.Module, described: Description, layout: str) -> dict[
         for name, each in network.state_dict().items()
     }
     return state if layout == "lshfm" else renamed(state, other_names(layout, network))
+
+
+def _put(path: Path, data: bytes | memoryview) -> None:
+    """The whole of a file, in one write: `path` is a temporary one, whose name no message shows."""
+    path.write_bytes(data)
 
 
 class _Theirs(nn.Module):
