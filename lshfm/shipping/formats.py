@@ -14,6 +14,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from lshfm.console import silence
 from lshfm.errors import InputError, RunFailed
 from lshfm.files.write import checkpoint_bytes
 from lshfm.models.timm_backbone import timm_classifier
@@ -146,7 +147,8 @@ def make_published(network: nn.Module, described: Description) -> Save:
 
 def read_published(path: Path, _network: nn.Module, described: Description) -> nn.Module:
     """As lshfm reads the published code's checkpoints."""
-    return checkpoint_network(Checkpoint.open(path), described.classes, described.size)
+    with silence():  # it would tell of a temporary file
+        return checkpoint_network(Checkpoint.open(path), described.classes, described.size)
 
 
 FORMATS = {
