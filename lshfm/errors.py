@@ -70,7 +70,12 @@ def nearest(name: object, known: Iterable[str]) -> str:
 def printable(name: str) -> str:
     """A name for a message: what would break its line or steer a terminal is escaped, and much too much is cut."""
     cut = name if len(name) <= _LONGEST else f"{name[:40]}... ({len(name)} characters)"
-    return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape", "surrogatepass").decode(), cut)
+    return escaped(cut)
+
+
+def escaped(text: str) -> str:
+    """A text of any length without what would break its line, steer a terminal, or can't be written as UTF-8."""
+    return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape", "surrogatepass").decode(), text)
 
 
 def count(number: int, thing: str, things: str = "") -> str:

@@ -21,7 +21,7 @@ from lshfm.datasets.split import Split
 from lshfm.engine.state import Evaluation
 from lshfm.errors import InputError
 from lshfm.files.read import digest
-from lshfm.files.write import require_writable
+from lshfm.files.writable import require_writable
 from lshfm.mimicking.measure import ComparedEvaluator, show
 from lshfm.mimicking.teachers import TeacherFile, find_teacher
 from lshfm.ranks.device import prepare
@@ -32,7 +32,7 @@ from lshfm.runs.naming import checked_name, data_title, file_title, join
 from lshfm.runs.predictions import write_predictions
 from lshfm.runs.record import Results, peak_memory, revision
 from lshfm.runs.thresholds import Thresholds
-from lshfm.shipping.tuning import HeldOut, chosen, effect, find_held_out, say
+from lshfm.shipping.tuning import HeldOut, chosen, effect, find_held_out, say, say_what_was_there
 from lshfm.tasks.losses import with_loss
 from lshfm.tasks.networks import place
 from lshfm.tasks.task import Arrays, Evaluate, Task, open_task
@@ -165,6 +165,7 @@ def _tune(
     def store() -> None:
         weights = digest(network.state_dict())
         before = Thresholds.of(checkpoint.path, lambda: weights)
+        say_what_was_there(before, settings)
         found = chosen(arrays, held_out.split.classes, settings, weights, before, held_out.words)
         say(found.figures, found, "the images they were chosen on")
         logger.info("stored in %s, for predict, export and lshfm.load", found.write(checkpoint.path))

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,17 +22,17 @@ from lshfm.datasets.loader import DecodedPixels, Loader, View
 from lshfm.datasets.split import Split
 from lshfm.errors import InputError, RunFailed
 from lshfm.files.read import digest, sha256
-from lshfm.files.write import replacing, require_writable, write_json, write_text
+from lshfm.files.write import replacing, write_json, write_text
 from lshfm.metrics.decisions import Decisions
 from lshfm.models.folding import fold_batch_norm, fold_projection
 from lshfm.runs.checkpoint import Checkpoint
 from lshfm.runs.thresholds import Thresholds
 from lshfm.shipping.card import card
 from lshfm.shipping.description import Description
-from lshfm.shipping.formats import FORMATS, require_counterpart
+from lshfm.shipping.formats import FORMATS, Save, require_counterpart
 from lshfm.shipping.inputs import find_pictures
 from lshfm.shipping.load import checkpoint_network, numbered, size_of, task_name, task_of
-from lshfm.shipping.names import library_of
+from lshfm.shipping.names import LAYOUTS, arch_there, library_of
 from lshfm.shipping.parity import TOLERANCES, Parity, bench, compare
 from lshfm.shipping.quantise import quantise
 from lshfm.tasks.pixels import plain_loader
@@ -39,6 +40,7 @@ from lshfm.tasks.task import Evaluate, Task, open_task
 
 CPU = torch.device("cpu")
 BATCH = 32
+RUNTIMES = {"onnx": "ONNX Runtime", "pt2": "torch.export"}  # what runs an exported graph
 
 
 def run(asked: Request[Export]) -> None:
@@ -59,7 +61,6 @@ class _Export:
         self.settings, self.checkpoint, self.folders = job.settings, checkpoint, job.folders
         self.format = FORMATS[self.settings.format]
         self.path = export_path(vars(self.settings), checkpoint.path)
-        require_writable(self.path.parent, "file")
         dataset = self.settings.dataset
         self.task: Task = open_task(dataset, job.folders) if dataset.option else task_of(checkpoint, job.folders)
         if self.task.activation is None:
@@ -77,17 +78,18 @@ class _Export:
         settings, figures = self.settings, dict[str, Any]()
         evaluate = self._evaluate()
         with replacing(self.path) as temporary:
-            if settings.precision == "int8":
-                self._write_int8(temporary)
-            else:
-                self.format.write(temporary, self._graph(), self.description)
+            save = self._quantised() if settings.precision == "int8" else self._made()
+            save(temporary, self.description)
             exported = self.format.back(temporary, self.shipped, self.description)
             parity = compare(
                 evaluate, self.network, exported, self.description.decisions, output=self.description.outputs[0]
             )
             self._require(parity)
             if settings.bench:
-                figures["bench"] = bench(self.network, exported, self.description.size)
+                name = RUNTIMES.get(settings.format, "exported")
+                figures["bench"] = bench(self.network, exported, self.description.size, name)
+            self.description = replace(self.description, parity=parity.record())
+            save(temporary, self.description)
         figures |= {
             "parity": parity.record(), "bytes": self.path.stat().st_size, "sha256": sha256(self.path),
             "parameters": sum(each.numel() for each in self.network.parameters()),
@@ -104,7 +106,10 @@ class _Export:
             logger.info("BatchNorm stays as it is: torch.fx cannot follow this network")
         return folded or self.shipped
 
-    def _write_int8(self, path: Path) -> None:
+    def _made(self) -> Save:
+        return self.format.make(self._graph(), self.description)
+
+    def _quantised(self) -> Save:
         """Static quantisation of the fp32 file, calibrated on training images."""
         settings = self.settings
         if settings.format != "onnx":
@@ -115,9 +120,9 @@ class _Export:
         assert train
         with TemporaryDirectory() as folder:
             source = Path(folder, "fp32.onnx")
-            self.format.write(source, self._graph(), self.description)
+            self._made()(source, self.description)
             loader = self._loader(train, settings.calibration_images)
-            quantise(source, path, loader.epoch(0), self.description)
+            return quantise(source, loader.epoch(0), self.description)
 
     def _require(self, parity: Parity) -> None:
         """Raise RunFailed for an export that is not the same network."""
@@ -204,7 +209,8 @@ class _Export:
 
     def _write_beside(self, figures: dict[str, Any]) -> None:
         """The card, and the figures for programs."""
-        arch = str(getattr(self.network, "arch", type(self.network).__name__))
+        layout = self.settings.format if self.settings.format in LAYOUTS else self.description.names
+        arch = arch_there(layout, self.network)
         text = card(self.path, self.settings.format, self.description, arch, figures)
         write_text(self.path.with_name(f"{self.path.name}.md"), text)
         write_json(self.path.with_name(f"{self.path.name}.json"), {"description": vars(self.description)} | figures)

@@ -17,7 +17,8 @@ from lshfm.datasets.images import FileImages
 from lshfm.errors import InputError, RunFailed, printable
 from lshfm.files.names import plain
 from lshfm.files.read import sha256
-from lshfm.files.write import replacing, require_writable
+from lshfm.files.writable import require_writable
+from lshfm.files.write import replacing
 from lshfm.ranks.device import choose, describe_hardware, prepare
 from lshfm.runs.folder import RunFolder, Status
 from lshfm.runs.naming import checked_name, file_title, join
@@ -41,13 +42,16 @@ def run(job: Job[Predict]) -> None:
     settings = job.settings
     path = checkpoint_file(settings.checkpoint, Path(settings.checkpoint_dir).expanduser())
     pictures = FileImages(tuple(find_pictures(settings.input)))
+    extras = settings.features or settings.pictures or settings.sheet
+    is_shown = len(pictures) <= FEW and settings.format == "auto" and not extras and not settings.name
+    if not is_shown:
+        require_writable(_folder_of(settings, path), "output_dir")
     (device, *more) = choose(settings.gpus)
     if more:
         raise InputError(f"gpus={settings.gpus}: predict runs on one device, as gpus=[0]")
     prepare(device, deterministic=False)
     predictor = open_predictor(path, device, job.folders, fast=settings.speed == "fast")
-    extras = settings.features or settings.pictures or settings.sheet
-    if len(pictures) <= FEW and settings.format == "auto" and not extras and not settings.name:
+    if is_shown:
         broken = _show(predictor, pictures, settings)
     else:
         broken = _Folder(job, path, predictor, pictures, device).fill()
@@ -76,7 +80,13 @@ def _labels(labels: Mapping[str, float]) -> str:
 def _told(broken: Mapping[str, str], total: int) -> str:
     lines = [f"  {fault}" for fault in list(broken.values())[:SHOWN]]
     more = [f"  and {len(broken) - SHOWN} more; the predictions list all"] if len(broken) > SHOWN else []
-    return "\n".join([f"{len(broken)} of {total} pictures cannot be read; all others are done:", *lines, *more])
+    return "\n".join([f"{_how_many(len(broken), total)}:", *lines, *more])
+
+
+def _how_many(broken: int, total: int) -> str:
+    if broken < total:
+        return f"{broken} of {total} pictures cannot be read; all others are done"
+    return "the picture cannot be read" if total == 1 else f"none of the {total} pictures can be read"
 
 
 class _Folder:
@@ -87,17 +97,14 @@ class _Folder:
     ) -> None:
         self.job, self.settings, self.device = job, job.settings, device
         self.checkpoint, self.predictor, self.pictures = checkpoint, predictor, pictures
-        settings = self.settings
-        name = checked_name(settings.name) if settings.name else _name(checkpoint, settings.input)
-        self.folder = RunFolder(Path(settings.output_dir).expanduser() / "predict" / name)
+        self.folder = RunFolder(_folder_of(self.settings, checkpoint))
         self.identity = {
             "weights": sha256(checkpoint), "pictures": pictures.signature(), "decisions": repr(predictor.decisions),
-            **{key: getattr(settings, key) for key in _CHANGE_RESULTS},
+            **{key: getattr(self.settings, key) for key in _CHANGE_RESULTS},
         }  # fmt: skip
 
     def fill(self) -> dict[str, str]:
         """Write all that is asked for; returns the faults of broken pictures by path."""
-        require_writable(self.folder.path, "output_dir")
         if self.folder.examine(self.identity, overwrite=self.settings.overwrite) is Status.FINISHED:
             logger.info("%s is finished; overwrite=true predicts again", self.folder.path)
             return dict(Results.read(self.folder.results).report["broken"])
@@ -177,6 +184,11 @@ _CHANGE_RESULTS = ("threshold", "top", "batch_size", "format", "features", "pict
 
 def _lines(labels: Mapping[str, float]) -> list[str]:
     return [f"{printable(name)[:40]} {probability:.2f}" for name, probability in labels.items()]
+
+
+def _folder_of(settings: Predict, checkpoint: Path) -> Path:
+    name = checked_name(settings.name) if settings.name else _name(checkpoint, settings.input)
+    return Path(settings.output_dir).expanduser() / "predict" / name
 
 
 def _name(checkpoint: Path, given: str) -> str:

@@ -10,7 +10,7 @@ from lshfm.config.check import is_group, key_types
 from lshfm.config.keys import key_fields
 from lshfm.config.recipes import recipe_command
 from lshfm.config.sweeping import sweep_keys
-from lshfm.config.words import folders_of
+from lshfm.config.words import SHORT, THRESHOLDS, folders_of
 from lshfm.errors import InputError
 
 FLAGS = ("--help", "-m", "--cfg", "--config-dir")
@@ -57,8 +57,19 @@ complete -c lshfm -f -a '(__lshfm_words)'
 }
 
 
+EXPLANATION = """usage: lshfm completion bash|zsh|fish
+
+Prints a script that makes Tab complete commands, groups, options and keys:
+  bash   lshfm completion bash >> ~/.bashrc
+  zsh    lshfm completion zsh > DIR/_lshfm, DIR one of $fpath
+  fish   lshfm completion fish > ~/.config/fish/completions/lshfm.fish
+"""
+
+
 def script(words: Sequence[str]) -> str:
-    """The script for the shell that is named. Raises InputError for any other words."""
+    """The script for the shell that is named, or an explanation. Raises InputError for any other words."""
+    if {"-h", "--help"} & set(words):
+        return EXPLANATION
     if len(words) != 1 or words[0] not in SCRIPTS:
         raise InputError(f"lshfm completion takes one of {', '.join(SCRIPTS)}, and got {' '.join(words) or 'nothing'}")
     return SCRIPTS[words[0]]
@@ -96,7 +107,9 @@ def _values(command: str, name: str, words: Sequence[str]) -> list[str]:
         return [each for each in known if name != "experiment" or recipe_command(each) in (command, None)]
     if name == "sweep":
         return options(name, folders_of(words))
-    field, hint = _fields(schema.COMMANDS[command]).get(name, (None, None))
+    field, hint = _fields(schema.COMMANDS[command]).get(SHORT.get(name, name), (None, None))
+    if name == "thresholds" and command == "eval":
+        return list(THRESHOLDS)
     if field is None:
         return []
     return list(field.metadata["choices"]) or (["true", "false"] if hint is bool else [])

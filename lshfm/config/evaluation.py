@@ -17,6 +17,7 @@ from lshfm.config.early import (
 )
 from lshfm.config.schema import Eval, Export
 from lshfm.config.words import typed_keys
+from lshfm.files.writable import require_writable
 
 E = TypeVar("E", Eval, Export)
 
@@ -78,7 +79,9 @@ def export_request(overrides: Sequence[str], typed: Sequence[str] = ()) -> Reque
     asked = _request(Export, overrides, typed)
     values = check_alone(Export, overrides)
     check_export(values)
-    require_absent(export_path(values, asked.checkpoint), overwrite=values["overwrite"])
+    path = export_path(values, asked.checkpoint)
+    require_absent(path, overwrite=values["overwrite"])
+    require_writable(path.parent, "file")
     if values["images"]:
         require_input(values["images"], "images")
     return asked

@@ -25,7 +25,8 @@ def explain(command: str, error: Exception) -> InputError:
         return InputError("SLURM's launcher is an extra: pip install 'lshfm[slurm]'")
     if match := re.search(r"Could not (?:find|load) '((?:hydra/)?[\w@]+)/([^']*)'", text):
         group, option = match.groups()
-        typed = (word.partition("=")[0].rpartition("@")[2] for word in sys.argv if word.endswith(f"={option}"))
+        pairs = (word.partition("=") for word in sys.argv)
+        typed = (key.rpartition("@")[2] for key, _, value in pairs if value.strip("'\"") == option)
         role = next(typed, group)
         return _no_option(command, role, option)
     if match := re.search(r"Could not override '([^']+)'|Error merging override \+*([\w.@/]+)=", text):
@@ -55,6 +56,8 @@ def _no_option(command: str, role: str, option: str) -> InputError:
     if role in ("loss", "label_loss") and (kind := loss_kind(option)):
         takes = "label" if group_folder(command, role) == "label_loss" else "feature or logit"
         return InputError(f"{role}={option} is a {kind} loss; lshfm {command} takes a {takes} loss as {role}")
+    if option.startswith("["):
+        return InputError(f"{role}={option}: the bracket is not closed; one name needs none")
     near, hint = nearest(option, known), timm_hint(command, role, option)
     return InputError(f"{role}={option}: no such {role}{near}.{hint} There are: {', '.join(known)}")
 

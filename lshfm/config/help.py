@@ -162,10 +162,11 @@ def _sections(keys: type, values: Mapping[str, Any]) -> dict[str, list[str]]:
 def _group_rows(command: str, role: str, keys: type, option: Any, values: Mapping[str, Any]) -> list[str]:
     """The keys of a group: the chosen option's own, then those of all options."""
     if option is None and role == "dataset":  # eval: the checkpoint names it
-        aside = ("preset", "cache_dir")
+        aside = ("preset",)
         of_all = {each.name: each.metadata["text"] for each in key_fields(keys) if each.name not in aside}
         texts = {"root": "folder of the data set", **of_all}
-        return [_row(f"{role}.{name}", text, "the checkpoint's") for name, text in texts.items()]
+        shown = dict.fromkeys(texts, "the checkpoint's") | {"cache_dir": "LSHFM_CACHE, else ~/.cache/lshfm"}
+        return [_row(f"{role}.{name}", text, shown[name]) for name, text in texts.items()]
     known = [row for each in key_fields(keys) for row in _rows_of(each, key_types(keys)[each.name], values, f"{role}.")]
     names = {row.split()[0] for row in known}
     own = [name for name in values if name.startswith(f"{role}.") and _is_own(name) and name not in names]

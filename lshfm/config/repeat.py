@@ -51,7 +51,12 @@ def _is_of_another(key: str, typed: Mapping[str, str], saved: Mapping[str, Any])
 def _read(command: str, name: str) -> dict[str, Any]:
     """What the file holds. Raises InputError."""
     try:
-        config = OmegaConf.load(Path(name.strip("'\"")).expanduser())
+        path = Path(name.strip("'\"")).expanduser()
+        if path.is_dir():
+            path = path / "config.yaml"
+            if not path.is_file():
+                raise InputError(f"settings={name}: this folder is no run's: it holds no config.yaml")
+        config = OmegaConf.load(path)
     except (OSError, UnicodeDecodeError, YAMLError, RuntimeError) as error:  # the last: of ~USER, and no such user
         raise InputError(f"settings={name}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
     saved = OmegaConf.to_container(config)

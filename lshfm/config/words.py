@@ -22,6 +22,7 @@ THRESHOLDS = {"tune": "true", "none": "false"}  # a word for a key that holds ot
 QUOTES = "'\""
 SHARED = {"student", "stage", "experiment", "name", "gpus", "workers", "output_dir", "checkpoint_dir"}
 OF_A_STAGE = ("loss", "label_loss")  # groups that may differ between the stages
+TAKE_A_CHECKPOINT = ("eval", "predict", "export")
 SHORT = {"schedule": "schedule.policy"}  # a word for a key that holds keys stands for one of them
 
 
@@ -51,11 +52,11 @@ def rewrite(command: str, argv: Sequence[str]) -> list[str]:
 
 
 def _with_checkpoint(command: str, argv: Sequence[str]) -> list[str]:
-    """`lshfm eval PATH` as `lshfm eval checkpoint=PATH`."""
+    """`lshfm eval PATH` as `lshfm eval checkpoint=PATH`; predict and export likewise."""
     flags = {"-m", "--multirun"}
     after_flags = {n for n, word in enumerate(argv, 1) if word[:1] == "-" and word not in flags}
     bare = [n for n, word in enumerate(argv) if "=" not in word and word[:1] not in "-~" and n not in after_flags]
-    if command != "eval" or len(bare) != 1:
+    if command not in TAKE_A_CHECKPOINT or len(bare) != 1:
         return list(argv)
     return [f"checkpoint={word}" if n == bare[0] else word for n, word in enumerate(argv)]
 

@@ -112,11 +112,13 @@ def find_root(root: str | Path) -> Path:
         raise InputError(f"{name} is empty: give the data set's folder, {name}=. for the current one")
     try:
         folder = Path(root).expanduser().absolute()
-        folder.is_dir()
+        is_file = folder.is_file()
     except RuntimeError as error:
         raise InputError(f"{name}={root}: {error}") from error
     except OSError as error:
         raise InputError(f"{name}={printable(str(root))} cannot be looked up: {error.strerror}") from error
+    if is_file:
+        raise InputError(f"{name}={printable(str(root))} is a file: give the folder that it lies in")
     return folder
 
 

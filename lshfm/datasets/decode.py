@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -10,6 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
 from functools import partial
 from multiprocessing import get_context, parent_process
+from types import ModuleType
 from typing import TypeVar
 
 import numpy as np
@@ -43,7 +45,8 @@ def decode(
     pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(images,))
 
     def submit(item: Item) -> Future[Result]:
-        with _interrupts_held():  # processes start here, and would inherit the default reaction to Ctrl-C
+        # Processes start here: they would inherit the default reaction to Ctrl-C, and run the user's script again.
+        with _interrupts_held(), _without_script():
             return pool.submit(_work_here, work, item)
 
     try:
@@ -144,3 +147,13 @@ def _interrupts_held() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, previous_mask)
+
+
+@contextmanager
+def _without_script() -> Iterator[None]:
+    """A new process imports the program that was started, which in a script without a guard would train once more."""
+    script, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script

@@ -162,9 +162,11 @@ def find_missing(split: Split) -> list[int]:
 def refuse_missing(split: Split) -> None:
     """InputError naming the pictures that `find_missing` finds, if there are any."""
     if missing := find_missing(split):
+        names = [split.images.where(i) for i in missing]
+        slashes = " Paths are written with /, not \\." if all("\\" in name for name in names) else ""
         raise InputError(
             f"{len(missing)} of {len(split)} images of split '{split.name}' are missing or empty: "
-            f"{first_five(split.images.where(i) for i in missing)}.\n"
+            f"{first_five(names)}.{slashes}\n"
             f"Put them there, or leave them out with {parameter('skip_broken')}=true"
         )
 

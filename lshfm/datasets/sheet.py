@@ -35,6 +35,7 @@ NAMES = {
 _ROLES = {name: role for role, names in NAMES.items() for name in names}
 _MARKS = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False, "": False}
 SEPARATOR = ";"
+_PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")  # so that a header is seen to be none
 
 
 class Row(NamedTuple):
@@ -189,12 +190,20 @@ def _require_roles(
 ) -> None:
     for role in ("path", "labels"):
         if role not in roles and not (role == "labels" and is_one_hot):
-            hint = ": fields are separated by commas or tabs" if role == "path" and ";" in "".join(fields) else ""
+            hint = _hint(fields) if role == "path" else ""
             raise InputError(f"no '{role}' among {first_five(fields) or 'no fields'}{hint}")
     for name in others:
         if not name:
             raise InputError("a column has no name: pandas writes one of row numbers, but not with index=False")
         raise InputError(f"unknown field '{printable(name)}'{nearest(printable(name), _ROLES)}")
+
+
+def _hint(fields: Iterable[str]) -> str:
+    """What a header without a path may be: one with semicolons, or no header at all."""
+    if ";" in "".join(fields):
+        return ": fields are separated by commas or tabs, and labels within one by semicolons"
+    is_row = any(Path(field).suffix.lower() in _PICTURES for field in fields)
+    return ": the first line must name the columns, as path,labels" if is_row else ""
 
 
 def _json_lines(path: Path, text: str, separator: str | None, _sheet: Sheet) -> Rows:

@@ -1,6 +1,5 @@
 """Atomic writes: a reader meets the whole old file or the whole new one, never half of one."""
 
-import errno
 import io
 import json
 import os
@@ -11,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from lshfm.errors import InputError, RunFailed
+from lshfm.errors import RunFailed
+from lshfm.files.writable import FULL
 
 TEMPORARY = ".{}.tmp"
 
@@ -58,7 +58,7 @@ def _full_disk_explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+        if error.errno not in FULL:
             raise
         kept = "the file before it is intact" if path.exists() else "nothing was written there"
         raise RunFailed(f"the disk is full: cannot write {path} ({kept}); make room and start again") from error
@@ -76,15 +76,6 @@ def append_bytes(path: Path, data: bytes) -> None:
         file.write(data)
 
 
-def require_writable(folder: Path, key: str) -> None:
-    """Raise InputError naming `key` if `folder` cannot be made or written in; makes nothing."""
-    base = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
-    if not base.is_dir():
-        raise InputError(f"{key}: {base} is a file, so {folder} cannot be a folder; choose another {key}=DIR")
-    if not os.access(base, os.W_OK | os.X_OK):
-        raise InputError(f"{key}: {base} cannot be written to (rights, or a read-only disk); choose another {key}=DIR")
-
-
 def write_text(path: Path, text: str) -> None:
     """Write a whole text file at once."""
     with replacing(path) as temporary:
@@ -98,12 +89,17 @@ def write_json(path: Path, values: Any) -> None:
 
 def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
     """torch.save of plain containers and tensors; serialised first, so that a full disk is an OSError."""
+    write_bytes(path, checkpoint_bytes(content))
+
+
+def checkpoint_bytes(content: dict[str, Any]) -> io.BytesIO:
+    """What torch.save writes of plain containers and tensors."""
     import torch  # listings and sweeps write files without it
 
     assert_plain(content)
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    write_bytes(path, buffer)
+    return buffer
 
 
 def write_bytes_of(path: Path, write: Callable[[IO[bytes]], None]) -> None:

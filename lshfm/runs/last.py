@@ -65,7 +65,7 @@ def restore(
                 state.epoch, state.step = state.epoch - 1, journal.steps
             journal.resume(state, content["journal"])
         except (InputError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            message = f"{path} cannot be used: {error}"
+            message = f"{path} cannot be used: {_why(error, path)}"
             if path == paths[-1]:
                 raise InputError(
                     f"{message}\nSo the run cannot go on: delete {folder.path} to start anew; its best.ckpt may still "
@@ -80,6 +80,13 @@ def restore(
             break
     require_same(str(folder.last), (bool(paths), state.epoch, state.step))
     return plans
+
+
+def _why(error: Exception, path: Path) -> str:
+    """What is wrong with a file, without its name, which the message begins with."""
+    if isinstance(error, InputError):
+        return str(error).removeprefix(f"{path}: ")
+    return f"it does not hold what a run writes ({type(error).__name__}: {error})"
 
 
 def _plans(content: Mapping[str, Any], state: State, epochs: int) -> list[dict[str, int]]:

@@ -16,7 +16,8 @@ from lshfm.console import logger, shown
 from lshfm.datasets.split import Split
 from lshfm.errors import InputError
 from lshfm.files.read import sha256
-from lshfm.files.write import require_writable, write_text
+from lshfm.files.writable import require_writable
+from lshfm.files.write import write_text
 from lshfm.ranks.group import is_main, on_main, require_same
 from lshfm.runs.folder import KEPT_AS_BEGUN, RunFolder, Status, differing_keys, differs_in_length_alone
 from lshfm.runs.layout import unpack

@@ -44,6 +44,7 @@ class Description:
     score: float | None = None
     teacher: str | None = None
     starting_weights: str | None = None
+    parity: dict[str, Any] | None = None  # how its outputs compared with the checkpoint's, once they had
     weights_sha256: str  # of the checkpoint's weights
     licence: str
 

@@ -14,32 +14,36 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from lshfm.errors import InputError
-from lshfm.files.write import write_bytes, write_checkpoint
+from lshfm.console import silence
+from lshfm.errors import InputError, RunFailed
+from lshfm.files.write import checkpoint_bytes
 from lshfm.models.timm_backbone import timm_classifier
 from lshfm.runs.checkpoint import Checkpoint
 from lshfm.shipping.description import KEY, Description
 from lshfm.shipping.graph import DTYPES, Returned, Shipped
 from lshfm.shipping.load import checkpoint_network, open_safetensors
-from lshfm.shipping.names import LAYOUTS, library_of, other_names, renamed, why_not
+from lshfm.shipping.names import LAYOUTS, arch_there, library_of, other_names, renamed, why_not
 from lshfm.shipping.onnx import OnnxPredictor
 from lshfm.shipping.optional import library
+
+Save = Callable[[Path, Description], None]  # writes the file, with this description in it where it holds one
 
 
 @dataclass(frozen=True)
 class Format:
     """A format: the ending of its files, whether they hold a graph, and its two functions.
 
-    write: (path, network, description). back: the network in a file that this process has just written.
+    make: of a network and its description what writes the file, again where more has become known of it. back: the
+    network in a file that this process has just written.
     """
 
     ending: str
     is_graph: bool
-    write: Callable[[Path, nn.Module, Description], None]
+    make: Callable[[nn.Module, Description], Save]
     back: Callable[[Path, nn.Module, Description], nn.Module]
 
 
-def write_onnx(path: Path, network: nn.Module, described: Description) -> None:
+def make_onnx(network: nn.Module, described: Description) -> Save:
     """An ONNX file with a dynamic number of images, its description among its metadata."""
     library("onnxscript")
     shipped = Shipped(network, described).eval()
@@ -49,8 +53,12 @@ def write_onnx(path: Path, network: nn.Module, described: Description) -> None:
             output_names=described.outputs, dynamic_shapes=_dynamic(), opset_version=described.opset, verbose=False,
         )  # fmt: skip
     assert program is not None
-    program.model.metadata_props[KEY] = described.text()
-    program.save(path)
+
+    def save(path: Path, described: Description) -> None:
+        program.model.metadata_props[KEY] = described.text()
+        program.save(path)
+
+    return save
 
 
 def read_onnx(path: Path, _network: nn.Module, described: Description) -> nn.Module:
@@ -59,14 +67,19 @@ def read_onnx(path: Path, _network: nn.Module, described: Description) -> nn.Mod
     return Returned(lambda images: session.run({"images": images}), described)
 
 
-def write_pt2(path: Path, network: nn.Module, described: Description) -> None:
+def make_pt2(network: nn.Module, described: Description) -> Save:
     """A program of torch.export, its description in the extra file `lshfm`."""
     shipped = Shipped(network, described).eval()
     with _explained("pt2", network), warnings.catch_warnings(action="ignore"), torch.no_grad():
         program = torch.export.export(shipped, (shipped.example(described.size),), dynamic_shapes=_dynamic())
+
+    def save(path: Path, described: Description) -> None:
         buffer = io.BytesIO()
-        torch.export.save(program, buffer, extra_files={KEY: described.text()})
-    write_bytes(path, buffer)
+        with warnings.catch_warnings(action="ignore"):
+            torch.export.save(program, buffer, extra_files={KEY: described.text()})
+        _put(path, buffer.getbuffer())
+
+    return save
 
 
 def read_pt2(path: Path, _network: nn.Module, described: Description) -> nn.Module:
@@ -82,13 +95,13 @@ def read_pt2(path: Path, _network: nn.Module, described: Description) -> nn.Modu
     return Returned(run, described)
 
 
-def write_safetensors(path: Path, network: nn.Module, described: Description) -> None:
+def make_safetensors(network: nn.Module, described: Description) -> Save:
     """The weights, under the names of the library that has the network, with the description."""
     library("safetensors")
     from safetensors.torch import save
 
     weights = weights_of(network, described, library_of(network))
-    write_bytes(path, io.BytesIO(save(weights, metadata={KEY: described.text()})))
+    return lambda path, described: _put(path, save(weights, metadata={KEY: described.text()}))
 
 
 def read_safetensors(path: Path, network: nn.Module, _described: Description) -> nn.Module:
@@ -97,9 +110,10 @@ def read_safetensors(path: Path, network: nn.Module, _described: Description) ->
     return open_safetensors(path, lambda **_: own)[1]
 
 
-def write_torchvision(path: Path, network: nn.Module, described: Description) -> None:
-    """A state dict for torchvision's own network."""
-    write_checkpoint(path, dict(weights_of(network, described, "torchvision")))
+def make_torchvision(network: nn.Module, described: Description) -> Save:
+    """A state dict for torchvision's own network; such a one has no room for a description."""
+    weights = dict(weights_of(network, described, "torchvision"))
+    return lambda path, _described: _put(path, checkpoint_bytes(weights).getbuffer())
 
 
 def read_torchvision(path: Path, network: nn.Module, described: Description) -> nn.Module:
@@ -108,39 +122,42 @@ def read_torchvision(path: Path, network: nn.Module, described: Description) -> 
     return _Theirs(_strictly(theirs, path))
 
 
-def write_timm(path: Path, network: nn.Module, described: Description) -> None:
-    """A state dict for timm's own network."""
-    write_checkpoint(path, dict(weights_of(network, described, "timm")))
+def make_timm(network: nn.Module, described: Description) -> Save:
+    """A state dict for timm's own network; such a one has no room for a description."""
+    weights = dict(weights_of(network, described, "timm"))
+    return lambda path, _described: _put(path, checkpoint_bytes(weights).getbuffer())
 
 
 def read_timm(path: Path, network: nn.Module, described: Description) -> nn.Module:
     """timm's own network, loaded strictly."""
     pool = described.network["values"].get("pool")
-    theirs = timm_classifier(str(network.arch), len(described.classes), pool).network
+    theirs = timm_classifier(arch_there("timm", network), len(described.classes), pool).network
     return _Theirs(_strictly(theirs, path))
 
 
-def write_published(path: Path, network: nn.Module, described: Description) -> None:
-    """A checkpoint as the published code writes it, without its optimiser."""
+def make_published(network: nn.Module, described: Description) -> Save:
+    """A checkpoint as the published code writes it, without its optimiser, with the description as one more entry."""
     state = weights_of(network, described, "published")
     pool = type(network.pool).__name__
     arch = re.sub(r"^(vgg\d+)_bn", r"\1bn", str(network.arch)) + ("" if pool == "GAP" else f"_{pool}")
     content = {"arch": arch, "epoch": 0, "global_step": 0, "best_prec1": described.score or 0.0}
-    write_checkpoint(path, content | {"state_dict": {f"module.{name}": each for name, each in state.items()}})
+    content |= {"state_dict": {f"module.{name}": each for name, each in state.items()}}
+    return lambda path, described: _put(path, checkpoint_bytes(content | {KEY: described.text()}).getbuffer())
 
 
 def read_published(path: Path, _network: nn.Module, described: Description) -> nn.Module:
     """As lshfm reads the published code's checkpoints."""
-    return checkpoint_network(Checkpoint.open(path), described.classes, described.size)
+    with silence():  # it would tell of a temporary file
+        return checkpoint_network(Checkpoint.open(path), described.classes, described.size)
 
 
 FORMATS = {
-    "onnx": Format(".onnx", True, write_onnx, read_onnx),
-    "pt2": Format(".pt2", True, write_pt2, read_pt2),
-    "safetensors": Format(".safetensors", False, write_safetensors, read_safetensors),
-    "torchvision": Format(".pth", False, write_torchvision, read_torchvision),
-    "timm": Format(".pth", False, write_timm, read_timm),
-    "published": Format(".pth", False, write_published, read_published),
+    "onnx": Format(".onnx", True, make_onnx, read_onnx),
+    "pt2": Format(".pt2", True, make_pt2, read_pt2),
+    "safetensors": Format(".safetensors", False, make_safetensors, read_safetensors),
+    "torchvision": Format(".pth", False, make_torchvision, read_torchvision),
+    "timm": Format(".pth", False, make_timm, read_timm),
+    "published": Format(".pth", False, make_published, read_published),
 }
 
 
@@ -152,6 +169,11 @@ def weights_of(network: nn.Module, described: Description, layout: str) -> dict[
         for name, each in network.state_dict().items()
     }
     return state if layout == "lshfm" else renamed(state, other_names(layout, network))
+
+
+def _put(path: Path, data: bytes | memoryview) -> None:
+    """The whole of a file, in one write: `path` is a temporary one, whose name no message shows."""
+    path.write_bytes(data)
 
 
 class _Theirs(nn.Module):
@@ -167,7 +189,12 @@ class _Theirs(nn.Module):
 
 
 def _strictly(network: nn.Module, path: Path) -> nn.Module:
-    network.load_state_dict(torch.load(path, weights_only=True), strict=True)
+    try:
+        network.load_state_dict(torch.load(path, weights_only=True), strict=True)
+    except RuntimeError as error:
+        raise RunFailed(
+            f"the other library's network does not take these weights, so nothing is kept: {error}"
+        ) from error
     return network.float().eval()
 
 

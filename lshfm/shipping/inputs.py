@@ -7,6 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from lshfm.console import logger
 from lshfm.datasets.checks import read_text, require_path
 from lshfm.errors import InputError, printable
 
@@ -31,7 +32,8 @@ def find_pictures(given: str | Path) -> list[Path]:
     except OSError as error:
         raise InputError(f"{printable(named)}: cannot be looked up: {error.strerror}") from error
     if not glob.has_magic(named):
-        raise InputError(f"{printable(named)}: no such file or folder")
+        what = "is neither a file nor a folder" if path.exists() else "no such file or folder"
+        raise InputError(f"{printable(named)}: {what}")
     found = [Path(each) for each in sorted(glob.glob(str(path), recursive=True))]  # noqa: PTH207 - it may be absolute
     files = [each for one in found for each in (sorted(_pictures_in(one)) if one.is_dir() else [one])]
     return _some(list(dict.fromkeys(files)), f"{printable(named)}: nothing is called so")
@@ -50,10 +52,21 @@ def _expanded(named: str) -> Path:
 
 
 def _pictures_in(folder: Path) -> Iterator[Path]:
-    """The files below a folder with a picture's ending."""
+    """The files below a folder with a picture's ending; links are followed, each folder is looked into once."""
     endings = {ending for ending, kind in Image.registered_extensions().items() if kind in Image.OPEN}
-    for inner, _, files in os.walk(folder):
+    seen: set[tuple[int, int]] = set()
+    for inner, folders, files in os.walk(folder, followlinks=True, onerror=_tell):
+        folders.sort()
+        status = Path(inner).stat()
+        if (status.st_dev, status.st_ino) in seen:  # links may lead round in circles
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
         yield from (Path(inner, name) for name in files if Path(name).suffix.lower() in endings)
+
+
+def _tell(error: OSError) -> None:
+    logger.warning("%s: %s; its pictures are left out", printable(str(error.filename)), error.strerror)
 
 
 def _listed(path: Path) -> list[Path]:

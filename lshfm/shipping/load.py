@@ -20,7 +20,7 @@ from lshfm.ranks.device import choose
 from lshfm.runs.checkpoint import Checkpoint, fill
 from lshfm.runs.layout import content_of
 from lshfm.runs.thresholds import Thresholds
-from lshfm.shipping.description import Description
+from lshfm.shipping.description import KEY, Description
 from lshfm.shipping.names import own_names
 from lshfm.shipping.onnx import OnnxPredictor
 from lshfm.shipping.optional import library
@@ -70,6 +70,10 @@ def open_predictor(
         checkpoint, model, names = _of_own_class(path, network, classes)
     else:
         checkpoint = Checkpoint.open(path, folders)
+        if told := _told(checkpoint):
+            model = checkpoint_network(checkpoint, told.classes, told.size)
+            transform = Transform(size or told.size, tuple(told.mean), tuple(told.std))
+            return TorchPredictor(model, classes or told.classes, transform, told.decisions, device=where, fast=fast)
         names = tuple(classes or checkpoint.classes or numbered(path))
         model = checkpoint_network(checkpoint, names, size)
     transform = Transform(size or size_of(checkpoint), *map(tuple, checkpoint.normalisation))
@@ -148,6 +152,14 @@ def open_safetensors(
         model, {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}, path
     )
     return described, model.eval()
+
+
+def _told(checkpoint: Checkpoint) -> Description | None:
+    """What lshfm wrote into a checkpoint in the published layout; None for others."""
+    if checkpoint.content is not None:
+        return None
+    entry = read_checkpoint(checkpoint.path, whole=False).get(KEY)
+    return Description.read({KEY: entry}, checkpoint.path) if isinstance(entry, str) else None
 
 
 def _task(option: str, folders: Sequence[Path]) -> Task:

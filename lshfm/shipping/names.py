@@ -11,6 +11,14 @@ from lshfm.models.pooling import GAP
 from lshfm.models.timm_backbone import TimmClassifier
 
 State = dict[str, Tensor]
+_TIMM_ARCH = {"mobilenet_v2": "mobilenetv2_100"}
+# MobileNetV2's blocks in timm: how many in each stage, and what stands behind a block's name in torchvision's list.
+_STAGES = (1, 2, 3, 4, 3, 3, 1)
+_FIRST_BLOCK = {"conv.0.0": "conv_dw", "conv.0.1": "bn1", "conv.1": "conv_pw", "conv.2": "bn2"}
+_BLOCK = {
+    "conv.0.0": "conv_pw", "conv.0.1": "bn1", "conv.1.0": "conv_dw", "conv.1.1": "bn2", "conv.2": "conv_pwl",
+    "conv.3": "bn3",
+}  # fmt: skip
 LAYOUTS = ("torchvision", "timm", "published")
 
 
@@ -30,7 +38,13 @@ def why_not(layout: str, network: nn.Module) -> str | None:
             return f"torchvision's {arch} has three wide layers behind its convolutions, this one has one"
         kind = type(network.pool)
         return None if kind is GAP else f"torchvision's {arch} pools by the mean alone, this one by {kind.__name__}"
-    return None if arch.startswith("resnet") else f"timm's {arch} is built in another way"
+    return None if arch.startswith(("resnet", "mobilenet")) else f"timm's {arch} is built in another way"
+
+
+def arch_there(layout: str, network: nn.Module) -> str:
+    """What a library calls the network's design."""
+    arch = str(getattr(network, "arch", type(network).__name__))
+    return _TIMM_ARCH.get(arch, arch) if layout == "timm" else arch
 
 
 def other_names(layout: str, network: nn.Module) -> dict[str, str]:
@@ -42,10 +56,24 @@ def _other_name(layout: str, name: str, network: nn.Module) -> str:
     if isinstance(network, TimmClassifier):
         return name.removeprefix("network.")
     is_mobile = str(getattr(network, "arch", "")).startswith("mobilenet")
-    head = {"torchvision": "classifier.1." if is_mobile else "fc.", "timm": "fc."}
-    head["published"] = "classifier." if is_mobile else "fc."
+    heads = {"torchvision": "classifier.1.", "timm": "classifier.", "published": "classifier."}
+    head = heads[layout] if is_mobile else "fc."
     projected = re.sub(r"^projection\.", "feat_fc.", name)
-    return re.sub(r"^classifier\.", head[layout], projected).removeprefix("backbone.")
+    theirs = re.sub(r"^classifier\.", head, projected).removeprefix("backbone.")
+    return _timm_mobilenet(theirs) if is_mobile and layout == "timm" else theirs
+
+
+def _timm_mobilenet(name: str) -> str:
+    """A name of torchvision's MobileNetV2, features.4.conv.1.0.weight, in timm's: blocks.2.0.conv_dw.weight."""
+    if not name.startswith("features."):
+        return name
+    number, _, rest = name.removeprefix("features.").partition(".")
+    layer, _, kind = rest.rpartition(".")
+    ends = {"0": ("conv_stem", "bn1"), str(sum(_STAGES) + 1): ("conv_head", "bn2")}
+    if number in ends:
+        return f"{ends[number][int(layer)]}.{kind}"
+    stage, block = [(stage, block) for stage, num in enumerate(_STAGES) for block in range(num)][int(number) - 1]
+    return f"blocks.{stage}.{block}.{(_BLOCK if stage else _FIRST_BLOCK)[layer]}.{kind}"
 
 
 def renamed(state: Mapping[str, Tensor], names: Mapping[str, str]) -> State:

@@ -12,7 +12,7 @@ from lshfm.datasets.split import Pixels
 from lshfm.errors import InputError
 from lshfm.shipping.description import Description
 from lshfm.shipping.optional import library
-from lshfm.shipping.predictor import Predictor, Transform
+from lshfm.shipping.predictor import Ending, Predictor, Transform
 
 
 class OnnxPredictor(Predictor):
@@ -49,10 +49,8 @@ class OnnxPredictor(Predictor):
         """Raises InputError: there is no module to have."""
         raise InputError("an ONNX file gives predict alone, no module: load the checkpoint for that")
 
-    def outputs_of(
-        self, pixels: Pixels, *, features: bool
-    ) -> tuple[NDArray[np.float64], NDArray[np.float32] | None, NDArray[np.float32] | None]:
-        """Probabilities, logits where the file gives them, and the feature where it has one."""
+    def begin(self, pixels: Pixels, *, features: bool) -> Ending:
+        """Probabilities, logits where the file gives them, and the feature where it has one; done at once."""
         if features and "feature" not in self.described.outputs:
             raise InputError("this file gives no feature: export it with feature=true, or load the checkpoint")
         images = pixels if self.described.input == "uint8" else self.transform.normalised(pixels).numpy()
@@ -60,8 +58,8 @@ class OnnxPredictor(Predictor):
         found = self.run({name: images})
         feature = found.get("feature") if features else None
         if "probabilities" in found:
-            return found["probabilities"].astype(np.float64), None, feature
-        return self.decisions.probabilities(found["logits"]), found["logits"], feature
+            return lambda: (found["probabilities"].astype(np.float64), None, feature)
+        return lambda: (self.decisions.probabilities(found["logits"]), found["logits"], feature)
 
     def run(self, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
         """The outputs by name, float32."""

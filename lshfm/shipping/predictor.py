@@ -1,12 +1,13 @@
 """A trained network as people use it: pictures in, labels and features out."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,17 +15,19 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from lshfm.datasets.augment import normalise
+from lshfm.datasets.augment import send
 from lshfm.datasets.decode import decode, decode_good
-from lshfm.datasets.images import FileImages, pixels_of
+from lshfm.datasets.images import FileImages
 from lshfm.datasets.split import BrokenImage, Images, Pixels
 from lshfm.errors import InputError
 from lshfm.metrics.decisions import Decisions, named
 from lshfm.ranks.device import autocast
 from lshfm.shipping.inputs import find_pictures
+from lshfm.shipping.pictures import InMemory, Picture, Transform, is_path
 
-Picture = str | Path | Image.Image | NDArray[Any]  # arrays: RGB uint8 (h, w, 3), or grey (h, w)
 BATCH = 64
+# Waits for a batch's outputs: probabilities, logits, features; None for what is not there.
+Ending = Callable[[], tuple[NDArray[np.float64], NDArray[np.float32] | None, NDArray[np.float32] | None]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,52 +51,6 @@ class Outputs(NamedTuple):
     broken: dict[int, str]  # what is wrong with the others, by index
 
 
-@dataclass(frozen=True)
-class Transform:
-    """From a picture to what the network expects, exactly as in training and evaluation without augmentation."""
-
-    size: int
-    mean: tuple[float, ...]  # of red, green and blue, for pixels in [0, 1]
-    std: tuple[float, ...]
-
-    def __call__(self, image: Picture) -> Tensor:
-        """Float32 (3, size, size). Raises BrokenImage, an InputError, for what cannot be read."""
-        return self.normalised(self.pixels(image)[None])[0]
-
-    def pixels(self, image: Picture) -> Pixels:
-        """RGB, uint8 (size, size, 3): decoded and resized."""
-        if isinstance(image, str | Path):
-            return FileImages((Path(image).expanduser(),)).pixels(0, self.size)
-        return pixels_of(image if isinstance(image, Image.Image) else _as_picture(image), self.size)
-
-    def normalised(self, pixels: Pixels | Tensor) -> Tensor:
-        """Uint8 (B, size, size, 3) to float32 (B, 3, size, size)."""
-        return normalise(torch.as_tensor(pixels), self.mean, self.std)
-
-
-@dataclass(frozen=True, eq=False)
-class InMemory:
-    """Pictures that are decoded already, as the data sets' `Images`."""
-
-    pictures: Sequence[Picture]
-    transform: Transform
-
-    def __len__(self) -> int:
-        return len(self.pictures)
-
-    def pixels(self, index: int, size: int) -> Pixels:  # noqa: ARG002 - the transform's own
-        return self.transform.pixels(self.pictures[index])
-
-    def where(self, index: int) -> str:
-        picture = self.pictures[index]
-        return str(picture) if isinstance(picture, str | Path) else f"image {index}"
-
-    def signature(self) -> str:
-        raise InputError("pictures in memory are in no store")
-
-    fingerprint = signature
-
-
 class Predictor(ABC):
     """A network with its classes; `predict` takes a path, folder, glob, PIL image, array, or a list of them."""
 
@@ -102,11 +59,15 @@ class Predictor(ABC):
         self.transform = transform
         self.decisions = decisions
 
+    ahead = 0  # batches that are begun before the outputs of an earlier one are waited for
+
     @abstractmethod
-    def outputs_of(
-        self, pixels: Pixels, *, features: bool
-    ) -> tuple[NDArray[np.float64], NDArray[np.float32] | None, NDArray[np.float32] | None]:
-        """Probabilities (B, C), logits (B, C) and features (B, D) of uint8 (B, size, size, 3), where it has them."""
+    def begin(self, pixels: Pixels, *, features: bool) -> Ending:
+        """Begin the work on uint8 (B, size, size, 3).
+
+        What is returned waits for it, and gives probabilities (B, C), logits (B, C) and features (B, D), where it has
+        them.
+        """
 
     def predict(
         self, images: Picture | Iterable[Picture], threshold: float | None = None, top: int | None = None,
@@ -131,7 +92,7 @@ class Predictor(ABC):
         """The records of a batch's pictures, in order."""
         rows = {int(index): row for row, index in enumerate(outputs.numbers)}
         for index in sorted([*rows, *outputs.broken]):
-            source = None if isinstance(pictures, InMemory) and not _is_path(pictures, index) else pictures.where(index)
+            source = None if isinstance(pictures, InMemory) and not is_path(pictures, index) else pictures.where(index)
             if index in outputs.broken:
                 yield Prediction(source, error=outputs.broken[index])
                 continue
@@ -157,16 +118,24 @@ class Predictor(ABC):
         index = np.arange(start, len(pictures))
         steps = [index[begin : begin + batch_size] for begin in range(0, len(index), batch_size)]
         work = partial(decode_good, size=self.transform.size)
+        begun: deque[Callable[[], Outputs]] = deque()
         with closing(decode(pictures, work, steps, workers)) as decoded:
             for step, (pixels, broken) in zip(steps, decoded, strict=True):
                 good = np.array([i for i in step if int(i) not in broken], np.int64)
-                yield self._batch(good, pixels, broken, features=features)
+                begun.append(self._begin(good, pixels, broken, features=features))
+                if len(begun) > self.ahead:
+                    yield begun.popleft()()
+        while begun:
+            yield begun.popleft()()
 
-    def _batch(self, index: NDArray[np.int64], pixels: Pixels, broken: dict[int, str], *, features: bool) -> Outputs:
+    def _begin(
+        self, index: NDArray[np.int64], pixels: Pixels, broken: dict[int, str], *, features: bool
+    ) -> Callable[[], Outputs]:
         if not len(index):
             empty = np.empty((0, len(self.classes)))
-            return Outputs(index, empty, empty.astype(np.float32), None, broken)
-        return Outputs(index, *self.outputs_of(pixels, features=features), broken)
+            return lambda: Outputs(index, empty, empty.astype(np.float32), None, broken)
+        end = self.begin(pixels, features=features)
+        return lambda: Outputs(index, *end(), broken)
 
     def _opened(self, images: Picture | Iterable[Picture]) -> Images:
         """The pictures that were meant. Raises InputError for none."""
@@ -189,34 +158,38 @@ class TorchPredictor(Predictor):
     ) -> None:  # fmt: skip
         super().__init__(classes, transform, decisions)
         self.device = device
+        self.ahead = 1 if device.type == "cuda" else 0  # it computes while the host writes what came before
         self._precision = "bf16" if fast and device.type == "cuda" else "fp32"
+        self._channels_last = fast
         order = torch.channels_last if fast else torch.contiguous_format
         self.model = model.to(device).to(memory_format=order).eval()
 
     @torch.inference_mode()
-    def outputs_of(
-        self, pixels: Pixels, *, features: bool
-    ) -> tuple[NDArray[np.float64], NDArray[np.float32], NDArray[np.float32] | None]:
-        """Probabilities, logits, and features where they are asked for."""
-        images = self.transform.normalised(torch.from_numpy(pixels).to(self.device))
+    def begin(self, pixels: Pixels, *, features: bool) -> Ending:
+        """Probabilities, logits, and features where they are asked for; the host waits for none of it here."""
+        images = self.transform.normalised(
+            send(torch.from_numpy(pixels), self.device), channels_last=self._channels_last
+        )
         with autocast(self.device, self._precision):
             feature, logits = self.model(images)
-        values: NDArray[np.float32] = logits.float().cpu().numpy()
-        kept = feature.float().cpu().numpy() if features else None
-        return self.decisions.probabilities(values), values, kept
+        values, kept = _fetched(logits.float()), _fetched(feature.float()) if features else None
+        return lambda: (self.decisions.probabilities(values()), values(), kept() if kept else None)
 
 
-def _is_path(pictures: InMemory, index: int) -> bool:
-    return isinstance(pictures.pictures[index], str | Path)
+def _fetched(tensor: Tensor) -> Callable[[], NDArray[np.float32]]:
+    """A copy of a tensor to the host that is under way; what is returned waits for this copy alone."""
+    if tensor.device.type != "cuda":
+        return tensor.cpu().numpy
+    copy = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor, non_blocking=True)
+    arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    arrived.record()
 
+    def values() -> NDArray[np.float32]:
+        arrived.synchronize()
+        array: NDArray[np.float32] = copy.numpy()
+        return array
 
-def _as_picture(image: object) -> Image.Image:
-    """An array as a picture. Raises InputError for one that is none."""
-    array = np.asarray(image)
-    is_picture = array.dtype == np.uint8 and (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4)))
-    if not is_picture or not array.size:
-        raise InputError(f"an array must be uint8 (h, w, 3), RGB, or (h, w), and is {array.dtype} {array.shape}")
-    return Image.fromarray(array)
+    return values
 
 
 __all__ = ["BrokenImage", "Prediction", "Predictor", "TorchPredictor", "Transform"]

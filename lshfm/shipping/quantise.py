@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,8 +13,8 @@ from lshfm.shipping.graph import Returned
 from lshfm.shipping.optional import library
 
 
-def quantise(source: Path, target: Path, batches: Iterator[Batch], described: Description) -> None:
-    """Write `source` with int8 weights and activations, whose ranges are those that the batches lead to.
+def quantise(source: Path, batches: Iterator[Batch], described: Description) -> Callable[[Path, Description], None]:
+    """What writes `source` with int8 weights and activations, whose ranges are those that the batches lead to.
 
     Weights have a scale for each channel and seven bits, which no CPU's sums overflow.
     """
@@ -32,7 +32,7 @@ def quantise(source: Path, target: Path, batches: Iterator[Batch], described: De
 
     level = logging.getLogger().level
     with TemporaryDirectory() as folder, warnings.catch_warnings(action="ignore"):
-        ready = Path(folder, "ready.onnx")
+        ready, target = Path(folder, "ready.onnx"), Path(folder, "int8.onnx")
         logging.getLogger().setLevel(logging.ERROR)
         try:
             quant_pre_process(str(source), str(ready), skip_symbolic_shape=True)
@@ -42,7 +42,11 @@ def quantise(source: Path, target: Path, batches: Iterator[Batch], described: De
             )  # fmt: skip
         finally:
             logging.getLogger().setLevel(level)
-    model = onnx.load(str(target))
-    del model.metadata_props[:]
-    model.metadata_props.add(key=KEY, value=described.text())
-    onnx.save(model, str(target))
+        model = onnx.load(str(target))
+
+    def save(path: Path, described: Description) -> None:
+        del model.metadata_props[:]
+        model.metadata_props.add(key=KEY, value=described.text())
+        path.write_bytes(model.SerializeToString())
+
+    return save

@@ -132,6 +132,20 @@ def effect(found: Thresholds, arrays: Arrays, classes: Sequence[str]) -> dict[st
     return figures
 
 
+def say_what_was_there(before: Thresholds | None, settings: Eval) -> None:
+    """Log what becomes of thresholds and a temperature that were chosen earlier."""
+    if before is None:
+        return
+    if before.thresholds and settings.thresholds.tune:
+        logger.info("the thresholds chosen earlier (%s) are replaced", before.words)
+    elif before.thresholds:
+        logger.info("the thresholds chosen earlier (%s) stay: thresholds=tune chooses new ones", before.words)
+    if before.temperature != 1.0 and settings.calibration == "none":
+        logger.info(
+            "the temperature %.3f fitted earlier stays: calibration=temperature fits it anew", before.temperature
+        )
+
+
 def say(figures: Mapping[str, Any], found: Thresholds, where: str) -> None:
     """Log what was changed, on these images."""
     if "tuned" in figures:

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lshfm.errors import printable
+from lshfm.errors import escaped
 from lshfm.files.write import append_bytes, append_line, write_bytes, write_text
 from lshfm.shipping.predictor import Prediction
+
+FORMULA = ("=", "+", "-", "@")  # what spreadsheets take for the beginning of one
 
 
 class PredictionFiles:
@@ -119,13 +121,20 @@ def _table(entries: Sequence[dict[str, Any]], classes: Sequence[str]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     kind = next((name for entry in entries for name in ("logits", "probabilities") if name in entry), "logits")
-    writer.writerow(["path", "labels", *(f"{kind}: {name}" for name in classes), "error"])
+    writer.writerow(["path", "labels", *(f"{kind}: {_cell(name)}" for name in classes), "error"])
     writer.writerows(_row(entry, kind, len(classes)) for entry in entries)
     return text.getvalue()
 
 
 def _row(entry: dict[str, Any], kind: str, num: int) -> Iterator[Any]:
-    yield printable(entry["path"])
-    yield ";".join(f"{name} {value:.4f}" for name, value in entry.get("labels", {}).items())
+    path = entry["path"]
+    yield _cell(f"./{path}" if path.startswith(FORMULA) else path)
+    yield _cell(";".join(f"{name} {value:.4f}" for name, value in entry.get("labels", {}).items()))
     yield from entry.get(kind, [""] * num)
-    yield entry.get("error", "")
+    yield _cell(entry.get("error", ""))
+
+
+def _cell(text: str) -> str:
+    """A text that a spreadsheet takes as one: what it would compute is put behind an apostrophe."""
+    shown = escaped(text)
+    return f"'{shown}" if shown.startswith(FORMULA) else shown

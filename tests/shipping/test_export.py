@@ -23,6 +23,7 @@ from tests.cli.conftest import here
 from tests.jobs import network, save_trained
 
 pytest.importorskip("onnxruntime")
+safetensors = pytest.importorskip("safetensors")
 
 ON = ("dataset.cache=off", "workers=0")
 DESCRIBED: dict[str, Any] = {
@@ -76,6 +77,10 @@ def test_onnx_takes_pixels_and_gives_probabilities(hydra: None, tmp_path: Path, 
         file.model  # type: ignore[attr-defined]  # noqa: B018
     figures = json.loads(Path("exports/s.onnx.json").read_text())
     assert figures["parity"]["equal_decisions"] == 100
+    told = json.loads(session.get_modelmeta().custom_metadata_map[KEY])
+    assert told == figures["description"]
+    assert (told["parity"], told["classes"], told["size"]) == (figures["parity"], list(CLASSES), 16)
+    assert (told["thresholds"], told["temperature"]) == (list(limits.values()), 2.0)
     assert figures["description"]["opset"] == 18
     assert f"SHA-256 {figures['sha256']}" in Path("exports/s.onnx.md").read_text()
     assert "is there already" in here(tmp_path, "export", "checkpoint=s", "format=onnx", *ON, code=2)
@@ -93,6 +98,8 @@ def test_safetensors_load_back(hydra: None, tmp_path: Path, picture: np.ndarray,
         said = here(tmp_path, "export", "checkpoint=s", "format=safetensors", *words, *ON)
         assert "100.00 % of decisions are equal" in said
         back = lshfm.load(words[-1].removeprefix("file="), "cpu")
+        with safetensors.safe_open(words[-1].removeprefix("file="), "pt") as file:
+            assert json.loads(file.metadata()[KEY])["parity"]["equal_decisions"] == 100
         assert isinstance(back, TorchPredictor)
         assert np.allclose(back.predict(picture)[0].logits, whole.predict(picture)[0].logits, atol=1e-5)
         assert (back.features(picture).shape == whole.features(picture).shape) is same
@@ -106,7 +113,8 @@ def test_pt2_is_written_and_not_read(hydra: None, tmp_path: Path, picture: np.nd
     whole = lshfm.load("s", "cpu")
     images = torch.stack([whole.transform(picture)] * 3)
     assert np.allclose(program(images).detach().numpy(), whole.predict([picture] * 3)[0].logits, atol=2e-2)
-    assert json.loads(extra[KEY])["classes"] == list(CLASSES)
+    told = json.loads(extra[KEY])
+    assert (told["classes"], told["precision"], told["parity"]["images"]) == (list(CLASSES), "fp16", 12)
     with pytest.raises(InputError, match="can run code"):
         lshfm.load("s.pt2")
 
@@ -131,7 +139,8 @@ def test_state_dicts_of_other_libraries(hydra: None, tmp_path: Path, picture: np
     from safetensors.torch import load_file
 
     theirs.load_state_dict(load_file("exports/s.safetensors"))  # two lines without lshfm
-    published = lshfm.load("exports/s_published.pth", "cpu", size=16)
+    published = lshfm.load("exports/s_published.pth", "cpu")  # with its own classes and size, which its kind lacks
+    assert (published.classes, published.transform.size) == (CLASSES, 16)
     assert np.allclose(published.predict(picture)[0].logits, expected, atol=1e-5)
     save_student()
     said = here(tmp_path, "export", "checkpoint=s", "format=timm", "file=small.pth", *ON, code=2)
@@ -172,7 +181,7 @@ class Unheard(nn.Module):
 def test_an_operation_without_counterpart_is_named(tmp_path: Path) -> None:
     described = Description(**DESCRIBED, opset=18)
     with pytest.raises(InputError, match=r"Unheard cannot be exported to onnx: the operation .*bessel_j0"):
-        formats.write_onnx(tmp_path / "a.onnx", Unheard(), described)
+        formats.make_onnx(Unheard(), described)
     assert not (tmp_path / "a.onnx").exists()
 
 

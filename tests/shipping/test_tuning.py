@@ -44,7 +44,9 @@ def test_chosen_on_the_held_out_part(hydra: None, tmp_path: Path) -> None:
     results = json.loads(Path("outputs/eval/s/results.json").read_text())
     assert results["report"]["thresholds"]["tuned"]["mean_F1"] is not None
     assert "thresholds (f1) on split test: mean F1" in here(tmp_path, "eval", "checkpoint=s", *ON)
-    here(tmp_path, *TUNE, "thresholds.goal=precision:0.9")  # the temperature stays
+    said = here(tmp_path, *TUNE, "thresholds.goal=precision:0.9")
+    assert "the thresholds chosen earlier (goal f1, on 0.5 of split train of shapes, held out of" in said
+    assert f"the temperature {stored.temperature:.3f} fitted earlier stays" in said
     again = Thresholds.of(Path("checkpoints/s.ckpt"), lambda: digest(model.state_dict()))
     assert again is not None
     assert (again.goal, again.temperature) == ("precision:0.9", stored.temperature)

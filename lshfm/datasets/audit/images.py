@@ -63,7 +63,8 @@ def _seen(images: Images, index: int) -> Seen:
         return Seen(*images.inspect(index))
     except BrokenImage as error:
         is_there = os.path.lexists(images.paths[index])  # False too for a name that no file can have
-        return Seen(None, "", BROKEN_IMAGE if is_there else MISSING_IMAGE, error.why)
+        slashes = "" if is_there or "\\" not in images.where(index) else ": paths are written with /, not \\"
+        return Seen(None, "", BROKEN_IMAGE if is_there else MISSING_IMAGE, f"{error.why}{slashes}")
 
 
 def _faults(audit: Audit, index: int, picture: Seen) -> list[Fault]:
