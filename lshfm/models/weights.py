@@ -27,10 +27,16 @@ from lshfm.models.wrappings import Found, State, bare, state_of, weights_in
 FOREIGN_HEADS = (
     (re.compile(r"feat_fc\.(.+)"), r"projection.\1"),
     (re.compile(r"fc\.(.+)"), r"classifier.\1"),
-    (re.compile(r"classifier\.1\.(.+)"), r"classifier.\1"),
+    (re.compile(r"linear\.(.+)"), r"classifier.\1"),
+    (re.compile(r"classifier\.[01]\.(.+)"), r"classifier.\1"),
     (re.compile(r"classifier\.(.+)"), r"classifier.\1"),
     (re.compile(r"(.+)"), r"backbone.\1"),
 )
+
+# What the published single-label code calls torchvision's networks.
+PUBLISHED_NAMES = {
+    "ResNet18": "resnet18", "ResNet34": "resnet34", "ResNet101": "resnet101", "mobilenetv2": "mobilenet_v2",
+}  # fmt: skip
 
 
 @dataclass
@@ -155,6 +161,8 @@ def _check_body(model: nn.Module, expected: State, body: State, path: Path) -> N
 
 def _published_arch(arch: str) -> tuple[str, str]:
     """Network and pooling of the published code's names: VGG without underscore, pooling as a suffix, none if GAP."""
+    if arch in PUBLISHED_NAMES:
+        return PUBLISHED_NAMES[arch], "GAP"
     stem, _, suffix = arch.rpartition("_")
     name, pool = (stem, suffix) if suffix in POOLING else (arch, "GAP")
     return re.sub(r"^(vgg\d+)bn$", r"\1_bn", name), pool
