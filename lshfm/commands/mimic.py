@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from lshfm.config.build import build
 from lshfm.config.changes import ONCE_COUNTED
 from lshfm.config.compose import Job
 from lshfm.config.schema import Mimic
@@ -21,11 +20,11 @@ from lshfm.mimicking import hashing
 from lshfm.mimicking.measure import ComparedEvaluator, show
 from lshfm.mimicking.starts import Start, find_start, settled
 from lshfm.mimicking.teachers import TeacherFile, find_teacher
+from lshfm.mimicking.terms import terms_by_kind
 from lshfm.objectives.align import Align
 from lshfm.objectives.learner import Learner
 from lshfm.objectives.mimic import Mimic as MimicObjective
 from lshfm.objectives.teacher import Teacher
-from lshfm.objectives.terms import Term, Terms
 from lshfm.ranks.device import prepare
 from lshfm.ranks.group import num_ranks, on_main
 from lshfm.ranks.start import in_ranks
@@ -60,6 +59,7 @@ def mimic_here(jobs: Sequence[Job[Mimic]], device: torch.device) -> str:
     last, dataset = jobs[-1], jobs[-1].settings.dataset
     task = open_task(dataset, last.folders)
     jobs = _stages_of(task, jobs)
+    task.check_losses({name: loss.kind for name, loss in last.settings.loss.chosen.items()})
     train, test = task.read(dataset, [dataset.train_split, dataset.eval_split])
     teacher = find_teacher(last, task, train)
     logger.info("teacher %s from %s, feature width %d", teacher.name, teacher.path, teacher.network.num_features)
@@ -71,7 +71,8 @@ def mimic_here(jobs: Sequence[Job[Mimic]], device: torch.device) -> str:
             check_labels(task, job.settings, job.settings.label_loss, train, at="label_loss")
     aligned: Path | None = None
     for job, later in zip_longest(jobs, jobs[1:]):
-        student = settled(job.settings.student, int(teacher.network.num_features))  # type: ignore[arg-type]
+        width = int(teacher.network.num_features)  # type: ignore[arg-type]
+        student = settled(job.settings.student, width, task, train.classes, dataset.size)
         ready = replace(job, settings=replace(job.settings, student=student))
         with remembering():  # what this stage says before it has a folder
             aligned = Stage(ready, task, teacher, train, test, device, later).run(aligned)
@@ -183,7 +184,7 @@ class Stage:
         weights = f"stage 1, {start.weights}" if start.stage1 else starting_weights(begun, loaded)
         logger.info(describe_network(name, student, weights))
         kinds = {loss.kind for loss in settings.loss.chosen.values()}
-        if "feature" in kinds and student.num_features != self.teacher.network.num_features:
+        if kinds & {"feature", "correct"} and student.num_features != self.teacher.network.num_features:
             raise InputError(
                 f"{name}'s feature is {student.num_features} wide, the teacher's {self.teacher.network.num_features}: "
                 "student.projection=true bridges them"
@@ -227,7 +228,8 @@ class Stage:
     ) -> Learner:
         settings = self.settings
         freeze, precision = settings.freeze, settings.precision
-        on_features, on_logits = (self._terms(kind, functions).to(self.device) for kind in ("feature", "logit"))
+        terms = {kind: each.to(self.device) for kind, each in terms_by_kind(settings.loss, functions).items()}
+        on_features, on_logits = terms.pop("feature"), terms.pop("logit")
         if settings.is_stage1:
             with at("student"):
                 return Align(student, teacher, on_features, freeze=freeze, precision=precision)
@@ -237,14 +239,5 @@ class Stage:
         log_loss(label_name, label_loss)
         return MimicObjective(
             student, teacher, label_loss=label_loss.to(self.device), label_name=label_name, gamma=settings.loss.gamma,
-            feature_terms=on_features, logit_terms=on_logits, freeze=freeze, precision=precision,
+            feature_terms=on_features, logit_terms=on_logits, other_terms=terms, freeze=freeze, precision=precision,
         )  # fmt: skip
-
-    def _terms(self, kind: str, functions: HashFunctions | None) -> Terms:
-        """The chosen losses of one kind, each weighted by beta and by its own weight."""
-        terms = []
-        for loss in self.settings.loss.chosen.values():
-            for name, node in loss.terms.items() if loss.kind == kind else ():
-                hashed = {"functions": functions} if "functions" in node else {}
-                terms.append(Term(name, self.settings.loss.beta * loss.weight, build(node, at="loss", **hashed)))
-        return Terms(terms)

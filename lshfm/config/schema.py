@@ -15,6 +15,7 @@ class Training(Machine):
     epochs: int = key("passes over the training split", low=1, high=1_000_000)
     batch_size: int = key("images a step, over all GPUs", low=1)
     eval_batch_size: int = key("images a batch in evaluation", low=1, changes_results=False)
+    drop_last: bool = key("leave the images out that fill no batch at an epoch's end")
     accumulate: int = key("parts a batch goes through the network in, to save memory", low=1)
     balanced: bool = key("draw images so that each class is as likely, those without labels as one more class")
     early_stop: int | None = key(
@@ -28,6 +29,11 @@ class Training(Machine):
     decay_weights_only: bool = key("no weight decay on biases and on BatchNorm's weights")
     clip_grad: float | None = key("largest norm of all gradients together; longer ones are scaled down", above=0)
     schedule: Schedule = key("learning rate over the epochs")
+    average: int = key("last epochs whose weights' mean is evaluated and kept beside the last; 0: none", low=0)
+    average_bn: str = key(
+        "BatchNorm statistics of that mean: mean of the epochs' (as published), or anew from the training images",
+        choices=("mean", "anew"),
+    )
     ema: float = key("decay of the weights' moving average, say 0.9997; 0 turns it off", low=0, below=1)
     freeze: list[str] = key(
         "what does not learn: bn_stats, bn_affine, backbone (only the classifier learns)",

@@ -45,12 +45,13 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What training images go through: the flip first, then the colour jitter."""
+    """What training images go through: padding and cropping, the flip, the colour jitter."""
 
     flip: float = key("probability of a horizontal flip", low=0, high=1)
     brightness: float = key("strength x: factor drawn from [1-x, 1+x]", low=0, high=1)
     contrast: float = key("strength, likewise", low=0, high=1)
     saturation: float = key("strength, likewise", low=0, high=1)
+    pad: int = key("pixels of black border from which an image's own size is cropped anywhere; 0: none", low=0, high=512)
 
 
 @dataclass(frozen=True)

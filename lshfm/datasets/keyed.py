@@ -27,6 +27,8 @@ class Stream(IntEnum):
     RANK = 7
     POOL = 8
     MEMBER = 9
+    CROP_TOP = 10
+    CROP_LEFT = 11
 
 
 def bits(seed: int, epoch: int, index: ArrayLike, stream: int) -> NDArray[np.uint64]:

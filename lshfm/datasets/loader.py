@@ -33,11 +33,16 @@ class Batch:
     images: Tensor  # float32 (B, 3, S, S), augmented and normalised
     labels: Tensor  # (B, ...), as the task has them
     epoch: int  # from 0: with an index, it tells how a sample was augmented
+    other: tuple[Tensor, Tensor] | None = None  # of mixed pictures: the labels mixed in (B, ...), the first ones' share
 
     def split(self, parts: int) -> list["Batch"]:
         """The batch in so many equal parts, for gradient accumulation."""
         columns = (column.chunk(parts) for column in (self.index, self.images, self.labels))
-        return [Batch(index, images, labels, self.epoch) for index, images, labels in zip(*columns, strict=True)]
+        if self.other is None:
+            return [Batch(index, images, labels, self.epoch) for index, images, labels in zip(*columns, strict=True)]
+        labels, share = self.other
+        cut = zip(*columns, labels.chunk(parts), strict=True)
+        return [Batch(index, images, own, self.epoch, (others, share)) for index, images, own, others in cut]
 
 
 class PixelSource(Protocol):
@@ -118,9 +123,9 @@ class Share:
     num: int = 1
 
     def within(self, batches: Sequence[Index]) -> Sequence[Index]:
-        """A part of every batch, as training needs it; `num` divides their size."""
-        size = len(batches[0]) // self.num if batches else 0
-        return [batch[self.rank * size : (self.rank + 1) * size] for batch in batches]
+        """A part of every batch, as training needs it; `num` divides their sizes."""
+        sizes = [len(batch) // self.num for batch in batches]
+        return [batch[self.rank * n : (self.rank + 1) * n] for n, batch in zip(sizes, batches, strict=True)]
 
     def among(self, batches: Sequence[Index]) -> Sequence[Index]:
         """Some of the batches, whole: what is in one, and so its bits, do not depend on the number of ranks."""
@@ -132,6 +137,7 @@ class Loader:
 
     `labels` is int8 (n, C) of the whole split; `indices` names the samples to use, all by default. `batch_size` is
     that of all ranks together: each gets its `share`, within every batch where `drop_last`, else of whole batches.
+    last_multiple: in place of being dropped, the last batch is cut to a multiple of so many images.
     pools: sets of places in `indices`; a shuffled epoch then is as many draws as there are samples, each of a random
     sample from a random set, so that some samples come several times and others not.
     """
@@ -150,6 +156,7 @@ class Loader:
         seed: int = 0,
         share: Share = Share(),
         pools: Sequence[Index] | None = None,
+        last_multiple: int | None = None,
     ) -> None:
         assert len(pixels) == len(labels)
         assert not drop_last or batch_size % share.num == 0
@@ -164,6 +171,7 @@ class Loader:
         self.seed = seed
         self.share = share
         self.pools = pools
+        self.last_multiple = last_multiple
         if not batches(self.indices, batch_size, drop_last):
             raise InputError(f"batch_size={batch_size} is more than the {len(self.indices)} images there are")
 
@@ -187,7 +195,7 @@ class Loader:
         return self.indices[keyed.permutation(self.seed, epoch, len(self.indices))]
 
     def _steps(self, order: Index) -> Sequence[Index]:
-        cut = batches(order, self.batch_size, self.drop_last)
+        cut = batches(order, self.batch_size, self.drop_last, self.last_multiple)
         return self.share.within(cut) if self.drop_last else self.share.among(cut)
 
     def _batch(self, index: Index, pixels: Pixels, epoch: int) -> Batch:
@@ -197,7 +205,8 @@ class Loader:
         return Batch(samples, self.view(sent, samples, seed=self.seed, epoch=epoch), labels, epoch)
 
 
-def batches(order: Index, batch_size: int, drop_last: bool) -> Sequence[Index]:
-    """The order cut into batches; the last one may be smaller, and goes if `drop_last`."""
-    end = len(order) // batch_size * batch_size if drop_last else len(order)
+def batches(order: Index, batch_size: int, drop_last: bool, last_multiple: int | None = None) -> Sequence[Index]:
+    """The order cut into batches; the last one may be smaller, and goes if `drop_last`, but for a `last_multiple`."""
+    unit = last_multiple or batch_size
+    end = len(order) // unit * unit if drop_last else len(order)
     return [order[start : start + batch_size] for start in range(0, end, batch_size)]

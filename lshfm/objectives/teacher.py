@@ -85,11 +85,22 @@ class Teacher(nn.Module):
     @torch.no_grad()
     def embed(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 3, S, S), normalised as the student's -> feature (B, num_features), logits (B, C), both fp32."""
-        if self.scale is not None and self.shift is not None:
-            images = images * self.scale + self.shift
         with autocast(images.device, self.precision):
-            feature, logits = self.network(images)
+            feature, logits = self.network(self._own(images))
         return feature.float(), logits.float()
+
+    @torch.no_grad()
+    def maps(self, batch: ImageBatch) -> tuple[list[Tensor], tuple[Tensor, Tensor]]:
+        """Maps of the network's stages, and what `forward` gives, of a batch; all fp32."""
+        with autocast(batch.images.device, self.precision):
+            maps, (feature, logits) = self.network.maps(self._own(batch.images))  # type: ignore[operator]
+        return [each.float() for each in maps], (feature.float(), logits.float())
+
+    def _own(self, images: Tensor) -> Tensor:
+        """The student's pixels as this network is used to them."""
+        if self.scale is None or self.shift is None:
+            return images
+        return images * self.scale + self.shift
 
 
 class _OnImages(nn.Module):

@@ -23,6 +23,11 @@ BEFORE_THERE_WAS = {
     "dataset.exif": False,
     "schedule.policy": "cosine",
     "head_lr": 1.0,
+    "loss.alpha": 0.0,
+    "average": 0,
+    "average_bn": "mean",
+    "drop_last": True,
+    "augment.pad": 0,
 }
 KEPT_AS_BEGUN = ("dataset.holdout_by", "dataset.exif")  # of these, keys whose default is another today
 SETTLED_AT_THE_END = ("select",)  # keys that leave training as it is: an unfinished run may be given another value

@@ -65,7 +65,8 @@ class TrainingRun:
         self._arrays: Arrays | None = None  # of the last evaluation on the test split, at rank 0
 
     def announce(self, task: Task) -> None:
-        """Log the run's folder, its hardware and its data."""
+        """Log the run's folder, its hardware and its data. task: writes the tables of the results, too."""
+        self.write_tables = task.write_tables
         settings, data = self.settings, self.data
         logger.info("run folder %s; %s, %s", self.folder.path, self.hardware["device"], self.hardware["arithmetic"])
         log_options(settings)
@@ -194,6 +195,7 @@ class TrainingRun:
             self.place.require_own()  # another run may have finished there meanwhile
             write_checkpoint(self.place.checkpoint, content | {"identity": self.place.identity})
             write_predictions(self.folder.predictions, arrays, self.data.test_split.classes)
+            self.write_tables(self.folder.path, results.report)
             results.write(self.folder.results)
 
         on_main(write, "writing the results")

@@ -28,7 +28,8 @@ class ImageTask(Task):
 
     def training_data(self, train: Split, test: Split, settings: Training, device: torch.device) -> TrainingData:
         """Augmented batches to train on, and batches without augmentation to validate and test on."""
-        return TrainingData.open(train, test, settings, device, self.shows(train), self.pools)
+        shows = self.shows(train) if settings.dataset.holdout else None  # which of many classes takes much memory
+        return TrainingData.open(train, test, settings, device, shows, self.pools)
 
     def evaluation_batches(
         self, split: Split, dataset: Dataset, device: torch.device, *, workers: int | None, batch_size: int,

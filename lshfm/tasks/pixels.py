@@ -19,6 +19,7 @@ from lshfm.datasets.checks import first_five
 from lshfm.datasets.decode import find_broken
 from lshfm.datasets.holdout import Shows, holdout, one_sided
 from lshfm.datasets.images import FileImages, refuse_missing
+from lshfm.datasets.in_memory import ArrayImages, ArrayPixels
 from lshfm.datasets.loader import DecodedPixels, Index, Loader, PixelSource, Share, StoredPixels, View
 from lshfm.datasets.reader import Reader, class_difference
 from lshfm.datasets.split import Split
@@ -80,6 +81,8 @@ def open_pixels(split: Split, dataset: Dataset, workers: int | None) -> tuple[Pi
 
     A machine's first rank builds a store, while the others wait.
     """
+    if isinstance(split.images, ArrayImages) and split.images.size == dataset.size:
+        return ArrayPixels(split.images.array), np.arange(len(split))
     with at("dataset"):
         return first_on_each_machine(lambda: _open_pixels(split, dataset, workers))
 
@@ -115,7 +118,7 @@ def make_view(dataset: Dataset, augment: Augmentation | None, *, channels_last: 
     for name, numbers in (("mean", dataset.mean), ("std", dataset.std)):
         if len(numbers) != 3:
             raise InputError(f"dataset.{name}={numbers}: must be three numbers, for red, green and blue")
-    change = augment and Augment(augment.flip, augment.brightness, augment.contrast, augment.saturation)
+    change = augment and Augment(augment.flip, augment.brightness, augment.contrast, augment.saturation, augment.pad)
     return View(tuple(dataset.mean), tuple(dataset.std), change, channels_last)  # type: ignore[arg-type]
 
 
@@ -149,7 +152,7 @@ class TrainingData:
         batches = Loader(
             pixels, train.labels, indices=learn, batch_size=settings.batch_size, device=device, shuffle=True,
             drop_last=True, view=make_view(dataset, settings.augment, channels_last=order), seed=settings.seed,
-            share=own_share(), pools=pooled,
+            share=own_share(), pools=pooled, last_multiple=None if settings.drop_last else _unit(settings),
         )  # fmt: skip
         plain = make_view(dataset, None, channels_last=order)
         kept = plain_loader(pixels, held_out, train, plain, size, device) if len(held_out) else None
@@ -189,6 +192,11 @@ class TrainingData:
         if self.test_split is not self.train_split:
             return self.test_split.name
         return f"{count(len(self.test.indices), 'image')} held out of {self.train_split.name}"
+
+
+def _unit(settings: Training) -> int:
+    """What divides every batch: ranks, parts and groups of BatchNorm get as many images each."""
+    return num_ranks() * settings.accumulate * (settings.bn_group_size or 1)
 
 
 def parted(train: Split, dataset: Dataset, shows: Shows | None, usable: Index | None = None) -> tuple[Index, Index]:
