@@ -151,7 +151,8 @@ def preset_of(dataset: DictConfig, group: str) -> str | None:
     if group not in ("label_loss", "loss", "stage") or not isinstance(presets, DictConfig):
         return None
     of_task = OmegaConf.select(presets, f"of_task.{dataset.get('task')}.{group}")
-    return presets.get(group) or of_task
+    option = presets.get(group) or of_task
+    return None if option is None else str(option)
 
 
 def _hydra_compose(command: str, overrides: Sequence[str]) -> tuple[DictConfig, dict[str, Any]]:

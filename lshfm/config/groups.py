@@ -101,7 +101,9 @@ class Teacher(Network):
 class Student(Network):
     """The network that mimics, with keys beside its network's own."""
 
-    projection: Any = key("a linear layer to the teacher's feature width: auto (= true), true, false; needed: where widths differ")
+    projection: Any = key(
+        "a linear layer to the teacher's feature width: auto (= true), true, false, needed (if another)"
+    )
     init: str | None = key("where stage 2 starts: a checkpoint, imagenet or none; without it at a stage 1")
 
     @property

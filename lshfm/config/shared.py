@@ -51,7 +51,7 @@ class Augmentation:
     brightness: float = key("strength x: factor drawn from [1-x, 1+x]", low=0, high=1)
     contrast: float = key("strength, likewise", low=0, high=1)
     saturation: float = key("strength, likewise", low=0, high=1)
-    pad: int = key("pixels of black border from which an image's own size is cropped anywhere; 0: none", low=0, high=512)
+    pad: int = key("pixels of black border that an image is cropped back from, anywhere; 0: none", low=0, high=512)
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,9 @@ def _check(job: Job[Mimic]) -> None:
 
 def _check_alpha(settings: Mimic) -> None:
     alpha = settings.loss.alpha
-    if alpha is not None and (isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0 <= alpha < math.inf):
+    if alpha is not None and (
+        isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0 <= alpha < math.inf
+    ):
         raise InputError(f"loss.alpha={alpha}: must be a finite number of at least 0")
     counted = [name for name, loss in settings.loss.chosen.items() if loss.kind == "correct"]
     if counted and settings.accumulate > 1:

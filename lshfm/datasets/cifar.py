@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lshfm.checks import is_whole
-from lshfm.datasets.cifar_files import Files, open_files
 from lshfm.datasets.checks import contents, find_root, first_five, require_choice
+from lshfm.datasets.cifar_files import Files, open_files
 from lshfm.datasets.in_memory import ArrayImages
 from lshfm.datasets.reader import class_list
 from lshfm.datasets.split import Pixels, Split

@@ -33,7 +33,8 @@ class ArrayImages:
     def pixels(self, index: int, size: int) -> Pixels:
         """RGB, by Pillow's antialiased bilinear resize where it is another size."""
         if size == self.size:
-            return self.array[index].copy()
+            own: Pixels = self.array[index].copy()
+            return own
         return np.array(Image.fromarray(self.array[index]).resize((size, size), Image.Resampling.BILINEAR))
 
     def signature(self) -> str:

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from lshfm.engine.average import WeightAverage
 from lshfm.engine.state import Objective, State
 from lshfm.ranks.replicas import Clock, replicate
 
@@ -21,13 +22,14 @@ def assemble(
     freeze_epochs: int = 0,
     ema: float = 0.0,
     constants: dict[str, Any] | None = None,
+    average: WeightAverage | None = None,
 ) -> State:
     """The state before the first step. All ranks together; they start with rank 0's weights.
 
     objective: on its device, with what does not learn frozen already. head_lr, decay_weights_only: as make_optimizer
     has them. freeze_epochs: in so many first epochs the backbone is held; the optimiser has its parameters from the
     start, passes over them as long as they have no gradients, and keeps nothing of them. ema: decay of the moving
-    average of the weights, 0 for none. constants: as in State.
+    average of the weights, 0 for none. constants, average: as in State.
     """
     clock = Clock()
     torch_optimizer = make_optimizer(
@@ -38,8 +40,11 @@ def assemble(
         objective.hold()
     # torch.compile belongs here: after freezing and before DDP wraps the module, so that DDP's hooks stay outside.
     objective.trained = replicate(objective.trained, clock)
-    average = moving_average(objective.model, ema) if ema else None
-    return State(objective, torch_optimizer, ema=average, clock=clock, constants=constants, held_epochs=freeze_epochs)
+    moving = moving_average(objective.model, ema) if ema else None
+    return State(
+        objective, torch_optimizer, ema=moving, clock=clock, constants=constants, held_epochs=freeze_epochs,
+        average=average,
+    )  # fmt: skip
 
 
 def make_optimizer(

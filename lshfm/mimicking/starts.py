@@ -164,6 +164,8 @@ def settled(
     """
     if student.projection == "needed":
         assert task
-        network, _ = task.network(Network(student.option, student.own, student.name, "none"), classes, size, at="student")
+        network, _ = task.network(
+            Network(student.option, student.own, student.name, "none"), classes, size, at="student"
+        )
         return replace(student, projection=None if network.num_features == width else width)
     return replace(student, projection=None if student.projection is False else width)

@@ -56,5 +56,7 @@ def _confused(report: dict[str, Any]) -> Table:
 
 
 def _counts(report: dict[str, Any]) -> str:
-    text = f"{count(report['images'], 'image')}, {count(report['classes'], 'class', 'classes')}; classes without images: "
+    text = (
+        f"{count(report['images'], 'image')}, {count(report['classes'], 'class', 'classes')}; classes without images: "
+    )
     return text + (", ".join(map(printable, report["classes_without_images"])) or "none")

@@ -12,7 +12,6 @@ import torch
 from rich.console import RenderableType
 from torch import nn
 
-from lshfm import errors
 from lshfm.config.groups import Dataset, LabelLoss
 from lshfm.console import Bar
 from lshfm.datasets.loader import Loader
@@ -25,7 +24,7 @@ from lshfm.files.write import write_text
 from lshfm.metrics.singlelabel import DEFINITIONS, confusion_matrix, measure
 from lshfm.ranks.group import on_main
 from lshfm.report import singlelabel as report_of
-from lshfm.tasks.images import ImageTask
+from lshfm.tasks.images import ImageTask, set_up
 from lshfm.tasks.losses import mean_loss
 from lshfm.tasks.task import Arrays, Evaluate
 
@@ -78,9 +77,7 @@ class SingleLabel(ImageTask):
         title, built = super().label_loss(loss, parts, at=at)
         if labels is None or self._num_classes is None:
             return title, built
-        if hasattr(built, "set_up"):
-            with errors.at(at):
-                built.set_up(torch.from_numpy(labels), self._num_classes)
+        set_up(built, title, torch.from_numpy(labels), self._num_classes, at=at)
         require_suits(built, title, torch.zeros(1, self._num_classes), torch.from_numpy(labels[:1]), at=at)
         return title, built
 
@@ -142,4 +139,6 @@ def require_suits(loss: nn.Module, title: str, logits: torch.Tensor, labels: tor
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             loss(logits, labels)
     except AssertionError as error:
-        raise InputError(f"{at}={title} takes labels of another kind than this data set's task has ({error})") from error
+        raise InputError(
+            f"{at}={title} takes labels of another kind than this data set's task has ({error})"
+        ) from error

@@ -138,7 +138,7 @@ class Task(ABC):
 
     def write_tables(self, folder: Path, report: dict[str, Any]) -> None:  # noqa: ARG002
         """Write what of an evaluation's report is for other programs, beside results.json."""
-        return None
+        return
 
     def file_writer(self, dataset: Dataset, split: Split) -> FileWriter | None:  # noqa: ARG002
         """A function that writes an evaluation in another tool's format, if the data set asks for it; else None.
