@@ -15,6 +15,7 @@ from torch import Tensor
 from lshfm.datasets import keyed
 from lshfm.datasets.augment import Augment, normalise, send
 from lshfm.datasets.decode import ahead, decode, decode_batch
+from lshfm.datasets.mixing import Mixing
 from lshfm.datasets.split import Images, Labels, Pixels
 from lshfm.datasets.store_file import Store
 from lshfm.errors import InputError
@@ -138,6 +139,7 @@ class Loader:
     `labels` is int8 (n, C) of the whole split; `indices` names the samples to use, all by default. `batch_size` is
     that of all ranks together: each gets its `share`, within every batch where `drop_last`, else of whole batches.
     last_multiple: in place of being dropped, the last batch is cut to a multiple of so many images.
+    mixing: of each batch's pictures, after the view.
     pools: sets of places in `indices`; a shuffled epoch then is as many draws as there are samples, each of a random
     sample from a random set, so that some samples come several times and others not.
     """
@@ -157,6 +159,7 @@ class Loader:
         share: Share = Share(),
         pools: Sequence[Index] | None = None,
         last_multiple: int | None = None,
+        mixing: Mixing | None = None,
     ) -> None:
         assert len(pixels) == len(labels)
         assert not drop_last or batch_size % share.num == 0
@@ -172,6 +175,7 @@ class Loader:
         self.share = share
         self.pools = pools
         self.last_multiple = last_multiple
+        self.mixing = mixing
         if not batches(self.indices, batch_size, drop_last):
             raise InputError(f"batch_size={batch_size} is more than the {len(self.indices)} images there are")
 
@@ -182,7 +186,8 @@ class Loader:
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The epoch's batches from step `start` on; the steps before it cost nothing."""
         steps = self._steps(self.order(epoch))[start:]
-        with closing(self.pixels.stream(steps)) as stream:
+        of_epoch = getattr(self.pixels, "of_epoch", None)  # a source whose pictures differ from epoch to epoch
+        with closing((of_epoch(self.seed, epoch) if of_epoch else self.pixels).stream(steps)) as stream:
             for index, pixels in zip(steps, stream, strict=True):
                 yield self._batch(index, pixels, epoch)
 
@@ -202,7 +207,10 @@ class Loader:
         samples = torch.from_numpy(index)
         sent = send(torch.from_numpy(pixels), self.device)
         labels = send(torch.from_numpy(self.labels[index]), self.device)
-        return Batch(samples, self.view(sent, samples, seed=self.seed, epoch=epoch), labels, epoch)
+        images, other = self.view(sent, samples, seed=self.seed, epoch=epoch), None
+        if self.mixing:
+            images, other = self.mixing(images, labels, samples, seed=self.seed, epoch=epoch)
+        return Batch(samples, images, labels, epoch, other)
 
 
 def batches(order: Index, batch_size: int, drop_last: bool, last_multiple: int | None = None) -> Sequence[Index]:

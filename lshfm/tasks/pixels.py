@@ -21,11 +21,13 @@ from lshfm.datasets.holdout import Shows, holdout, one_sided
 from lshfm.datasets.images import FileImages, refuse_missing
 from lshfm.datasets.in_memory import ArrayImages, ArrayPixels
 from lshfm.datasets.loader import DecodedPixels, Index, Loader, PixelSource, Share, StoredPixels, View
+from lshfm.datasets.mixing import Mixing
 from lshfm.datasets.reader import Reader, class_difference
 from lshfm.datasets.split import Split
 from lshfm.datasets.store import choose_cache, find_store, open_store, pixel_key, store_bytes
 from lshfm.errors import InputError, at, count
 from lshfm.ranks.group import doing, first_on_each_machine, num_ranks, place, rank
+from lshfm.tasks.crops import ADVICE, open_crops, unchanged
 
 Pools = Callable[[np.ndarray], list[np.ndarray]]
 
@@ -105,8 +107,7 @@ def _open_pixels(split: Split, dataset: Dataset, workers: int | None) -> tuple[P
             store = open_store(split.images, size, folder, name=name, workers=builders, report=report, skip_broken=skip)
             source, broken = StoredPixels(store), store.broken
         else:
-            advice = "Mend it, or leave such images out with dataset.skip_broken=true"
-            source = DecodedPixels(split.images, size, workers, advice)
+            source = DecodedPixels(split.images, size, workers, ADVICE)
             broken = find_broken(split.images, size, workers, report) if skip else ()
     if broken:
         logger.warning("%s: %d broken images are left out (dataset.skip_broken=true)", split.name, len(broken))
@@ -144,7 +145,8 @@ class TrainingData:
         task has such. pools: as of a task.
         """
         dataset, order, size = settings.dataset, settings.channels_last, settings.eval_batch_size
-        pixels, usable = open_pixels(train, dataset, settings.workers)
+        opened = open_crops(train, settings) if settings.augment.area else None
+        pixels, usable = opened or open_pixels(train, dataset, settings.workers)
         learn, held_out = parted(train, dataset, shows, usable)
         if shows is not None and len(held_out) and dataset.holdout_by == "labels":
             _say_parts(train, dataset, shows, learn, held_out)
@@ -152,10 +154,11 @@ class TrainingData:
         batches = Loader(
             pixels, train.labels, indices=learn, batch_size=settings.batch_size, device=device, shuffle=True,
             drop_last=True, view=make_view(dataset, settings.augment, channels_last=order), seed=settings.seed,
-            share=own_share(), pools=pooled, last_multiple=None if settings.drop_last else _unit(settings),
+            share=own_share(), pools=pooled, mixing=Mixing(settings.augment.mixup, settings.augment.cutmix),
+            last_multiple=None if settings.drop_last else _unit(settings),
         )  # fmt: skip
         plain = make_view(dataset, None, channels_last=order)
-        kept = plain_loader(pixels, held_out, train, plain, size, device) if len(held_out) else None
+        kept = plain_loader(unchanged(pixels), held_out, train, plain, size, device) if len(held_out) else None
         if test is train and kept:
             test_batches = kept
         else:
