@@ -103,6 +103,8 @@ def eval_here(what: tuple[Path, Job[Eval]], device: torch.device) -> str:
         write_predictions(folder / "predictions.npz", arrays, split.classes)
         if write_files:
             write_files(folder, arrays, checkpoint.saw_only_its_data)
+        if not checkpoint.is_stage1:
+            task.write_tables(folder, results.report)
         results.write(folder / "results.json")
 
     on_main(write, "writing the results")
@@ -202,7 +204,7 @@ def _told_loss(evaluate: Evaluate, checkpoint: Checkpoint, task: Task, job: Job[
 
 
 def _label_loss(checkpoint: Checkpoint, task: Task, job: Job[Eval]) -> tuple[str, nn.Module]:
-    otherwise: tuple[str, dict[str, Any]] = (str(job.settings.dataset.preset.get("label_loss") or "bce"), {})
+    otherwise: tuple[str, dict[str, Any]] = (job.settings.dataset.default_label_loss, {})
     option, values = checkpoint.label_loss or otherwise
     try:
         return task.label_loss(label_loss_of(option, values, job.folders), 1, at="label_loss")

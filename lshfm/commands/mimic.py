@@ -59,6 +59,7 @@ def mimic_here(jobs: Sequence[Job[Mimic]], device: torch.device) -> str:
     last, dataset = jobs[-1], jobs[-1].settings.dataset
     task = open_task(dataset, last.folders)
     jobs = _stages_of(task, jobs)
+    task.check_losses({name: loss.kind for name, loss in last.settings.loss.chosen.items()})
     train, test = task.read(dataset, [dataset.train_split, dataset.eval_split])
     teacher = find_teacher(last, task, train)
     logger.info("teacher %s from %s, feature width %d", teacher.name, teacher.path, teacher.network.num_features)
@@ -70,7 +71,8 @@ def mimic_here(jobs: Sequence[Job[Mimic]], device: torch.device) -> str:
             check_labels(task, job.settings, job.settings.label_loss, train, at="label_loss")
     aligned: Path | None = None
     for job, later in zip_longest(jobs, jobs[1:]):
-        student = settled(job.settings.student, int(teacher.network.num_features))  # type: ignore[arg-type]
+        width = int(teacher.network.num_features)  # type: ignore[arg-type]
+        student = settled(job.settings.student, width, task, train.classes, dataset.size)
         ready = replace(job, settings=replace(job.settings, student=student))
         with remembering():  # what this stage says before it has a folder
             aligned = Stage(ready, task, teacher, train, test, device, later).run(aligned)
@@ -189,7 +191,7 @@ class Stage:
         weights = f"stage 1, {start.weights}" if start.stage1 else starting_weights(begun, loaded)
         logger.info(describe_network(name, student, weights))
         kinds = {loss.kind for loss in settings.loss.chosen.values()}
-        if "feature" in kinds and student.num_features != self.teacher.network.num_features:
+        if kinds & {"feature", "correct"} and student.num_features != self.teacher.network.num_features:
             raise InputError(
                 f"{name}'s feature is {student.num_features} wide, the teacher's {self.teacher.network.num_features}: "
                 "student.projection=true bridges them"

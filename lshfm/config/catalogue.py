@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from lshfm.config import CONF_DIR, schema
 from lshfm.config.changes import fill_in, flatten
 from lshfm.config.check import group_of, key_types
-from lshfm.config.groups import POOLINGS, Dataset, LabelLoss, Network
+from lshfm.config.groups import POOLINGS, Dataset, LabelLoss, Network, without_pooling
 from lshfm.config.guards import check_files
 from lshfm.config.keys import without_code
 from lshfm.errors import InputError, nearest
@@ -24,6 +24,11 @@ _DEEPEST = 10  # levels of defaults lists that are followed
 # Keys whose options lie in a group of another name: key -> group, a folder of conf/.
 _FOLDERS = {"student": "model"}
 _OF_TRAIN = {"loss": "label_loss"}
+# Published spellings that differ in capitals alone for different networks: (CIFAR's, ImageNet's).
+_NAMED_TWICE = {
+    "ResNet50": ("cifar_resnet50", "resnet50"),
+    **dict.fromkeys(("MobileNetV2", "mobilenetv2"), ("cifar_mobilenet_v2", "mobilenet_v2")),
+}
 
 
 def group_folder(command: str, role: str) -> str:
@@ -125,6 +130,15 @@ def starts_from_imagenet(option: str, preset: Mapping[str, Any], folders: Sequen
         return OmegaConf.select(node, "model.weights") in ("auto", "imagenet")
     except OmegaConfBaseException:  # the network's file asks for what is not here
         return False
+
+
+def named_twice(role: str, option: str) -> str | None:
+    """A message for a spelling that the published code has for two networks; None for others."""
+    both = _NAMED_TWICE.get(without_pooling(option))
+    if both is None:
+        return None
+    names = " and ".join(f"{role}={name} is {of}'s" for name, of in zip(both, ("CIFAR", "ImageNet"), strict=True))
+    return f"{role}={option}: two published networks are called so but for capitals: {names}"
 
 
 def task_node(option: str, folders: Sequence[Path] = ()) -> dict[str, Any]:

@@ -120,7 +120,7 @@ def compose_unchecked(command: str, overrides: Sequence[str]) -> tuple[DictConfi
     Both may be kept for the next one who asks: whoever changes them makes copies.
     """
     if command != "mimic":
-        return _with_label_loss(command, overrides, *_hydra_compose(command, overrides))
+        return _with_presets(command, overrides, *_hydra_compose(command, overrides))
     # The data set's preset may choose student and teacher: until it is known, any of their keys is accepted (++).
     strict = [word.removeprefix("++") if word.startswith(("++student.", "++teacher.")) else word for word in overrides]
     lenient = [f"++{word}" if word.startswith(("student.", "teacher.")) else word for word in strict]
@@ -130,19 +130,34 @@ def compose_unchecked(command: str, overrides: Sequence[str]) -> tuple[DictConfi
     if left_open or strict != lenient:
         strict += [f"{group}={presets[role_of(group)]}" for group in left_open]
         config, choices = _hydra_compose(command, strict)
-    return _with_label_loss(command, strict, config, choices)
+    return _with_presets(command, strict, config, choices)
 
 
-def _with_label_loss(
+def _with_presets(
     command: str, overrides: Sequence[str], config: DictConfig, choices: dict[str, Any]
 ) -> tuple[DictConfig, dict[str, Any]]:
-    """The composed settings, with the label loss of the data set's preset unless user or recipe chose one."""
-    group = next((name for name in choices if name.partition("@")[0] == "label_loss"), None)
-    presets = config.dataset.get("preset") if group and config.get("dataset") else None
-    preset = presets.get("label_loss") if isinstance(presets, DictConfig) else None
-    if preset is None or choices.get("experiment") or any(word.startswith(f"{group}=") for word in overrides):
+    """The composed settings, with label loss, loss and stage of the data set's preset or task unless these were chosen.
+
+    By the user or a recipe.
+    """
+    if choices.get("experiment") or not config.get("dataset"):
         return config, choices
-    return _hydra_compose(command, [*overrides, f"{group}={preset}"])
+    asked = {group: preset_of(config.dataset, group.partition("@")[0]) for group in choices}
+    added = [
+        f"{group}='{option}'" for group, option in asked.items()
+        if option and not any(word.startswith(f"{group}=") for word in overrides)
+    ]  # fmt: skip
+    return _hydra_compose(command, [*overrides, *added]) if added else (config, choices)
+
+
+def preset_of(dataset: DictConfig, group: str) -> str | None:
+    """The option of label_loss, loss or stage that a data set's preset names, else its task; None for others."""
+    presets = dataset.get("preset")
+    if group not in ("label_loss", "loss", "stage") or not isinstance(presets, DictConfig):
+        return None
+    of_task = OmegaConf.select(presets, f"of_task.{dataset.get('task')}.{group}")
+    option = presets.get(group) or of_task
+    return None if option is None else str(option)
 
 
 def _hydra_compose(command: str, overrides: Sequence[str]) -> tuple[DictConfig, dict[str, Any]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from lshfm.checks import class_weights, device_numbers, fraction, require_one_a_class, weights_file
 from lshfm.config.build import build
-from lshfm.config.catalogue import options
+from lshfm.config.catalogue import named_twice, options
 from lshfm.config.compose import Job
 from lshfm.config.groups import Dataset, LabelLoss, Network, Teacher, without_pooling
 from lshfm.config.schema import Eval, Mimic, Train, Training
@@ -81,6 +81,8 @@ def teacher_file(teacher: Teacher, folder: Path, folders: tuple[Path, ...] = ())
     path = checkpoint_file(given, folder)
     if path.is_file():
         return path
+    if which := named_twice("teacher", given):
+        raise InputError(which)
     known = [*options("model", folders), *(path.stem for path in folder.glob("*.ckpt"))]
     raise InputError(
         f"teacher={given}: no network, no file and no checkpoint in {folder} is called so{nearest(given, known)}"

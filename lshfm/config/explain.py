@@ -10,7 +10,7 @@ import yaml
 from hydra.errors import OverrideParseException
 from omegaconf import OmegaConf
 
-from lshfm.config.catalogue import group_folder, groups, in_order, loss_kind, options
+from lshfm.config.catalogue import group_folder, groups, in_order, loss_kind, named_twice, options
 from lshfm.config.changes import flatten
 from lshfm.config.compose import hydra_ready
 from lshfm.config.slips import synonym, timm_hint
@@ -58,6 +58,8 @@ def _no_option(command: str, role: str, option: str) -> InputError:
         return InputError(f"{role}={option} is a {kind} loss; lshfm {command} takes a {takes} loss as {role}")
     if option.startswith("["):
         return InputError(f"{role}={option}: the bracket is not closed; one name needs none")
+    if group_folder(command, role) == "model" and (which := named_twice(role, option)):
+        return InputError(which)
     near, hint = nearest(option, known), timm_hint(command, role, option)
     return InputError(f"{role}={option}: no such {role}{near}.{hint} There are: {', '.join(known)}")
 

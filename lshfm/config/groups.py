@@ -43,6 +43,12 @@ class Dataset(Group):
     # A network's classes, where it is evaluated: they are the data set's, unless that says otherwise.
     known_classes: tuple[str, ...] | None = field(default=None, metadata={"is_inner": True})
 
+    @property
+    def default_label_loss(self) -> str:
+        """The option of label_loss where nobody chooses one."""
+        of_task = (self.preset.get("of_task") or {}).get(self.task) or {}
+        return str(self.preset.get("label_loss") or of_task.get("label_loss") or "bce")
+
 
 @dataclass(frozen=True)
 class Network(Group):
@@ -96,7 +102,9 @@ class Teacher(Network):
 class Student(Network):
     """The network that mimics, with keys beside its network's own."""
 
-    projection: Any = key("a linear layer to the teacher's feature width: auto (= true), true or false")
+    projection: Any = key(
+        "a linear layer to the teacher's feature width: auto (= true), true, false, needed (if another)"
+    )
     init: str | None = key("where stage 2 starts: a checkpoint, imagenet or none; without it at a stage 1")
 
     @property
@@ -134,7 +142,7 @@ class Temperature:
 class ChosenLoss:
     """One of mimic's losses: a weighted sum of terms, each a node to build."""
 
-    kind: str  # feature or logit
+    kind: str  # what it compares: feature, logit; correct, labelled, relation, map, as objectives.mimic has them
     weight: Any  # a number, once checked
     terms: dict[str, dict[str, Any]]
 
@@ -146,6 +154,7 @@ class MimicLoss(Group):
     name: str | None = unlisted()
     beta: float = key("weight of the mimicking losses", low=0)
     gamma: float = key("weight of the label loss", low=0)
+    alpha: float | None = unlisted()  # weight of the KL between softened logits, beside the chosen losses
     hashing: Hashing | None = part()
     temperature: Temperature | None = part()
 

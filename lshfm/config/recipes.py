@@ -11,7 +11,8 @@ from omegaconf import OmegaConf
 from lshfm.config import CONF_DIR
 from lshfm.config.groups import without_pooling
 
-WEIGHTS = "ImageNet weights"
+WEIGHTS, RANDOM = "ImageNet weights", "random weights"
+_BENCHMARK = {"alone": "alone", "kd": "KD", "crd": "CRD"}
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,8 @@ class Experiment:
     start: str  # what the network starts from
     expected_mAP: float | None  # in percent
     is_published: bool  # False: settings by analogy, of no published experiment
+    expected_top1: float | None = None  # in percent, where there is one label an image
+    benchmark: str = ""  # top-1 of others with the same networks and schedule, in words
 
 
 @dataclass(frozen=True)
@@ -84,17 +87,22 @@ def _teacher(option: str) -> str:
 
 def _experiments(command: str, loss: str, node: Mapping[str, Any]) -> Iterator[Experiment]:
     """The commands of a recipe: one of a baseline, one for each stage and loss of a pair."""
-    expected = node["recipe"]["expected_mAP"]
+    recipe = node["recipe"]
+    of_map, of_top1 = recipe.get("expected_mAP", {}), recipe.get("expected", {})
+    others = ", ".join(f"{_BENCHMARK[name]} {number:g}" for name, number in recipe.get("benchmark", {}).items())
     if "published" not in node:
-        yield Experiment(command, WEIGHTS, expected.get(loss), is_published=True)
+        start = WEIGHTS if node["model"]["weights"] == "imagenet" else RANDOM
+        yield Experiment(command, start, of_map.get(loss), True, of_top1.get(loss), others)
     for stage, losses in node.get("published", {}).items():
         for name, entry in losses.items():
-            number = expected.get(name) if stage == "2" else None  # of stage 1 alone nothing is evaluated
+            found = (of_map.get(name), of_top1.get(name)) if stage == "2" else (None, None)  # stage 1 shows nothing
             words = f"{command} stage={stage} loss={name}"
-            yield Experiment(words, _start(stage, entry), number, entry.get("published", True))
+            yield Experiment(words, _start(stage, entry), found[0], entry.get("published", True), found[1], others)
 
 
 def _start(stage: str, entry: Mapping[str, Any]) -> str:
     if "unreleased" in entry:
         return f"{WEIGHTS}, instead of a file never released"
+    if entry.get("init") == "none":
+        return RANDOM
     return WEIGHTS if stage == "1" or "init" in entry else f"stage 1 with {entry['stage1_loss']}"

@@ -18,6 +18,7 @@ class Training(Machine):
     batch_size: int = key("images a step, over all GPUs", low=1)
     eval_batch_size: int = key("images a batch in evaluation", low=1, changes_results=False)
     eval_every: int = key("epochs between evaluations; the last epoch is always evaluated", low=1)
+    drop_last: bool = key("leave the images out that fill no batch at an epoch's end")
     accumulate: int = key("parts a batch goes through the network in, to save memory", low=1)
     balanced: bool = key("draw images so that each class is as likely, those without labels as one more class")
     early_stop: int | None = key(
@@ -31,6 +32,11 @@ class Training(Machine):
     decay_weights_only: bool = key("no weight decay on biases and on BatchNorm's weights")
     clip_grad: float | None = key("largest norm of all gradients together; longer ones are scaled down", above=0)
     schedule: Schedule = key("learning rate over the epochs")
+    average: int = key("last epochs whose weights' mean is evaluated and kept beside the last; 0: none", low=0)
+    average_bn: str = key(
+        "BatchNorm statistics of that mean: mean of the epochs' (as published), or anew from the training images",
+        choices=("mean", "anew"),
+    )
     ema: float = key("decay of the weights' moving average, say 0.9997; 0 turns it off", low=0, below=1)
     freeze: list[str] = key(
         "what does not learn: bn_stats, bn_affine, backbone (only the classifier learns)",
@@ -235,11 +241,12 @@ COMMANDS: dict[str, type[Train] | type[Mimic] | type[Eval] | type[Check] | type[
 # Keys whose values are paths, in which ~ stands for a home.
 PATHS = frozenset(
     {"checkpoint", "input", "images", "file", "output_dir", "checkpoint_dir", "dataset.root", "dataset.cache_dir"}
+    | {"dataset.names"}
     | {"model.weights", "student.weights", "student.init", "teacher.path"}
 )
 
 # Where the data lies and what things are called: no influence on any number.
 NEUTRAL = frozenset(
-    {"dataset.root", "dataset.name", "dataset.annotations", "dataset.images"}
+    {"dataset.root", "dataset.name", "dataset.annotations", "dataset.images", "dataset.lists", "dataset.download"}
     | {f"{group}.name" for group in ("model", "teacher", "student", "loss", "label_loss")}
 )

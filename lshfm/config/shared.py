@@ -45,12 +45,19 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What training images go through: the flip first, then the colour jitter."""
+    """What training images go through: padding and cropping, the flip, the colour jitter."""
 
     flip: float = key("probability of a horizontal flip", low=0, high=1)
     brightness: float = key("strength x: factor drawn from [1-x, 1+x]", low=0, high=1)
     contrast: float = key("strength, likewise", low=0, high=1)
     saturation: float = key("strength, likewise", low=0, high=1)
+    area: list[float] | None = key(
+        "random resized crop: smallest and largest share of a picture's area, as [0.08,1]; decodes in every epoch",
+        above=0, high=1,
+    )  # fmt: skip
+    mixup: float = key("a of Beta(a, a), the shares of two mixed pictures; 0: none", low=0)
+    cutmix: float = key("a of Beta(a, a), the share that a rectangle of another picture leaves; 0: none", low=0)
+    pad: int = key("pixels of black border that an image is cropped back from, anywhere; 0: none", low=0, high=512)
 
 
 @dataclass(frozen=True)

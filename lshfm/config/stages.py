@@ -12,6 +12,7 @@ from lshfm.config.words import for_stage
 from lshfm.errors import InputError
 
 T = TypeVar("T")
+_WORDS = {"map": "maps", "correct": "features by the teacher's answers", "relation": "relations of features"}
 STAGE2_LOSS = "++stage2.loss.name="  # a loss typed for stage 2 alone; stage 1 then takes loss=
 
 
@@ -93,24 +94,41 @@ def _check(job: Job[Mimic]) -> None:
         raise InputError(f"not given: {missing}. Add teacher=... and student=...")
     if "teacher.weights" in job.changed:
         raise InputError("teacher.weights: a teacher's weights are those of its checkpoint; teacher=PATH names one")
-    if student.projection not in (True, False, "auto"):
+    if student.projection not in (True, False, "auto", "needed"):
         raise InputError(
-            f"student.projection={student.projection}: must be auto, true or false; its width is the teacher's"
+            f"student.projection={student.projection}: must be auto, true, false or needed (where the widths differ); "
+            "its width is the teacher's"
         )
     for name, loss in settings.loss.chosen.items():
         if isinstance(loss.weight, bool) or not isinstance(loss.weight, int | float) or not 0 <= loss.weight < math.inf:
             raise InputError(f"loss.{name}.weight={loss.weight}: must be a finite number of at least 0")
+    _check_alpha(settings)
     if "backbone" in settings.freeze:
         raise InputError("freeze=[backbone] leaves nothing to mimic with: the student's feature would stay as it is")
     if settings.is_stage1:
         _check_stage1(settings)
 
 
+def _check_alpha(settings: Mimic) -> None:
+    alpha = settings.loss.alpha
+    if alpha is not None and (
+        isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0 <= alpha < math.inf
+    ):
+        raise InputError(f"loss.alpha={alpha}: must be a finite number of at least 0")
+    counted = [name for name, loss in settings.loss.chosen.items() if loss.kind == "correct"]
+    if counted and settings.accumulate > 1:
+        raise InputError(
+            f"accumulate={settings.accumulate}: loss={counted[0]} is a mean over the images of a whole batch that the "
+            "teacher gets right, which parts of it do not know: accumulate=1"
+        )
+
+
 def _check_stage1(settings: Mimic) -> None:
     for name, loss in settings.loss.chosen.items():
         if loss.kind != "feature":
             raise InputError(
-                f"loss={name} compares logits, and stage 1 trains a projection of features, no classifier: "
+                f"loss={name} compares {_WORDS.get(loss.kind, 'logits')}, and stage 1 trains a projection of features, "
+                "no classifier: "
                 "take a feature loss (l1, l2, lsh, lshl2) for stage=1"
             )
     if settings.student.projection is False:

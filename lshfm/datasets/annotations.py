@@ -27,6 +27,7 @@ UNLABELLED = "image without label"
 UNLISTED = "annotation without image"
 WRONG_SIZE = "size other than annotated"
 # Kinds of warnings.
+FEW_IMAGES = "class with fewer than two images"
 OTHER_CLASSES = "classes other than the training split's"
 ROWS = "several rows of one image"
 SEPARATOR = "labels that look like several"

@@ -13,9 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lshfm.checks import is_number
+from lshfm.checks import is_number, is_whole
 from lshfm.datasets import keyed
 from lshfm.datasets.keyed import Stream
+from lshfm.datasets.pad_crop import offsets, pad_crop
 from lshfm.errors import InputError
 
 
@@ -36,7 +37,7 @@ _FACTOR_STREAMS = {
 
 @dataclass(frozen=True)
 class Augment:
-    """Horizontal flip with probability `flip`, then colour jitter as published.
+    """Zero padding by `pad` pixels and a crop back, horizontal flip with probability `flip`, then colour jitter.
 
     A strength x gives every image its own factor, uniform in [1 - x, 1 + x]; the order of brightness,
     contrast and saturation is every image's own too. All of it depends on (seed, epoch, index) alone.
@@ -46,15 +47,20 @@ class Augment:
     brightness: float = 0.3
     contrast: float = 0.3
     saturation: float = 0.3
+    pad: int = 0
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if not is_number(value) or not 0 <= value <= 1:
+            if name != "pad" and (not is_number(value) or not 0 <= value <= 1):
                 raise InputError(f"{name}={value} is not a number from 0 to 1")
+        if not is_whole(self.pad) or self.pad < 0:
+            raise InputError(f"pad={self.pad} is not a whole number of at least 0")
 
     def __call__(self, pixels: Tensor, index: Tensor, *, seed: int, epoch: int) -> Tensor:
         """Uint8 (B, S, S, 3) to the same; `index` is int64 (B,) on the CPU."""
         samples = index.numpy()
+        if self.pad > 0:
+            pixels = pad_crop(pixels, offsets(samples, self.pad, seed=seed, epoch=epoch), self.pad)
         if self.flip > 0:
             pixels = mirror(pixels, self.flips(samples, seed=seed, epoch=epoch))
         kinds, factors = self.jitters(samples, seed=seed, epoch=epoch)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -38,6 +39,7 @@ class FileImages:
 
     paths: tuple[Path, ...]
     upright: bool = True
+    is_listed: ClassVar[bool] = False  # whether the paths were found on the disk a moment ago
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -62,11 +64,11 @@ class FileImages:
     def signature(self) -> str:
         """Hex digest of every file's absolute path, byte size and time of change, and of how they are decoded."""
         stats: list[object] = [(str(path.absolute()), *_size_and_time(path)) for path in self.paths]
-        return _digest(stats if all(map(self._is_as_published, self.paths)) else [*stats, self.upright, BACKGROUND])
+        return digest(stats if all(map(self._is_as_published, self.paths)) else [*stats, self.upright, BACKGROUND])
 
     def fingerprint(self) -> str:
         """Hex digest of the files' byte sizes: all that can be known of their content without reading it."""
-        return _digest([_size_and_time(path)[0] for path in self.paths])
+        return digest([_size_and_time(path)[0] for path in self.paths])
 
     def _is_as_published(self, path: Path) -> bool:
         return not self.upright and path.suffix.lower() in _AS_PUBLISHED
@@ -154,7 +156,7 @@ def pixels_of(image: Image.Image, size: int) -> Pixels:
 
 def find_missing(split: Split) -> list[int]:
     """Indices of pictures whose file is missing, empty or not a regular one; opens none, so it is quick."""
-    if not isinstance(split.images, FileImages):
+    if not isinstance(split.images, FileImages) or split.images.is_listed:
         return []
     return [i for i, path in enumerate(split.images.paths) if _size_and_time(path)[0] <= 0]
 
@@ -180,5 +182,6 @@ def _size_and_time(path: Path) -> tuple[int, int]:
     return (status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else (-1, 0)
 
 
-def _digest(values: Sequence[object]) -> str:
+def digest(values: Sequence[object]) -> str:
+    """SHA-256 of plain values, in hex."""
     return hashlib.sha256(json.dumps(values).encode()).hexdigest()

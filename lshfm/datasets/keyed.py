@@ -27,17 +27,21 @@ class Stream(IntEnum):
     RANK = 7
     POOL = 8
     MEMBER = 9
+    CROP_TOP = 10
+    CROP_LEFT = 11
+    MIX = 12
+    RESIZED_CROP = 1000  # and 39 more
 
 
-def bits(seed: int, epoch: int, index: ArrayLike, stream: int) -> NDArray[np.uint64]:
-    """64 random bits for every index, uint64 (n,)."""
+def bits(seed: int, epoch: int, index: ArrayLike, stream: ArrayLike) -> NDArray[np.uint64]:
+    """64 random bits for every index, uint64 (n,); or for every one of several streams, where there is one index."""
     state = np.zeros(1, np.uint64)
     for part in (seed, epoch, stream, index):
         state = _mix((state ^ _as_words(part)) + _GOLDEN)
     return state
 
 
-def uniform(seed: int, epoch: int, index: ArrayLike, stream: int) -> NDArray[np.float64]:
+def uniform(seed: int, epoch: int, index: ArrayLike, stream: ArrayLike) -> NDArray[np.float64]:
     """Float64 (n,) in [0, 1), multiples of 2^-53."""
     return (bits(seed, epoch, index, stream) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 

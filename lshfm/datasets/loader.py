@@ -15,6 +15,7 @@ from torch import Tensor
 from lshfm.datasets import keyed
 from lshfm.datasets.augment import Augment, normalise, send
 from lshfm.datasets.decode import ahead, decode, decode_batch
+from lshfm.datasets.mixing import Mixing
 from lshfm.datasets.overlap import in_advance, side_of
 from lshfm.datasets.split import Images, Labels, Pixels
 from lshfm.datasets.store_file import Store
@@ -34,6 +35,7 @@ class Batch:
     images: Tensor  # float32 (B, 3, S, S), augmented and normalised
     labels: Tensor  # (B, ...), as the task has them
     epoch: int  # from 0: with an index, it tells how a sample was augmented
+    other: tuple[Tensor, Tensor] | None = None  # of mixed pictures: the labels mixed in (B, ...), the first ones' share
 
     @property
     def columns(self) -> dict[str, Tensor]:
@@ -43,7 +45,11 @@ class Batch:
     def split(self, parts: int) -> list["Batch"]:
         """The batch in so many equal parts, for gradient accumulation."""
         columns = (column.chunk(parts) for column in (self.index, self.images, self.labels))
-        return [Batch(index, images, labels, self.epoch) for index, images, labels in zip(*columns, strict=True)]
+        if self.other is None:
+            return [Batch(index, images, labels, self.epoch) for index, images, labels in zip(*columns, strict=True)]
+        labels, share = self.other
+        cut = zip(*columns, labels.chunk(parts), strict=True)
+        return [Batch(index, images, own, self.epoch, (others, share)) for index, images, own, others in cut]
 
 
 class PixelSource(Protocol):
@@ -137,9 +143,9 @@ class Share:
     num: int = 1
 
     def within(self, batches: Sequence[Index]) -> Sequence[Index]:
-        """A part of every batch, as training needs it; `num` divides their size."""
-        size = len(batches[0]) // self.num if batches else 0
-        return [batch[self.rank * size : (self.rank + 1) * size] for batch in batches]
+        """A part of every batch, as training needs it; `num` divides their sizes."""
+        sizes = [len(batch) // self.num for batch in batches]
+        return [batch[self.rank * n : (self.rank + 1) * n] for n, batch in zip(sizes, batches, strict=True)]
 
     def among(self, batches: Sequence[Index]) -> Sequence[Index]:
         """Some of the batches, whole: what is in one, and so its bits, do not depend on the number of ranks."""
@@ -151,6 +157,8 @@ class Loader:
 
     `labels` is int8 (n, C) of the whole split; `indices` names the samples to use, all by default. `batch_size` is
     that of all ranks together: each gets its `share`, within every batch where `drop_last`, else of whole batches.
+    last_multiple: in place of being dropped, the last batch is cut to a multiple of so many images.
+    mixing: of each batch's pictures, after the view.
     pools: sets of places in `indices`; a shuffled epoch then is as many draws as there are samples, each of a random
     sample from a random set, so that some samples come several times and others not.
     """
@@ -169,6 +177,8 @@ class Loader:
         seed: int = 0,
         share: Share = Share(),
         pools: Sequence[Index] | None = None,
+        last_multiple: int | None = None,
+        mixing: Mixing | None = None,
     ) -> None:
         assert len(pixels) == len(labels)
         assert not drop_last or batch_size % share.num == 0
@@ -183,6 +193,8 @@ class Loader:
         self.seed = seed
         self.share = share
         self.pools = pools
+        self.last_multiple = last_multiple
+        self.mixing = mixing
         if not batches(self.indices, batch_size, drop_last):
             raise InputError(f"batch_size={batch_size} is more than the {len(self.indices)} images there are")
 
@@ -193,7 +205,8 @@ class Loader:
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The epoch's batches from step `start` on; the steps before it cost nothing."""
         steps = self._steps(self.order(epoch))[start:]
-        with closing(self.pixels.stream(steps)) as stream:
+        of_epoch = getattr(self.pixels, "of_epoch", None)  # a source whose pictures differ from epoch to epoch
+        with closing((of_epoch(self.seed, epoch) if of_epoch else self.pixels).stream(steps)) as stream:
             made = (self._batch(index, pixels, epoch) for index, pixels in zip(steps, stream, strict=True))
             yield from in_advance(made, side_of(self.device))
 
@@ -206,17 +219,21 @@ class Loader:
         return self.indices[keyed.permutation(self.seed, epoch, len(self.indices))]
 
     def _steps(self, order: Index) -> Sequence[Index]:
-        cut = batches(order, self.batch_size, self.drop_last)
+        cut = batches(order, self.batch_size, self.drop_last, self.last_multiple)
         return self.share.within(cut) if self.drop_last else self.share.among(cut)
 
     def _batch(self, index: Index, pixels: Pixels | Tensor, epoch: int) -> Batch:
         samples = torch.from_numpy(index)
         sent = send(torch.as_tensor(pixels), self.device)
         labels = send(torch.from_numpy(self.labels[index]), self.device)
-        return Batch(samples, self.view(sent, samples, seed=self.seed, epoch=epoch), labels, epoch)
+        images, other = self.view(sent, samples, seed=self.seed, epoch=epoch), None
+        if self.mixing:
+            images, other = self.mixing(images, labels, samples, seed=self.seed, epoch=epoch)
+        return Batch(samples, images, labels, epoch, other)
 
 
-def batches(order: Index, batch_size: int, drop_last: bool) -> Sequence[Index]:
-    """The order cut into batches; the last one may be smaller, and goes if `drop_last`."""
-    end = len(order) // batch_size * batch_size if drop_last else len(order)
+def batches(order: Index, batch_size: int, drop_last: bool, last_multiple: int | None = None) -> Sequence[Index]:
+    """The order cut into batches; the last one may be smaller, and goes if `drop_last`, but for a `last_multiple`."""
+    unit = last_multiple or batch_size
+    end = len(order) // unit * unit if drop_last else len(order)
     return [order[start : start + batch_size] for start in range(0, end, batch_size)]

@@ -5,8 +5,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from lshfm.engine.average import MovingAverage
+from lshfm.engine.average import WeightAverage
 from lshfm.engine.compiled import Compiled, Compiler, inductor
+from lshfm.engine.moving_average import MovingAverage
 from lshfm.engine.optimizer import make_optimizer as make
 from lshfm.engine.state import Objective, State
 from lshfm.ranks.replicas import Clock, replicate
@@ -23,6 +24,7 @@ def assemble(
     freeze_epochs: int = 0,
     ema: float = 0.0,
     constants: dict[str, Any] | None = None,
+    average: WeightAverage | None = None,
     fused: bool = False,
     capturable: bool = False,
     compile_teacher: bool = False,
@@ -34,7 +36,7 @@ def assemble(
     objective: on its device, with what does not learn frozen already. head_lr, decay_weights_only: as make_optimizer
     has them. freeze_epochs: in so many first epochs the backbone is held; the optimiser has its parameters from the
     start, passes over them as long as they have no gradients, and keeps nothing of them. ema: decay of the moving
-    average of the weights, 0 for none. constants: as in State. fused: the optimiser's update is one kernel.
+    average of the weights, 0 for none. constants, average: as in State. fused: the optimiser's update is one kernel.
     capturable: it can be recorded, see `make_step`. compile_teacher, compile_student: the frozen networks of a step,
     and what is trained, are compiled for the shape of the first batch. compiler: what compiles them.
     """
@@ -47,10 +49,10 @@ def assemble(
         objective.hold()
     compiled = _compile(objective, compiler, teacher=compile_teacher, student=compile_student)
     objective.trained = replicate(objective.trained, clock)
-    average = MovingAverage(objective.model, ema) if ema else None
+    moving = MovingAverage(objective.model, ema) if ema else None
     return State(
-        objective, torch_optimizer, ema=average, clock=clock, constants=constants, held_epochs=freeze_epochs,
-        compiled=compiled,
+        objective, torch_optimizer, ema=moving, clock=clock, constants=constants, held_epochs=freeze_epochs,
+        average=average, compiled=compiled,
     )  # fmt: skip
 
 

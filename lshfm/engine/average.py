@@ -1,59 +1,56 @@
-"""The moving average of a network's weights."""
+"""The mean of the weights at the ends of a run's last epochs."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 
-class MovingAverage(AveragedModel):
-    """Exponential moving average of weights and buffers; the first update copies them.
+class WeightAverage:
+    """Mean of all entries of a network's state over the ends of the last `length` of `epochs` epochs.
 
-    As torch's, but for its updates: they ask no tensor for a number, which on a GPU would make the host wait.
+    Sums are float64 copies, and divided by the number that was added, so that the mean is the true one whatever the
+    order of a run's parts; integer entries, as BatchNorm's counts, take the last value.
     """
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
-        super().__init__(model, multi_avg_fn=average, use_buffers=True)
-        self.has_begun = False
+    def __init__(self, length: int, epochs: int) -> None:
+        self.length, self.epochs = length, epochs
+        self.added: list[int] = []  # epochs, from 1
+        self._sums: dict[str, Tensor] = {}
 
-    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        """As every module's."""
-        loaded = super().load_state_dict(*args, **kwargs)
-        self.has_begun = bool(self.n_averaged > 0)
-        return loaded
+    @property
+    def count(self) -> int:
+        """Epochs in the mean."""
+        return len(self.added)
 
-    def average(self, model: nn.Module) -> None:
-        """Take in the model's weights, without counting them."""
-        for ours, theirs in _by_dtype(self.module, model):
-            if self.has_begun:
-                assert self.multi_avg_fn
-                self.multi_avg_fn(ours, theirs, self.n_averaged)
+    def add(self, epoch: int, network: nn.Module) -> None:
+        """Count in the network at the end of an epoch, from 1, if that is among the last."""
+        if epoch <= self.epochs - self.length:
+            return
+        if self.added and self.added[0] <= self.epochs - self.length:  # of a shorter plan, which this run goes beyond
+            self.added, self._sums = [], {}
+        for name, tensor in network.state_dict().items():
+            if tensor.is_floating_point():
+                values = tensor.detach().to(torch.float64, copy=True)
+                self._sums[name] = self._sums[name].to(values.device) + values if name in self._sums else values
             else:
-                torch._foreach_copy_(ours, theirs)
+                self._sums[name] = tensor.detach().clone()
+        self.added.append(epoch)
 
-    def count(self) -> None:
-        """One more was taken in."""
-        self.n_averaged += 1
-        self.has_begun = True
+    def mean(self, like: nn.Module) -> dict[str, Tensor]:
+        """The mean as a state of the network `like`, in its precisions."""
+        assert self.added
+        of_network = like.state_dict()
+        return {
+            name: (total / self.count if total.is_floating_point() else total).to(of_network[name])
+            for name, total in self._sums.items()
+        }
 
-    def update_parameters(self, model: nn.Module) -> None:
-        """Take in the model's weights."""
-        self.average(model)
-        self.count()
+    def state_dict(self) -> dict[str, Any]:
+        """Plain containers and tensors."""
+        return {"added": list(self.added), "sums": dict(self._sums)}
 
-
-def _by_dtype(average: nn.Module, model: nn.Module) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
-    """Tensors of the average and of the model, those of one type at a time."""
-    groups: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
-    for ours, theirs in zip(_tensors(average), _tensors(model), strict=True):
-        pair = groups.setdefault(ours.dtype, ([], []))
-        pair[0].append(ours)
-        pair[1].append(theirs)
-    yield from groups.values()
-
-
-def _tensors(module: nn.Module) -> list[Tensor]:
-    return [tensor.detach() for tensor in (*module.parameters(), *module.buffers())]
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Restore what `state_dict` gave. Copied: the tensors lie in a mapped file."""
+        self.added = list(saved["added"])
+        self._sums = {name: tensor.clone() for name, tensor in saved["sums"].items()}

@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from lshfm.console import logger
-from lshfm.engine.average import MovingAverage
+from lshfm.engine.average import WeightAverage
+from lshfm.engine.moving_average import MovingAverage
 from lshfm.engine.optimizer import adopt, complete, plain_state
 from lshfm.ranks.group import gather, rank, share_buffers
 from lshfm.ranks.replicas import Clock, alone, replicate, unwrapped
@@ -64,8 +65,10 @@ class State:
         clock: Clock,
         constants: dict[str, Any] | None = None,
         held_epochs: int = 0,
+        average: WeightAverage | None = None,
         compiled: Sequence[Any] = (),
     ) -> None:
+        self.average = average
         self.objective, self.optimizer, self.ema, self.clock = objective, optimizer, ema, clock
         self.constants = constants or {}
         self.held_epochs = held_epochs
@@ -191,6 +194,8 @@ class State:
     def end_epoch(self, evaluation: Evaluation | None) -> bool:
         """Record an epoch's evaluation, if there was one; True if it is the best so far."""
         self.epoch, self.step = self.epoch + 1, 0
+        if self.average:
+            self.average.add(self.epoch, self.model)
         if evaluation is None:
             return False
         entry = {"epoch": self.epoch, "metric": evaluation.name, "score": evaluation.score}
@@ -218,7 +223,7 @@ class State:
             "report": self.report,
             "constants": self.constants,
             "random": self._random,
-        }
+        } | ({"average": self.average.state_dict()} if self.average else {})
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Restore what `state_dict` gave. Raises ValueError if the losses were set up with other constants."""
@@ -231,6 +236,8 @@ class State:
         self.generation += 1
         if self.ema:
             self.ema.load_state_dict(saved["ema"])
+        if self.average and "average" in saved:
+            self.average.load_state_dict(saved["average"])
         self.epoch, self.step, self.seconds = saved["epoch"], saved["step"], saved["seconds"]
         self.evaluation_seconds = saved.get("evaluation_seconds", 0.0)  # older ones are counted as training
         self.history, self.report = saved["history"], saved["report"]

@@ -17,6 +17,7 @@ from typing import IO, Any, NamedTuple
 from lshfm.errors import InputError
 
 _MOST_IN_A_TUPLE, _DEEPEST_TUPLE = 10**6, 100
+_MOST_KEPT = 2**24  # objects that a pickle refers back to; its reader makes room for the largest number
 _LEGACY_PICKLES = 5  # at the start of a file of before torch 1.6; its numbers follow
 _ENCODE = "_codecs encode"  # how a pickle of protocol 2 spells bytes
 
@@ -26,7 +27,7 @@ def check_pickles(path: Path) -> None:
     with ExitStack() as stack:
         for file in _pickles(path, stack):
             try:
-                _check(file)
+                check_pickle(file)
             except InputError:
                 raise
             except Exception:  # noqa: BLE001 - cut off, or none at all: torch gets no further, and says so
@@ -55,7 +56,7 @@ class _Part(NamedTuple):
 _MARK = _Part("a mark")
 
 
-def _check(file: IO[bytes]) -> None:
+def check_pickle(file: IO[bytes]) -> None:
     """Follow one pickle's opcodes without building its objects. Raises InputError for those that are refused."""
     stack: list[_Part] = []
     memo: dict[Any, _Part] = {}
@@ -63,6 +64,8 @@ def _check(file: IO[bytes]) -> None:
         if opcode.name == "MARK":
             stack.append(_MARK)
         elif opcode.name.endswith("PUT"):
+            if isinstance(argument, int) and argument > _MOST_KEPT:
+                raise InputError("refused: it asks for endless memory")
             memo[argument] = stack[-1]
         elif opcode.name.endswith("GET"):
             stack.append(memo[argument])
@@ -95,7 +98,7 @@ def _tuple(parts: list[_Part]) -> _Part:
 
 
 @dataclass
-class _Number:
+class Number:
     """Stands in for numpy.dtype, whose own way of reading a pickle trusts it."""
 
     code: str
@@ -114,7 +117,7 @@ _STRUCT = {"f2": "e", "f4": "f", "f8": "d", "i1": "b", "i2": "h", "i4": "i", "i8
 _STRUCT |= {"u1": "B", "u2": "H", "u4": "I", "u8": "Q"}
 
 
-def _scalar(number: _Number, data: bytes) -> float:
+def _scalar(number: Number, data: bytes) -> float:
     """Stands in for numpy's scalar: a number of Python's."""
     value: float = struct.unpack(number.order + _STRUCT[number.code], data)[0]
     return value
@@ -135,6 +138,6 @@ class _Aside:
 STAND_INS: list[Any] = [
     (_scalar, "numpy.core.multiarray.scalar"),
     (_scalar, "numpy._core.multiarray.scalar"),
-    (_Number, "numpy.dtype"),
+    (Number, "numpy.dtype"),
     *((_Aside, name) for name in ("argparse.Namespace", "pathlib.PosixPath", "pathlib.WindowsPath")),
 ]

@@ -20,7 +20,7 @@ class KL(nn.Module):
 
     def __init__(self, temperature: float = 4.0) -> None:
         super().__init__()
-        self.temperature = _temperature(temperature)
+        self.temperature = checked_temperature(temperature)
 
     def forward(self, logits_s: Tensor, logits_t: Tensor) -> Tensor:
         assert logits_s.shape == logits_t.shape, "broadcasting would hide a mistake"
@@ -39,7 +39,7 @@ class SigmoidKL(nn.Module):
 
     def __init__(self, temperature: float = 4.0) -> None:
         super().__init__()
-        self.temperature = _temperature(temperature)
+        self.temperature = checked_temperature(temperature)
 
     def forward(self, logits_s: Tensor, logits_t: Tensor) -> Tensor:
         assert logits_s.shape == logits_t.shape, "broadcasting would hide a mistake"
@@ -52,7 +52,8 @@ def _half(logits_s: Tensor, logits_t: Tensor) -> Tensor:
     return torch.sigmoid(logits_t) * (F.logsigmoid(logits_t) - F.logsigmoid(logits_s))
 
 
-def _temperature(value: object) -> float:
+def checked_temperature(value: object) -> float:
+    """`value` as a temperature. Raises InputError unless it is a finite number above 0."""
     largest = torch.finfo(torch.float32).max
     if not is_number(value) or not 0 < value <= largest:
         name = parameter("temperature")

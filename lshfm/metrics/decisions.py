@@ -11,6 +11,7 @@ from lshfm.errors import InputError
 
 ACTIVATIONS = ("sigmoid", "softmax")
 EVEN = 0.5  # where nobody chose a threshold
+LIKELIEST = 5  # labels of a network whose classes exclude each other
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Decisions:
     """How outputs become labels: `activation` of logits / `temperature`, then a threshold for each class.
 
     thresholds: probabilities in the order of the classes; None where none were chosen. A network whose `activation` is
-    softmax gives one label, the likeliest, wherever no threshold is asked for.
+    softmax gives the LIKELIEST labels wherever no threshold is asked for.
     """
 
     activation: str
@@ -43,11 +44,15 @@ class Decisions:
         if threshold is not None:
             order = order[probabilities[order] >= threshold]
         elif top is None:
-            order = order[:1] if self._gives_one else order[(probabilities >= self._limits(len(probabilities)))[order]]
+            order = (
+                order[:LIKELIEST]
+                if self._excludes
+                else order[(probabilities >= self._limits(len(probabilities)))[order]]
+            )
         return [int(column) for column in order[:top]]
 
     @property
-    def _gives_one(self) -> bool:
+    def _excludes(self) -> bool:
         return self.activation == "softmax" and self.thresholds is None
 
     def _limits(self, num: int) -> NDArray[np.float64]:

@@ -34,7 +34,7 @@ def measure(
     require_known("headline", headline, DEFINITIONS)
     assert logits.shape == labels.shape == (len(logits), len(set(classes)))
     assert logits.dtype == np.float32, "the ranking is defined on fp32 logits"
-    _refuse_non_finite(logits, classes)
+    refuse_non_finite(logits, classes)
     ap = {
         name: {key: _percent(value) for key, value in average_precisions(*column).items()}
         for name, *column in zip(classes, logits.T, labels.T, strict=True)
@@ -140,7 +140,8 @@ def devkit_lines(ids: Sequence[str], scores: NDArray[np.float32]) -> str:
     return "".join(f"{id_} {score:.9g}\n" for id_, score in zip(ids, scores.tolist(), strict=True))
 
 
-def _refuse_non_finite(logits: Logits, classes: Sequence[str]) -> None:
+def refuse_non_finite(logits: Logits, classes: Sequence[str]) -> None:
+    """Raise RunFailed, naming the first, if logits (n, C) are not finite."""
     bad = ~np.isfinite(logits)
     rows = np.flatnonzero(bad.any(axis=1))
     if not len(rows):

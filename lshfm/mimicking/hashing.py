@@ -17,6 +17,7 @@ from lshfm.files.write import write_checkpoint
 from lshfm.losses.lsh import HashFunctions, draw_weights, drawn_bias, hash_bias, not_finite, teacher_std
 from lshfm.objectives.teacher import Teacher
 from lshfm.ranks.group import broadcast, num_ranks, on_main, require_same
+from lshfm.tasks.crops import unchanged
 from lshfm.tasks.pixels import TrainingData
 
 FUNCTIONS_PER_FEATURE = 32  # the published default
@@ -215,9 +216,9 @@ def _require_finite(outputs: Predictions | None, names: tuple[str, ...]) -> None
 
 def bias_images(data: TrainingData, *, views: str, batch_size: int) -> Loader:
     """Every training image once, in order. views: "plain", as it is, or "augmented", as epoch 0 augments it."""
-    batches = data.batches
+    batches, is_augmented = data.batches, views == "augmented"
+    pixels, view = (batches.pixels, batches.view) if is_augmented else (unchanged(batches.pixels), data.test.view)
     return Loader(
-        batches.pixels, batches.labels, indices=batches.indices, batch_size=batch_size, device=batches.device,
-        view=batches.view if views == "augmented" else data.test.view, shuffle=False, drop_last=False,
-        seed=batches.seed, share=batches.share,
+        pixels, batches.labels, indices=batches.indices, batch_size=batch_size, device=batches.device, view=view,
+        shuffle=False, drop_last=False, seed=batches.seed, share=batches.share,
     )  # fmt: skip

@@ -6,7 +6,7 @@ from torch import nn
 from lshfm.config.schema import Mimic
 from lshfm.errors import at
 from lshfm.losses.lsh import HashFunctions
-from lshfm.mimicking.terms import terms_of
+from lshfm.mimicking.terms import terms_by_kind
 from lshfm.objectives.align import Align
 from lshfm.objectives.learner import Learner
 from lshfm.objectives.mimic import Mimic as MimicObjective
@@ -27,7 +27,8 @@ def stage_objective(
     student's arithmetic.
     """
     freeze = settings.freeze
-    on_features, on_logits = (terms_of(settings.loss, kind, functions).to(device) for kind in ("feature", "logit"))
+    terms = {kind: each.to(device) for kind, each in terms_by_kind(settings.loss, functions).items()}
+    on_features, on_logits = terms.pop("feature"), terms.pop("logit")
     if settings.is_stage1:
         with at("student"):
             return Align(student, teacher, on_features, freeze=freeze, precision=precision)
@@ -37,5 +38,5 @@ def stage_objective(
     log_loss(label_name, label_loss)
     return MimicObjective(
         student, teacher, label_loss=label_loss.to(device), label_name=label_name, gamma=settings.loss.gamma,
-        feature_terms=on_features, logit_terms=on_logits, freeze=freeze, precision=precision,
+        feature_terms=on_features, logit_terms=on_logits, other_terms=terms, freeze=freeze, precision=precision,
     )  # fmt: skip

@@ -149,6 +149,17 @@ def _is_for(settings: Mimic, split: Split, content: Content) -> bool:
     )
 
 
-def settled(student: Student, width: int) -> Student:
-    """The student whose `projection` is a width: the teacher's feature width, or None without a projection."""
+def settled(
+    student: Student, width: int, task: Task | None = None, classes: Sequence[str] = (), size: int = 0
+) -> Student:
+    """The student whose `projection` is a width: the teacher's feature width, or None without a projection.
+
+    task, classes, size: to learn the student's own width by, where a projection is asked for only if it is another.
+    """
+    if student.projection == "needed":
+        assert task
+        network, _ = task.network(
+            Network(student.option, student.own, student.name, "none"), classes, size, at="student"
+        )
+        return replace(student, projection=None if network.num_features == width else width)
     return replace(student, projection=None if student.projection is False else width)

@@ -48,20 +48,37 @@ def _vgg(arch: str) -> nn.Module:
 
 @dataclass(frozen=True)
 class Design:
-    """How to build a backbone, the channels of its feature map, and how its classifier starts."""
+    """How to build a backbone, the channels of its feature map, and how its classifier starts.
+
+    zero_bias: whether classifier and projection start without bias. stages: as Classifier has them.
+    """
 
     backbone: Callable[[str], nn.Module]
     width: int
     dropout: float = 0.0
     linear_std: float | None = None
+    zero_bias: bool = False
+    stages: tuple[str, ...] = ()
+
+    def classifier(self, arch: str, num_classes: int, *, pool: str, projection: int | None) -> Classifier:
+        """The whole network, with fresh weights."""
+        network = Classifier(
+            arch, self.backbone(arch), self.width, num_classes, pool=pool, projection=projection,
+            dropout=self.dropout, linear_std=self.linear_std, stages=self.stages,
+        )  # fmt: skip
+        for head in network.heads.values() if self.zero_bias else ():
+            nn.init.zeros_(head.bias)
+        return network
 
 
+RESNET_STAGES = ("layer1", "layer2", "layer3", "layer4")
+MOBILENET_STAGES = ("features.3", "features.6", "features.13", "features.17")  # of the ResNets' sizes
 TORCHVISION: dict[str, Design] = {
-    "resnet18": Design(_resnet, 512),
-    "resnet34": Design(_resnet, 512),
-    "resnet50": Design(_resnet, 2048),
-    "resnet101": Design(_resnet, 2048),
-    "mobilenet_v2": Design(_mobilenet, 1280, dropout=0.2, linear_std=0.01),
+    "resnet18": Design(_resnet, 512, stages=RESNET_STAGES),
+    "resnet34": Design(_resnet, 512, stages=RESNET_STAGES),
+    "resnet50": Design(_resnet, 2048, stages=RESNET_STAGES),
+    "resnet101": Design(_resnet, 2048, stages=RESNET_STAGES),
+    "mobilenet_v2": Design(_mobilenet, 1280, dropout=0.2, linear_std=0.01, stages=MOBILENET_STAGES),
     "vgg16_bn": Design(_vgg, 512, linear_std=0.01),
     "vgg19_bn": Design(_vgg, 512, linear_std=0.01),
 }
@@ -73,14 +90,4 @@ def torchvision_classifier(arch: str, num_classes: int, pool: str = "GAP", proje
     VGG here is its convolutions, the pooling and one linear layer, without torchvision's 4096-wide layers.
     Raises InputError for an unknown `arch` or `pool`, and for a `projection` that is no width.
     """
-    design = pick(parameter("arch"), arch, TORCHVISION)
-    return Classifier(
-        arch,
-        design.backbone(arch),
-        design.width,
-        num_classes,
-        pool=pool,
-        projection=projection,
-        dropout=design.dropout,
-        linear_std=design.linear_std,
-    )
+    return pick(parameter("arch"), arch, TORCHVISION).classifier(arch, num_classes, pool=pool, projection=projection)

@@ -17,7 +17,7 @@ from lshfm.errors import InputError, option, parameter
 from lshfm.files.read import read_checkpoint, sha256
 from lshfm.models.backbones import TORCHVISION
 from lshfm.models.classifier import Classifier
-from lshfm.models.pooling import POOLING
+from lshfm.models.published import published_arch
 from lshfm.models.recognise import recognise
 from lshfm.models.run_state import describe, is_run_state, network_of_run
 from lshfm.models.timm_backbone import TimmClassifier
@@ -27,7 +27,8 @@ from lshfm.models.wrappings import Found, State, bare, state_of, weights_in
 FOREIGN_HEADS = (
     (re.compile(r"feat_fc\.(.+)"), r"projection.\1"),
     (re.compile(r"fc\.(.+)"), r"classifier.\1"),
-    (re.compile(r"classifier\.1\.(.+)"), r"classifier.\1"),
+    (re.compile(r"linear\.(.+)"), r"classifier.\1"),
+    (re.compile(r"classifier\.[01]\.(.+)"), r"classifier.\1"),
     (re.compile(r"classifier\.(.+)"), r"classifier.\1"),
     (re.compile(r"(.+)"), r"backbone.\1"),
 )
@@ -90,7 +91,7 @@ def _source(path: Path, file: Mapping[str, Any]) -> Source:
     found, arch = weights_in(file), str(file.get("arch"))
     if not found.words:
         return Source("torchvision", found)
-    if "arch" in file and ("global_step" in file or _published_arch(arch)[0] in TORCHVISION):
+    if "arch" in file and ("global_step" in file or published_arch(arch)[0] in TORCHVISION):
         return Source("published", found, arch=arch)
     return Source("plain", found)
 
@@ -153,13 +154,6 @@ def _check_body(model: nn.Module, expected: State, body: State, path: Path) -> N
     raise InputError("\n  ".join(lines))
 
 
-def _published_arch(arch: str) -> tuple[str, str]:
-    """Network and pooling of the published code's names: VGG without underscore, pooling as a suffix, none if GAP."""
-    stem, _, suffix = arch.rpartition("_")
-    name, pool = (stem, suffix) if suffix in POOLING else (arch, "GAP")
-    return re.sub(r"^(vgg\d+)bn$", r"\1_bn", name), pool
-
-
 def published_network(path: Path) -> tuple[str, dict[str, Any]] | None:
     """The network that a checkpoint of the published code holds, and its pool and projection; None for other files.
 
@@ -168,7 +162,7 @@ def published_network(path: Path) -> tuple[str, dict[str, Any]] | None:
     source = _open(path)
     if source.arch is None:
         return None
-    name, pool = _published_arch(source.arch)
+    name, pool = published_arch(source.arch)
     if name not in TORCHVISION:
         raise InputError(f"{path}: holds a network called {source.arch!r}, which is none of {', '.join(TORCHVISION)}")
     projection = bare(source.found).state.get("feat_fc.weight")
@@ -176,7 +170,7 @@ def published_network(path: Path) -> tuple[str, dict[str, Any]] | None:
 
 
 def _check_published_arch(model: nn.Module, arch: str, path: Path) -> None:
-    name, pool = _published_arch(arch)
+    name, pool = published_arch(arch)
     if isinstance(model, Classifier) and (name, pool) != (model.arch, type(model.pool).__name__):
         raise InputError(
             f"{path}: holds {name} with pooling {pool}, the network is {model.arch} with "

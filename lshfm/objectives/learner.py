@@ -23,7 +23,17 @@ class LabelledBatch(ImageBatch, Protocol):
     """What an objective with labels reads of a batch."""
 
     @property
-    def labels(self) -> Tensor: ...  # (B, C) int8 in {-1, 0, 1}
+    def labels(self) -> Tensor: ...  # (B, ...), as the task has them
+    @property
+    def other(self) -> tuple[Tensor, Tensor] | None: ...  # mixed pictures: the second labels, the first ones' share
+
+
+def over_labels(batch: LabelledBatch, loss: Callable[[Tensor], Tensor]) -> Tensor:
+    """A loss of labels for a batch; of mixed pictures that of both labels, each by its share (mixup, cutmix)."""
+    if batch.other is None:
+        return loss(batch.labels)
+    labels, share = batch.other
+    return share * loss(batch.labels) + (1 - share) * loss(labels)
 
 
 class Learner(nn.Module):

@@ -1,19 +1,42 @@
 """Stage 2: the student learns from the labels, the teacher's features and its logits at once."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from lshfm.objectives.learner import LabelledBatch, Learner
+from lshfm.errors import InputError
+from lshfm.objectives.learner import LabelledBatch, Learner, over_labels
 from lshfm.objectives.teacher import Recorded, Teacher
 from lshfm.objectives.terms import Terms, add_up
 from lshfm.ranks.device import autocast
+from lshfm.ranks.group import num_ranks
+from lshfm.ranks.sums import total
+
+
+class WithMaps(nn.Module):
+    """A network whose call gives the maps of its stages before its outputs, so that one pass gives both."""
+
+    network: Any  # an nn.Module with `maps`
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> tuple[list[Tensor], tuple[Tensor, Tensor]]:
+        """(B, 3, S, S) -> maps (B, C_i, h_i, w_i), (feature (B, D), logits (B, C))."""
+        maps, outputs = self.network.maps(images)
+        return maps, outputs
 
 
 class Mimic(Learner):
     """The whole student learns from gamma * label loss + the weighted terms (arXiv 2011.01424, section 3).
 
-    freeze: names as in models.freeze, of what does not learn. Raises InputError as apply_freeze does.
+    other_terms, by what their losses take: "correct", features and `correct_weights`; "labelled", logits and labels;
+    "relation", features of any widths; "map", maps of both networks' stages.
+    freeze: names as in models.freeze, of what does not learn. Raises InputError as apply_freeze does, and for a network
+    without maps where losses take them.
     """
 
     def __init__(
@@ -26,6 +49,7 @@ class Mimic(Learner):
         gamma: float,
         feature_terms: Terms,
         logit_terms: Terms,
+        other_terms: Mapping[str, Terms] | None = None,
         freeze: Sequence[str] = (),
         precision: str = "fp32",
     ) -> None:
@@ -33,6 +57,20 @@ class Mimic(Learner):
         self.teacher = teacher
         self.label_loss, self.label_name, self.gamma = label_loss, label_name, gamma
         self.feature_terms, self.logit_terms = feature_terms, logit_terms
+        self.other_terms = nn.ModuleDict({kind: terms for kind, terms in (other_terms or {}).items() if terms.names})
+        if self.takes_maps:
+            for network in (model, teacher.network):
+                if not callable(getattr(network, "maps", None)):
+                    raise InputError(
+                        f"{getattr(network, 'arch', type(network).__name__)} has no maps(images), which the chosen "
+                        "loss compares: take another loss or network"
+                    )
+            self.trained = WithMaps(model)
+
+    @property
+    def takes_maps(self) -> bool:
+        """Whether a loss compares maps."""
+        return "map" in self.other_terms
 
     def wrap_frozen(self, wrap: Callable[[nn.Module], nn.Module]) -> None:
         """The teacher's network, in steps alone."""
@@ -41,9 +79,51 @@ class Mimic(Learner):
     def forward(self, batch: LabelledBatch) -> dict[str, Tensor]:
         """Named losses of a batch, fp32 scalars; those of equal names are summed."""
         with autocast(batch.images.device, self.precision):
-            feature_s, logits_s = self.trained(batch.images)
-        feature_t, logits_t = self.teacher(batch)
-        label = self.gamma * self.label_loss(logits_s.float(), batch.labels)
+            maps_s, (feature_s, logits_s) = self._student(batch.images)
+        maps_t, (feature_t, logits_t) = self.teacher.maps(batch) if self.takes_maps else ([], self.teacher(batch))
+        label = self.gamma * over_labels(batch, lambda labels: self.label_loss(logits_s.float(), labels))
         features = self.feature_terms(feature_s, feature_t)
         logits = self.logit_terms(logits_s, logits_t)
-        return add_up([(self.label_name, label), *features.items(), *logits.items()])
+        others = self._others(batch, (maps_s, maps_t), (feature_s, feature_t), (logits_s, logits_t))
+        return add_up([(self.label_name, label), *features.items(), *logits.items(), *others])
+
+    def _student(self, images: Tensor) -> tuple[list[Tensor], tuple[Tensor, Tensor]]:
+        outputs = self.trained(images)
+        return outputs if self.takes_maps else ([], outputs)
+
+    def _others(
+        self, batch: LabelledBatch, maps: tuple[Any, Any], features: tuple[Tensor, Tensor],
+        logits: tuple[Tensor, Tensor],
+    ) -> list[tuple[str, Tensor]]:  # fmt: skip
+        found: list[tuple[str, Tensor]] = []
+        for kind, terms in self.other_terms.items():
+            if kind == "correct":
+                named = terms(*features, correct_weights(logits[1], batch))
+            elif kind == "labelled":
+                named = _over_labels(terms, logits, batch)
+            else:
+                named = terms(*(maps if kind == "map" else features))
+            found += named.items()
+        return found
+
+
+def correct_weights(logits_t: Tensor, batch: LabelledBatch) -> Tensor:
+    """(B,): [argmax z_t = y] times ranks / M, M the number of such images over all ranks; all 0 where there are none.
+
+    So that the mean over the ranks of weighted sums is the mean over the M images. A mixed picture counts by the share
+    of the label that the teacher gives it. Labels are int64 (B,).
+    """
+    answers = logits_t.argmax(1)
+    right = over_labels(batch, lambda labels: (answers == labels).float()).detach()
+    count = total(right.sum())
+    return right * torch.where(count > 0, num_ranks() / count.clamp(min=torch.finfo(count.dtype).tiny), 0.0)
+
+
+def _over_labels(terms: nn.Module, logits: tuple[Tensor, Tensor], batch: LabelledBatch) -> dict[str, Tensor]:
+    """The terms of logits and labels, of mixed pictures by the shares of both labels."""
+    first: dict[str, Tensor] = terms(*logits, batch.labels)
+    if batch.other is None:
+        return first
+    labels, share = batch.other
+    second: dict[str, Tensor] = terms(*logits, labels)
+    return {name: share * first[name] + (1 - share) * second[name] for name in first}

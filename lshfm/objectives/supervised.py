@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from lshfm.objectives.learner import LabelledBatch, Learner
+from lshfm.objectives.learner import LabelledBatch, Learner, over_labels
 from lshfm.ranks.device import autocast
 
 
@@ -31,4 +31,4 @@ class Supervised(Learner):
         """Named losses of a batch, fp32 scalars."""
         with autocast(batch.images.device, self.precision):
             _, logits = self.trained(batch.images)
-        return {self.name: self.loss(logits.float(), batch.labels)}
+        return {self.name: over_labels(batch, lambda labels: self.loss(logits.float(), labels))}

@@ -93,11 +93,22 @@ class Teacher(nn.Module):
 
     @torch.no_grad()
     def _embed(self, images: Tensor, network: nn.Module) -> tuple[Tensor, Tensor]:
-        if self.scale is not None and self.shift is not None:
-            images = images * self.scale + self.shift
         with autocast(images.device, self.precision):
-            feature, logits = network(images)
+            feature, logits = network(self._own(images))
         return feature.float(), logits.float()
+
+    @torch.no_grad()
+    def maps(self, batch: ImageBatch) -> tuple[list[Tensor], tuple[Tensor, Tensor]]:
+        """Maps of the network's stages, and what `forward` gives, of a batch; all fp32."""
+        with autocast(batch.images.device, self.precision):
+            maps, (feature, logits) = self.network.maps(self._own(batch.images))  # type: ignore[operator]
+        return [each.float() for each in maps], (feature.float(), logits.float())
+
+    def _own(self, images: Tensor) -> Tensor:
+        """The student's pixels as this network is used to them."""
+        if self.scale is None or self.shift is None:
+            return images
+        return images * self.scale + self.shift
 
 
 class TaughtBatch(Protocol):

@@ -3,14 +3,17 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from lshfm.ranks.device import autocast
 
+Given = Tensor | Sequence[Tensor]
+
 
 @dataclass(frozen=True)
 class Term:
-    """One loss of (student, teacher), its factor, and its name in the log."""
+    """One loss of (student, teacher, ...), its factor, and its name in the log."""
 
     name: str
     weight: float
@@ -34,9 +37,20 @@ class Terms(nn.Module):
         self.weights = [term.weight for term in terms]
         self.losses = nn.ModuleList(term.loss for term in terms)
 
-    def forward(self, student: Tensor, teacher: Tensor) -> dict[str, Tensor]:
-        """Features (B, D) or logits (B, C) of both to weighted fp32 scalars by name, whatever their precision."""
-        student, teacher = student.float(), teacher.float()
+    def forward(self, student: Given, teacher: Given, *more: Tensor) -> dict[str, Tensor]:
+        """Features (B, D), logits (B, C) or lists of maps of both, to weighted fp32 scalars by name.
+
+        more: what these losses take beside, passed on as it is. Whatever the networks' precision, losses are fp32.
+        """
+        both = _float(student), _float(teacher)
         terms = zip(self.names, self.weights, self.losses, strict=True)
-        with autocast(student.device, "fp32"):
-            return add_up((name, weight * loss(student, teacher)) for name, weight, loss in terms)
+        with autocast(_device(student), "fp32"):
+            return add_up((name, weight * loss(*both, *more)) for name, weight, loss in terms)
+
+
+def _float(given: Given) -> Given:
+    return given.float() if isinstance(given, Tensor) else [each.float() for each in given]
+
+
+def _device(given: Given) -> torch.device:
+    return given.device if isinstance(given, Tensor) else given[0].device

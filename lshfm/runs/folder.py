@@ -25,6 +25,14 @@ BEFORE_THERE_WAS = {
     "head_lr": 1.0,
     "eval_every": 1,
     "speed": "exact",
+    "loss.alpha": 0.0,
+    "average": 0,
+    "average_bn": "mean",
+    "drop_last": True,
+    "augment.pad": 0,
+    "augment.area": None,
+    "augment.mixup": 0.0,
+    "augment.cutmix": 0.0,
 }
 KEPT_AS_BEGUN = ("dataset.holdout_by", "dataset.exif")  # of these, keys whose default is another today
 SETTLED_AT_THE_END = ("select",)  # keys that leave training as it is: an unfinished run may be given another value

@@ -43,7 +43,8 @@ def mimic_name(job: Job[Mimic], teacher: str, *, also: Collection[str] = ()) -> 
     networks = [teacher, settings.student.title, settings.loss.title]
     stem = [_data_title(job), *networks, f"s{settings.seed}", stage]
     label = settings.label_loss.title
-    others = {"label_loss": label} if label != "bce" else {}
+    usual = {"bce", "ce"} & {"bce", settings.dataset.default_label_loss}
+    others = {} if label in usual else {"label_loss": label}
     others |= _others(job, {"teacher": settings.teacher, "student": settings.student}, also)
     used = {key: value for key, value in others.items() if used_in_stage(settings, key)}
     named = {key.replace("teacher.path", "teacher"): value for key, value in used.items()}
@@ -72,7 +73,7 @@ def _data_title(job: Job[Train] | Job[Mimic]) -> str:
 def used_in_stage(settings: Mimic, key: str) -> bool:
     """Whether a key of mimic matters to its stage: labels to stage 2, starting weights to where they start."""
     if settings.is_stage1:
-        return not key.startswith("label_loss") and key not in {"loss.gamma", "student.init"}
+        return not key.startswith("label_loss") and key not in {"loss.gamma", "loss.alpha", "student.init"}
     return key != "student.weights" or not settings.student.projection
 
 

@@ -168,6 +168,7 @@ class Results:
     best_chosen_on: str | None = None  # data that `history` is of, in words
     history: list[dict[str, Any]] | None = None  # epoch, metric, score, and other numbers
     report: dict[str, Any]  # every metric of the evaluation
+    average: dict[str, Any] | None = None  # the mean of the last epochs' weights: how many, metric, score, metrics
     checkpoint: str | None = None  # its path
     training_seconds: float | None = None
     evaluation_seconds: float | None = None

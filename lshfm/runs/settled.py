@@ -6,6 +6,7 @@ from typing import Any
 from lshfm.config.schema import Training
 from lshfm.console import logger
 from lshfm.engine.assemble import assemble
+from lshfm.engine.average import WeightAverage
 from lshfm.engine.schedule import learning_rate, one_cycle
 from lshfm.engine.state import Objective, State
 from lshfm.engine.step import Step, make_step
@@ -20,6 +21,7 @@ def assembled(objective: Objective, settings: Training, speed: Speed, constants:
         head_lr=settings.head_lr, decay_weights_only=settings.decay_weights_only,
         freeze_epochs=settings.freeze_epochs, ema=settings.ema, constants=constants,
         fused=speed.fused, capturable=speed.captured, compile_teacher=speed.compiled, compile_student=speed.compiled,
+        average=WeightAverage(settings.average, settings.epochs) if settings.average else None,
     )  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from lshfm.files.read import read_checkpoint
 from lshfm.files.write import write_checkpoint
 from lshfm.ranks.group import Consensus, all_gather, doing, is_main, num_ranks, on_main
 from lshfm.ranks.start import describe, log_ranks
+from lshfm.runs.averaged import averaged
 from lshfm.runs.last import log_room, position_of, restore, write_last
 from lshfm.runs.layout import named, pack
 from lshfm.runs.memory import TooLargeToEvaluate, enough_to_evaluate, enough_to_train
@@ -71,7 +72,8 @@ class TrainingRun:
         self._arrays: Arrays | None = None  # of the last evaluation on the test split, at rank 0
 
     def announce(self, task: Task) -> None:
-        """Log the run's folder, its hardware and its data."""
+        """Log the run's folder, its hardware and its data. task: writes the tables of the results, too."""
+        self.write_tables = task.write_tables
         settings, data = self.settings, self.data
         logger.info("run folder %s; %s, %s", self.folder.path, self.hardware["device"], self.hardware["arithmetic"])
         log_options(settings)
@@ -186,10 +188,10 @@ class TrainingRun:
         plans = {"planned_before": self.planned_before} if self.planned_before else {}
         return {"ranks": num_ranks(), "device": device, **threads, **versions, **of_network, **record, **plans}
 
-    def _pack(self) -> dict[str, Any]:
+    def _pack(self, network: nn.Module | None = None) -> dict[str, Any]:
         constants = {"constants": self.state.constants} if self.keep_constants else {}
         return pack(
-            self.settings, self.trained, self.state.model, self.data.train_split.classes,
+            self.settings, self.trained, network or self.state.model, self.data.train_split.classes,
             epoch=self.state.epoch, hardware=self.hardware, command=self.settings.command, **self.made_by, **constants,
         )  # fmt: skip
 
@@ -201,12 +203,14 @@ class TrainingRun:
             with self.state.evaluating(), self._memory():
                 evaluation, arrays = self.test(self.state.model)
             content |= measured(evaluation) if is_held_out else {}
-        results = self._results(content)
+        mean = averaged(self.folder.path, self.state, self.settings, self.data.batches, self.test, self._pack)
+        results = self._results(content, mean)
 
         def write() -> None:
             self.place.require_own()  # another run may have finished there meanwhile
             write_checkpoint(self.place.checkpoint, content | {"identity": self.place.identity})
             write_predictions(self.folder.predictions, arrays, self.data.test_split.classes)
+            self.write_tables(self.folder.path, results.report)
             results.write(self.folder.results)
             self.lines.finish(results.metric, results.score, results.report)
 
@@ -216,7 +220,7 @@ class TrainingRun:
         )
         return results
 
-    def _results(self, content: Mapping[str, Any]) -> Results:
+    def _results(self, content: Mapping[str, Any], mean: dict[str, Any] | None) -> Results:
         state, seen = self.state, self.state.epoch * len(self.data.batches) * self.settings.batch_size
         memory = all_gather(peak_memory(self.data.batches.device))
         return Results(
@@ -238,6 +242,7 @@ class TrainingRun:
             best_chosen_on=self.data.validation_name,
             history=state.history,
             report=content["metrics"],
+            average=mean,
             checkpoint=str(self.place.checkpoint),
             training_seconds=round(state.seconds, 1),
             evaluation_seconds=round(state.evaluation_seconds, 1),

@@ -1,6 +1,8 @@
 """The base class of tasks whose labels are of whole images, all resized to one size: data, batches, networks."""
 
+import inspect
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +14,7 @@ from lshfm.config.groups import Dataset, LabelLoss, Network
 from lshfm.config.schema import Training
 from lshfm.datasets.loader import Loader
 from lshfm.datasets.split import Split
+from lshfm.errors import InputError
 from lshfm.losses.classification import Summed
 from lshfm.models.weights import Loaded
 from lshfm.tasks.networks import build_classifier
@@ -28,7 +31,8 @@ class ImageTask(Task):
 
     def training_data(self, train: Split, test: Split, settings: Training, device: torch.device) -> TrainingData:
         """Augmented batches to train on, and batches without augmentation to validate and test on."""
-        return TrainingData.open(train, test, settings, device, self.shows(train), self.pools)
+        shows = self.shows(train) if settings.dataset.holdout else None  # which of many classes takes much memory
+        return TrainingData.open(train, test, settings, device, shows, self.pools)
 
     def evaluation_batches(
         self, split: Split, dataset: Dataset, device: torch.device, *, workers: int | None, batch_size: int,
@@ -49,8 +53,20 @@ class ImageTask(Task):
     ) -> tuple[str, nn.Module]:
         """The loss, wrapped if its `reduction` is "sum", so that averaging over the parts gives the batch's sum."""
         built = build({name: value for name, value in loss.own.items() if name != "kind"}, at=at)
-        if labels is not None and hasattr(built, "set_up"):
-            with errors.at(at):
-                built.set_up(torch.from_numpy(labels))
+        if labels is not None:
+            set_up(built, loss.title, torch.from_numpy(labels), at=at)
         is_sum = getattr(built, "reduction", "mean") == "sum"
         return loss.title, Summed(built, parts) if is_sum and parts > 1 else built
+
+
+def set_up(loss: nn.Module, title: str, *told: Any, at: str) -> None:
+    """Tell a label loss that asks for it of the training labels. Raises InputError for one that takes others."""
+    ask: Any = getattr(loss, "set_up", None)
+    if ask is None:
+        return
+    try:
+        inspect.signature(ask).bind(*told)
+    except TypeError as error:
+        raise InputError(f"{at}={title} takes labels of another kind than this data set's task has") from error
+    with errors.at(at):
+        ask(*told)

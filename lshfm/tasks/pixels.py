@@ -20,13 +20,16 @@ from lshfm.datasets.decode import find_broken
 from lshfm.datasets.fused import FusedView
 from lshfm.datasets.holdout import Shows, holdout, one_sided
 from lshfm.datasets.images import FileImages, refuse_missing
+from lshfm.datasets.in_memory import ArrayImages, ArrayPixels
 from lshfm.datasets.loader import DecodedPixels, Index, Loader, PixelSource, Share, StoredPixels, View
+from lshfm.datasets.mixing import Mixing
 from lshfm.datasets.reader import Reader, class_difference
 from lshfm.datasets.resident import ResidentPixels, resident
 from lshfm.datasets.split import Split
 from lshfm.datasets.store import choose_cache, find_store, open_store, pixel_key, store_bytes
 from lshfm.errors import InputError, at, count
 from lshfm.ranks.group import doing, first_on_each_machine, num_ranks, place, rank
+from lshfm.tasks.crops import ADVICE, open_crops, unchanged
 
 Pools = Callable[[np.ndarray], list[np.ndarray]]
 
@@ -85,6 +88,8 @@ def open_pixels(
     A machine's first rank builds a store, while the others wait. device: that they are used on time and again; the
     store is copied there, as the data set's `cache` says.
     """
+    if isinstance(split.images, ArrayImages) and split.images.size == dataset.size:
+        return ArrayPixels(split.images.array), np.arange(len(split))
     with at("dataset"):
         source, usable = first_on_each_machine(lambda: _open_pixels(split, dataset, workers))
         if device is None:
@@ -115,8 +120,7 @@ def _open_pixels(split: Split, dataset: Dataset, workers: int | None) -> tuple[P
             store = open_store(split.images, size, folder, name=name, workers=builders, report=report, skip_broken=skip)
             source, broken = StoredPixels(store), store.broken
         else:
-            advice = "Mend it, or leave such images out with dataset.skip_broken=true"
-            source = DecodedPixels(split.images, size, workers, advice)
+            source = DecodedPixels(split.images, size, workers, ADVICE)
             broken = find_broken(split.images, size, workers, report) if skip else ()
     if broken:
         logger.warning("%s: %d broken images are left out (dataset.skip_broken=true)", split.name, len(broken))
@@ -131,8 +135,8 @@ def make_view(dataset: Dataset, augment: Augmentation | None, *, channels_last: 
     for name, numbers in (("mean", dataset.mean), ("std", dataset.std)):
         if len(numbers) != 3:
             raise InputError(f"dataset.{name}={numbers}: must be three numbers, for red, green and blue")
-    change = augment and Augment(augment.flip, augment.brightness, augment.contrast, augment.saturation)
-    kind = FusedView if fused and change else View
+    change = augment and Augment(augment.flip, augment.brightness, augment.contrast, augment.saturation, augment.pad)
+    kind = FusedView if fused and change and not change.pad else View  # the kernels know no padding
     return kind(tuple(dataset.mean), tuple(dataset.std), change, channels_last)  # type: ignore[arg-type]
 
 
@@ -158,7 +162,8 @@ class TrainingData:
         task has such. pools: as of a task.
         """
         dataset, order, size = settings.dataset, settings.channels_last, settings.eval_batch_size
-        pixels, usable = open_pixels(train, dataset, settings.workers, device)
+        opened = open_crops(train, settings) if settings.augment.area else None
+        pixels, usable = opened or open_pixels(train, dataset, settings.workers, device)
         learn, held_out = parted(train, dataset, shows, usable)
         if shows is not None and len(held_out) and dataset.holdout_by == "labels":
             _say_parts(train, dataset, shows, learn, held_out)
@@ -167,9 +172,11 @@ class TrainingData:
         batches = Loader(
             pixels, train.labels, indices=learn, batch_size=settings.batch_size, device=device, shuffle=True,
             drop_last=True, view=view, seed=settings.seed, share=own_share(), pools=pooled,
+            mixing=Mixing(settings.augment.mixup, settings.augment.cutmix),
+            last_multiple=None if settings.drop_last else _unit(settings),
         )  # fmt: skip
         plain = make_view(dataset, None, channels_last=order)
-        kept = plain_loader(pixels, held_out, train, plain, size, device) if len(held_out) else None
+        kept = plain_loader(unchanged(pixels), held_out, train, plain, size, device) if len(held_out) else None
         if test is train and kept:
             test_batches = kept
         else:
@@ -208,6 +215,11 @@ class TrainingData:
         if self.test_split is not self.train_split:
             return self.test_split.name
         return f"{count(len(self.test.indices), 'image')} held out of {self.train_split.name}"
+
+
+def _unit(settings: Training) -> int:
+    """What divides every batch: ranks, parts and groups of BatchNorm get as many images each."""
+    return num_ranks() * settings.accumulate * (settings.bn_group_size or 1)
 
 
 def parted(train: Split, dataset: Dataset, shows: Shows | None, usable: Index | None = None) -> tuple[Index, Index]:

@@ -1,7 +1,7 @@
 """The contract of a task: all that training, mimicking and evaluation ask of it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -40,12 +40,19 @@ class Task(ABC):
     score: ClassVar[str]  # the leading number's name and its key in reports, as "mAP"
     # How an output (B, C) becomes a probability of each class: sigmoid or softmax; None for other outputs.
     activation: ClassVar[str | None] = None
+    has_one_label: ClassVar[bool] = False  # whether labels are int64 (n,), a class for each image
 
     def check(self, dataset: Dataset) -> None:
         """Raise InputError for settings of a data set that the task does not have."""
         if dataset.metric not in self.metrics:
             near = nearest(dataset.metric, self.metrics)
             raise InputError(f"dataset.metric={dataset.metric}: must be one of {', '.join(self.metrics)}{near}")
+
+    def check_losses(self, kinds: Mapping[str, str]) -> None:
+        """Raise InputError for mimicking losses that take other labels. kinds: of each loss, by its option."""
+        for name, kind in kinds.items():
+            if kind in ("correct", "labelled") and not self.has_one_label:
+                raise InputError(f"loss={name} is for one label an image, which this data set's task has not")
 
     @abstractmethod
     def read(self, dataset: Dataset, names: Sequence[str]) -> list[Split]:
@@ -131,6 +138,10 @@ class Task(ABC):
     @abstractmethod
     def tables(self, report: dict[str, Any]) -> RenderableType:
         """An evaluation's report as tables for the console."""
+
+    def write_tables(self, folder: Path, report: dict[str, Any]) -> None:  # noqa: ARG002
+        """Write what of an evaluation's report is for other programs, beside results.json."""
+        return
 
     def definition(self, metric: str) -> str:  # noqa: ARG002
         """What a metric of `metrics` is, in words for a report; "" where there is nothing to add to its name."""

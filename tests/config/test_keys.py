@@ -111,8 +111,8 @@ def test_parts_hold_the_keys_that_lie_in_a_losss_own_node() -> None:
         (hashing, Temperature(4.0)),
         (None, None),
     ]
-    assert list(both.plain() or {}) == ["name", "beta", "gamma", "hash_num", "std", "bias", "bias_views", "form",
-                                        "temperature", "lsh", "kl"]  # fmt: skip
+    assert list(both.plain() or {}) == ["name", "beta", "gamma", "alpha", "hash_num", "std", "bias", "bias_views",
+                                        "form", "temperature", "lsh", "kl"]  # fmt: skip
     assert l2.chosen == {"l2": ChosenLoss("feature", 1.0, {"l2": {"_target_": "lshfm.losses.features.L2"}})}
 
 

@@ -26,7 +26,8 @@ def test_what_is_predicted() -> None:
     assert plain.chosen(probabilities, top=1) == [0]
     assert plain.chosen(np.full(4, 0.1), top=2) == [0, 1]  # whatever their probability
     assert plain.chosen(probabilities, threshold=0.6, top=3) == [0, 3]
-    assert softmax.chosen(softmax.probabilities(LOGITS)[0]) == [0]
+    assert softmax.chosen(softmax.probabilities(LOGITS)[0]) == [0, 3, 2, 1]  # at most five
+    assert softmax.chosen(np.linspace(0.3, 0, 7)) == [0, 1, 2, 3, 4]
     assert list(named("abcd", probabilities, [3, 1])) == ["d", "b"]
 
 

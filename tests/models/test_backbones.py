@@ -27,10 +27,8 @@ WIDTHS = {
     "vgg16_bn": 512,
     "vgg19_bn": 512,
 }
-# Published sizes of the CIFAR family with 100 classes.
-CIFAR_PARAMETERS = {"resnet20": 278_324, "resnet56": 861_620, "resnet8x4": 1_233_540, "resnet32x4": 7_433_860}
 EVERY = [(torchvision_classifier, arch, WIDTHS[arch]) for arch in TORCHVISION] + [
-    (cifar_classifier, arch, 256 if arch.endswith("x4") else 64) for arch in CIFAR
+    (cifar_classifier, arch, CIFAR[arch].width) for arch in CIFAR
 ]
 
 
@@ -48,10 +46,6 @@ def on_meta(build: Callable[..., Any], *arguments: Any, **settings: Any) -> Any:
     """The network without storage: shapes only."""
     with torch.device("meta"):
         return build(*arguments, **settings)
-
-
-def count(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
 
 
 @pytest.mark.parametrize(("build", "arch", "width"), EVERY)
@@ -95,18 +89,6 @@ def test_vgg_layers_are_torchvisions(arch: str) -> None:
     ours = on_meta(torchvision_classifier, arch, 20).backbone.features
     theirs = on_meta(torchvision.models.get_model, arch, weights=None).features
     assert str(ours) == str(theirs)
-
-
-@pytest.mark.parametrize(("arch", "expected"), CIFAR_PARAMETERS.items())
-def test_cifar_networks_have_their_published_size(arch: str, expected: int) -> None:
-    assert count(on_meta(cifar_classifier, arch, 100)) == expected
-
-
-@pytest.mark.parametrize("arch", CIFAR)
-def test_cifar_depth_counts_weighted_layers(arch: str) -> None:
-    backbone = on_meta(cifar_classifier, arch, 10).backbone
-    convolutions = [m for m in backbone.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3)]
-    assert len(convolutions) + 1 == CIFAR[arch][0]
 
 
 def test_cifar_map_is_a_quarter_of_the_image() -> None:

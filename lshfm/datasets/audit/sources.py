@@ -5,10 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lshfm.datasets.annotations import Annotations, Fault, Picture
+from lshfm.datasets.annotations import FEW_IMAGES, Annotations, Fault, Grade, Picture
 from lshfm.datasets.images import FileImages
 from lshfm.datasets.reader import Reader
+from lshfm.datasets.single import counts_of
 from lshfm.datasets.split import Images, Split
+from lshfm.errors import count
 
 
 @dataclass
@@ -40,7 +42,20 @@ def _of_annotations(found: Annotations, faults: list[Fault], *, upright: bool) -
 
 
 def _of_split(split: Split) -> Audit:
+    if split.labels.ndim == 1:
+        return _of_single(split)
     present, difficult = (
         Counter(dict(zip(split.classes, (split.labels == mark).sum(axis=0).tolist(), strict=True))) for mark in (1, 0)
     )
     return Audit(split.images, split.classes, present, difficult)
+
+
+def _of_single(split: Split) -> Audit:
+    """Of one label an image: classes without images, or with a single one, are told."""
+    present = counts_of(split.labels, split.classes)
+    few = [name for name in split.classes if present[name] < 2]
+    faults = [
+        Fault(FEW_IMAGES, split.name, f"class {name!r} has {count(present[name], 'image')}", Grade.WARNS)
+        for name in few
+    ]
+    return Audit(split.images, split.classes, present, Counter(), faults=faults)

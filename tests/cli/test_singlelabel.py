@@ -1,0 +1,153 @@
+"""One label an image through the real commands, on real pictures in CIFAR's layout."""
+
+import csv
+import json
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import lshfm
+from tests.cli.conftest import Refuse, Run, Start, here
+from tests.cli.killing import STEP, Trap
+
+RECORD = 3074
+CPU = ("gpus=[]", "workers=0")
+
+
+@pytest.fixture
+def data(tmp_path: Path, test_data: Path) -> Path:
+    """50 training and 30 test records, and the classes."""
+    source, folder = test_data / "cifar100_like", tmp_path / "data"
+    folder.mkdir()
+    for name, count in (("train.bin", 50), ("test.bin", 30)):
+        (folder / name).write_bytes((source / name).read_bytes()[: count * RECORD])
+    (folder / "fine_label_names.txt").write_bytes((source / "fine_label_names.txt").read_bytes())
+    return folder
+
+
+TRAIN = ("train", "dataset=cifar100", "dataset.root=data", "model=resnet8", "epochs=1", "batch_size=16", "name=teacher")
+MIMIC = (
+    "mimic", "dataset=cifar100", "dataset.root=data", "teacher=teacher", "student=wrn_16_2", "loss.hash_num=64",
+    "epochs=3", "batch_size=16", "average=2", "schedule.steps=[2]", "checkpoint_minutes=0.0001",
+)  # fmt: skip
+
+
+def test_a_student_whose_mean_of_weights_is_that_of_an_undisturbed_run(
+    run: Run, start: Start, data: Path, tmp_path: Path
+) -> None:
+    """Killed in the last epoch, within the mean; then evaluated, used and exported."""
+    run(*TRAIN, *CPU)
+    whole = run(*MIMIC, *CPU, "name=whole")
+    assert "wrn_16_2: 0.71 M parameters, feature width 64; weights: random" in whole.stdout  # 128 raw, projected
+    assert "train on train: 50 of 50 images, 100 classes" in whole.stdout
+    trap = Trap(STEP, 11)  # of 3 epochs of 4 steps: 16, 16, 16 and the last two images
+    assert start(*MIMIC, *CPU, "name=killed", trap=trap).wait() == -signal.SIGKILL
+    run(*MIMIC, *CPU, "name=killed")
+    folders = [tmp_path / "outputs/mimic" / f"{name}_stage2" for name in ("whole", "killed")]
+    states = [torch.load(folder / "average.ckpt", weights_only=True) for folder in folders]
+    assert all(torch.equal(tensor, states[1]["model"][name]) for name, tensor in states[0]["model"].items())
+    records = [json.loads((folder / "results.json").read_text()) for folder in folders]
+    assert [record["average"]["epochs"] for record in records] == [2, 2]
+    assert records[0]["average"]["score"] == records[1]["average"]["score"]
+    last = [torch.load(folder / "last.ckpt", weights_only=True)["state"] for folder in folders]
+    assert [state["average"]["added"] for state in last] == [[2, 3]] * 2
+    assert not torch.equal(states[0]["model"]["classifier.weight"], last[0]["model"]["classifier.weight"])
+    check_results(folders[0], records[0])
+    check_use(tmp_path)
+
+
+def check_results(folder: Path, record: dict) -> None:
+    """The run's report and confusion.csv agree with its predictions."""
+    kept = np.load(folder / "predictions.npz")
+    best = kept["logits"].argmax(1)
+    report = record["report"]
+    assert record["metric"] == "top1 accuracy"
+    assert record["score"] == report["top1"] == pytest.approx(100 * (best == kept["targets"]).mean())
+    with (folder / "confusion.csv").open() as file:
+        head, *rows = csv.reader(file)
+    matrix = np.array([row[1:] for row in rows], int)
+    assert head[1:] == [row[0] for row in rows] == list(kept["classes"])
+    assert matrix.sum() == 30
+    assert all(matrix[label, told] for label, told in zip(kept["targets"], best, strict=True))
+    steps = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert {"ce", "l2", "lsh"} <= next(line for line in steps if "losses" in line)["losses"].keys()
+
+
+def check_use(folder: Path) -> None:
+    """eval, predict, export and lshfm.load take the student."""
+    said = here(folder, "eval", "checkpoint=whole_stage2", *CPU, "teacher=teacher")
+    assert "top1 accuracy of whole_stage2.ckpt on test" in said
+    assert "ECE" in said
+    assert (folder / "outputs/eval/whole_stage2_teacher-teacher/confusion.csv").is_file()
+    picture = folder / "picture.png"
+    record = (folder / "data" / "test.bin").read_bytes()[2:RECORD]
+    Image.fromarray(np.frombuffer(record, np.uint8).reshape(3, 32, 32).transpose(1, 2, 0)).save(picture)
+    said = here(folder, "predict", "checkpoint=whole_stage2", "input=picture.png", *CPU)
+    assert said.count(",") == 4  # the five likeliest
+    (prediction,) = lshfm.load(folder / "checkpoints/whole_stage2.ckpt", device="cpu").predict(str(picture))
+    kept = np.load(folder / "outputs/mimic/whole_stage2/predictions.npz")
+    assert np.allclose(prediction.logits, kept["logits"][0], atol=1e-4)
+    assert prediction.probabilities.sum() == pytest.approx(1)
+    assert list(prediction.labels.values()) == sorted(prediction.probabilities, reverse=True)[:5]
+    said = here(folder, "export", "checkpoint=whole_stage2", "format=safetensors", "workers=0")
+    assert "top1 accuracy" in said
+    (again,) = lshfm.load(folder / "exports/whole_stage2.safetensors", device="cpu").predict(str(picture))
+    assert list(again.labels) == list(prediction.labels)
+
+
+@pytest.mark.slow
+def test_an_exported_graph_gives_softmax(run: Run, data: Path, tmp_path: Path) -> None:
+    run(*TRAIN, *CPU)
+    here(tmp_path, "export", "checkpoint=teacher", "format=onnx", "uint8=true", "workers=0")
+    (prediction,) = lshfm.load(tmp_path / "exports/teacher.onnx").predict([np.full((32, 32, 3), 90, np.uint8)])
+    (own,) = lshfm.load(tmp_path / "checkpoints/teacher.ckpt").predict([np.full((32, 32, 3), 90, np.uint8)])
+    assert np.allclose(prediction.probabilities, own.probabilities, atol=1e-5)
+    assert prediction.probabilities.sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_what_does_not_go_with_one_label_is_refused(refuse: Refuse, data: Path, tmp_path: Path) -> None:
+    cifar = ("dataset=cifar100", "dataset.root=data", "batch_size=16", *CPU)
+    assert "dataset.metric=voc2010: must be one of top1, top5" in refuse("train", *cifar, "dataset.metric=voc2010")
+    assert "dataset.devkit=true: the VOC devkit has no files" in refuse("train", *cifar, "dataset.devkit=true")
+    assert refuse("train", *cifar, "loss=asl").startswith("loss=asl takes labels of another kind")
+    assert refuse("train", *cifar, "loss=bce").startswith("loss=bce takes labels of another kind")
+    assert refuse("train", "loss=ce").startswith("loss=ce takes labels of another kind")
+    assert "loss=lshl2_s is for one label an image" in refuse("mimic", "loss=lshl2_s", "teacher=resnet20", "stage=2")
+    said = refuse("train", *cifar, "loss.class_weights=[1,2]")
+    assert "loss.class_weights has 2 numbers and the data set 100 classes" in said
+    torch.save({"x": torch.zeros(1)}, tmp_path / "any.pth")
+    said = refuse("mimic", *cifar, "teacher=any.pth", "accumulate=2")
+    assert "accumulate=2: loss=lshl2_s is a mean over the images of a whole batch" in said
+    said = refuse("train", "dataset=cifar100", "dataset.root=nowhere")
+    assert "No CIFAR-100 at dataset.root=" in said
+    assert "dataset.download=true fetches https" in said
+
+
+def test_check_reads_the_new_data_sets(data: Path, tmp_path: Path, test_data: Path) -> None:
+    said = here(tmp_path, "check", "dataset=cifar100", "dataset.root=data", "workers=0")
+    assert "no faults" in said
+    assert "class with fewer than two images" in said
+    for split, name in (("train", "a"), ("val", "a")):
+        (tmp_path / "tree" / split / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8), len(split)).save(tmp_path / "tree" / split / name / "x.png")
+    (tmp_path / "tree/val/a/y.jpg").write_bytes(b"no picture")
+    said = here(tmp_path, "check", "dataset=imagefolder", "dataset.root=tree", "workers=0", code=1)
+    assert "val: broken image: 1" in said
+
+
+def test_a_manifest_with_one_label_an_image(tmp_path: Path) -> None:
+    for split, rows in (("train", "ababab"), ("test", "ab")):
+        for number, name in enumerate(rows):
+            Image.new("RGB", (8, 8), (200 * (name == "a"), number, 0)).save(tmp_path / f"{split}{number}.png")
+        lines = [f"{split}{number}.png,{name}" for number, name in enumerate(rows)]
+        (tmp_path / f"{split}.csv").write_text("path,label\n" + "\n".join(lines) + "\n")
+    words = ("train", "dataset=manifest", "dataset.root=.", "dataset.task=singlelabel", "model=resnet8", "epochs=1",
+             "batch_size=2", "dataset.size=16", "dataset.cache=off", "log_every=1", *CPU)  # fmt: skip
+    assert "top1 accuracy" in here(tmp_path, *words)
+    (tmp_path / "test.csv").write_text("path,label\ntest0.png,a;b\n")
+    said = here(tmp_path, *words, "name=other", code=2)
+    assert "1 of 1 images of split 'test' of manifest have not one label: test0.png (the first has 2)" in said
