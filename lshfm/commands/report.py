@@ -7,7 +7,8 @@ from typing import Any
 
 from lshfm.console import logger
 from lshfm.errors import InputError, LshfmError, count, nearest, printable
-from lshfm.files.write import require_writable, write_text
+from lshfm.files.writable import require_writable
+from lshfm.files.write import write_text
 from lshfm.report.arms import STAGE1, Arm, arms_of
 from lshfm.report.blocks import Section, Table
 from lshfm.report.facts import Run

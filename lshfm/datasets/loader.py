@@ -35,21 +35,23 @@ class Batch:
     images: Tensor  # float32 (B, 3, S, S), augmented and normalised
     labels: Tensor  # (B, ...), as the task has them
     epoch: int  # from 0: with an index, it tells how a sample was augmented
-    other: tuple[Tensor, Tensor] | None = None  # of mixed pictures: the labels mixed in (B, ...), the first ones' share
+    second_labels: Tensor | None = None  # of mixed pictures: those of the pictures mixed in, (B, ...)
+    share: Tensor | None = None  # of the first pictures in mixed ones, a scalar
 
     @property
-    def columns(self) -> dict[str, Tensor]:
+    def columns(self) -> dict[str, Tensor | None]:
         """What lies on the device: all that a step which is recorded can read."""
-        return {"images": self.images, "labels": self.labels}
+        mixed = {"second_labels": self.second_labels, "share": self.share}
+        return {"images": self.images, "labels": self.labels, **mixed}
 
     def split(self, parts: int) -> list["Batch"]:
         """The batch in so many equal parts, for gradient accumulation."""
         columns = (column.chunk(parts) for column in (self.index, self.images, self.labels))
-        if self.other is None:
-            return [Batch(index, images, labels, self.epoch) for index, images, labels in zip(*columns, strict=True)]
-        labels, share = self.other
-        cut = zip(*columns, labels.chunk(parts), strict=True)
-        return [Batch(index, images, own, self.epoch, (others, share)) for index, images, own, others in cut]
+        second = [None] * parts if self.second_labels is None else self.second_labels.chunk(parts)
+        return [
+            Batch(index, images, labels, self.epoch, others, self.share)
+            for index, images, labels, others in zip(*columns, second, strict=True)
+        ]
 
 
 class PixelSource(Protocol):
@@ -226,10 +228,11 @@ class Loader:
         samples = torch.from_numpy(index)
         sent = send(torch.as_tensor(pixels), self.device)
         labels = send(torch.from_numpy(self.labels[index]), self.device)
-        images, other = self.view(sent, samples, seed=self.seed, epoch=epoch), None
+        images = self.view(sent, samples, seed=self.seed, epoch=epoch)
         if self.mixing:
-            images, other = self.mixing(images, labels, samples, seed=self.seed, epoch=epoch)
-        return Batch(samples, images, labels, epoch, other)
+            images, mixed = self.mixing(images, labels, samples, seed=self.seed, epoch=epoch)
+            return Batch(samples, images, labels, epoch, *mixed)
+        return Batch(samples, images, labels, epoch)
 
 
 def batches(order: Index, batch_size: int, drop_last: bool, last_multiple: int | None = None) -> Sequence[Index]:

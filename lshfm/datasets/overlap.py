@@ -59,5 +59,5 @@ def in_advance(batches: Iterator[Any], side: Side | None) -> Iterator[Any]:
     while ahead[0] is not None:
         batch, done = ahead
         ahead = side.do(lambda: next(batches, None))
-        side.hand_over(done, list(batch.columns.values()))
+        side.hand_over(done, [each for each in batch.columns.values() if each is not None])
         yield batch

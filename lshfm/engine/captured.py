@@ -10,6 +10,8 @@ from lshfm.engine.graphs import Graphs, NotCapturable
 from lshfm.engine.snapshot import Snapshot
 from lshfm.engine.state import State
 
+Columns = Mapping[str, Tensor | None]
+
 WARM_UP = 3  # steps, as torch recommends
 
 
@@ -25,29 +27,31 @@ class Work(Protocol):
 class StaticBatch:
     """The batch that is recorded: tensors on the device that each batch is copied into.
 
-    What of a batch lies on the host, such as index and epoch, is not there: a recording would keep what it was.
+    What of a batch lies on the host, such as index and epoch, is not there: a recording would keep what it was. None
+    stands for what a run's batches can have and do not.
     """
 
-    def __init__(self, columns: Mapping[str, Tensor]) -> None:
+    def __init__(self, columns: Columns) -> None:
         self.columns = dict(columns)
 
-    def __getattr__(self, name: str) -> Tensor:
+    def __getattr__(self, name: str) -> Tensor | None:
         columns = self.__dict__.get("columns", {})
         if name not in columns:
             raise NotCapturable(f"it reads the batch's {name}, which does not lie on the device")
-        column: Tensor = columns[name]
+        column: Tensor | None = columns[name]
         return column
 
-    def fill(self, columns: Mapping[str, Tensor]) -> None:
+    def fill(self, columns: Columns) -> None:
         """Copy the columns of another batch in."""
         for name, column in self.columns.items():
-            column.copy_(columns[name], non_blocking=True)
+            if column is not None and (other := columns[name]) is not None:
+                column.copy_(other, non_blocking=True)
 
     def split(self, parts: int) -> "Sequence[StaticBatch]":
         """In so many equal parts."""
         if parts == 1:
             return [self]
-        cut = zip(*(column.chunk(parts) for column in self.columns.values()), strict=True)
+        cut = zip(*(_chunks(column, parts) for column in self.columns.values()), strict=True)
         return [StaticBatch(dict(zip(self.columns, part, strict=True))) for part in cut]
 
 
@@ -96,7 +100,7 @@ class CapturedStep:
         columns = getattr(batch, "columns", None)
         if columns is None:
             return _say("its batches are not made of tensors of fixed shapes")
-        self._inputs = StaticBatch({name: column.clone() for name, column in columns.items()})
+        self._inputs = StaticBatch({name: None if each is None else each.clone() for name, each in columns.items()})
         before = Snapshot(self.state)
         try:
             self.graphs.warm_up(self._work, WARM_UP)
@@ -111,8 +115,12 @@ class CapturedStep:
         self._losses = self.eager.work(self._inputs)
 
 
-def _shapes(columns: Mapping[str, Tensor]) -> object:
-    return tuple((name, column.shape, column.stride(), column.dtype) for name, column in columns.items())
+def _chunks(column: Tensor | None, parts: int) -> Sequence[Tensor | None]:
+    return [column] * parts if column is None or column.ndim == 0 else column.chunk(parts)
+
+
+def _shapes(columns: Columns) -> object:
+    return tuple((n, c is not None and (c.shape, c.stride(), c.dtype)) for n, c in columns.items())
 
 
 def _say(why: str) -> None:

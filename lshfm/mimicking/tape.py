@@ -60,7 +60,19 @@ class TaughtBatch:
         return labels
 
     @property
-    def columns(self) -> dict[str, Tensor]:
+    def second_labels(self) -> Tensor | None:
+        """Of mixed pictures: the labels of those mixed in."""
+        labels: Tensor | None = self.batch.second_labels
+        return labels
+
+    @property
+    def share(self) -> Tensor | None:
+        """Of the first pictures in mixed ones."""
+        share: Tensor | None = self.batch.share
+        return share
+
+    @property
+    def columns(self) -> dict[str, Tensor | None]:
         """What lies on the device."""
         return dict(self.batch.columns) | {"feature_t": self.feature_t, "logits_t": self.logits_t}
 

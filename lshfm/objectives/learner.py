@@ -25,15 +25,16 @@ class LabelledBatch(ImageBatch, Protocol):
     @property
     def labels(self) -> Tensor: ...  # (B, ...), as the task has them
     @property
-    def other(self) -> tuple[Tensor, Tensor] | None: ...  # mixed pictures: the second labels, the first ones' share
+    def second_labels(self) -> Tensor | None: ...  # of mixed pictures: those of the pictures mixed in, as `labels`
+    @property
+    def share(self) -> Tensor | None: ...  # of the first pictures in mixed ones, a scalar
 
 
 def over_labels(batch: LabelledBatch, loss: Callable[[Tensor], Tensor]) -> Tensor:
     """A loss of labels for a batch; of mixed pictures that of both labels, each by its share (mixup, cutmix)."""
-    if batch.other is None:
+    if batch.second_labels is None or batch.share is None:
         return loss(batch.labels)
-    labels, share = batch.other
-    return share * loss(batch.labels) + (1 - share) * loss(labels)
+    return batch.share * loss(batch.labels) + (1 - batch.share) * loss(batch.second_labels)
 
 
 class Learner(nn.Module):

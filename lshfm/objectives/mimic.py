@@ -59,12 +59,7 @@ class Mimic(Learner):
         self.feature_terms, self.logit_terms = feature_terms, logit_terms
         self.other_terms = nn.ModuleDict({kind: terms for kind, terms in (other_terms or {}).items() if terms.names})
         if self.takes_maps:
-            for network in (model, teacher.network):
-                if not callable(getattr(network, "maps", None)):
-                    raise InputError(
-                        f"{getattr(network, 'arch', type(network).__name__)} has no maps(images), which the chosen "
-                        "loss compares: take another loss or network"
-                    )
+            _require_maps(model, teacher)
             self.trained = WithMaps(model)
 
     @property
@@ -80,7 +75,7 @@ class Mimic(Learner):
         """Named losses of a batch, fp32 scalars; those of equal names are summed."""
         with autocast(batch.images.device, self.precision):
             maps_s, (feature_s, logits_s) = self._student(batch.images)
-        maps_t, (feature_t, logits_t) = self.teacher.maps(batch) if self.takes_maps else ([], self.teacher(batch))
+        maps_t, (feature_t, logits_t) = self._taught(batch)
         label = self.gamma * over_labels(batch, lambda labels: self.label_loss(logits_s.float(), labels))
         features = self.feature_terms(feature_s, feature_t)
         logits = self.logit_terms(logits_s, logits_t)
@@ -90,6 +85,11 @@ class Mimic(Learner):
     def _student(self, images: Tensor) -> tuple[list[Tensor], tuple[Tensor, Tensor]]:
         outputs = self.trained(images)
         return outputs if self.takes_maps else ([], outputs)
+
+    def _taught(self, batch: LabelledBatch) -> tuple[list[Tensor], tuple[Tensor, Tensor]]:
+        if self.takes_maps and isinstance(self.teacher, Teacher):
+            return self.teacher.maps(batch)
+        return [], self.teacher(batch)
 
     def _others(
         self, batch: LabelledBatch, maps: tuple[Any, Any], features: tuple[Tensor, Tensor],
@@ -107,6 +107,17 @@ class Mimic(Learner):
         return found
 
 
+def _require_maps(model: nn.Module, teacher: Teacher | Recorded) -> None:
+    if isinstance(teacher, Recorded):
+        raise InputError("the chosen loss compares maps, which no teacher tape holds: teacher_tape=off")
+    for network in (model, teacher.network):
+        if not callable(getattr(network, "maps", None)):
+            raise InputError(
+                f"{getattr(network, 'arch', type(network).__name__)} has no maps(images), which the chosen "
+                "loss compares: take another loss or network"
+            )
+
+
 def correct_weights(logits_t: Tensor, batch: LabelledBatch) -> Tensor:
     """(B,): [argmax z_t = y] times ranks / M, M the number of such images over all ranks; all 0 where there are none.
 
@@ -122,8 +133,7 @@ def correct_weights(logits_t: Tensor, batch: LabelledBatch) -> Tensor:
 def _over_labels(terms: nn.Module, logits: tuple[Tensor, Tensor], batch: LabelledBatch) -> dict[str, Tensor]:
     """The terms of logits and labels, of mixed pictures by the shares of both labels."""
     first: dict[str, Tensor] = terms(*logits, batch.labels)
-    if batch.other is None:
+    if batch.second_labels is None or batch.share is None:
         return first
-    labels, share = batch.other
-    second: dict[str, Tensor] = terms(*logits, labels)
-    return {name: share * first[name] + (1 - share) * second[name] for name in first}
+    second: dict[str, Tensor] = terms(*logits, batch.second_labels)
+    return {name: batch.share * first[name] + (1 - batch.share) * second[name] for name in first}

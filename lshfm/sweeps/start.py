@@ -13,7 +13,7 @@ from lshfm.config.sweeping import Asked, asked, without_sweep
 from lshfm.console import logger
 from lshfm.errors import InputError, RunFailed, count
 from lshfm.files.locks import locked
-from lshfm.files.write import require_writable
+from lshfm.files.writable import require_writable
 from lshfm.outcome import Terminated
 from lshfm.runs.naming import checked_name, cut
 from lshfm.runs.sweep import JobState, SweepJob, SweepRecord, paths_of

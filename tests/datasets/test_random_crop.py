@@ -145,11 +145,11 @@ def test_shares_are_drawn_from_beta() -> None:
 
 
 def test_parts_of_a_mixed_batch_keep_their_partners() -> None:
-    whole = Batch(LABELS, IMAGES, LABELS, 0, (LABELS.flip(0), torch.tensor(0.3)))
+    whole = Batch(LABELS, IMAGES, LABELS, 0, LABELS.flip(0), torch.tensor(0.3))
     parts = whole.split(2)
     assert [part.labels.tolist() for part in parts] == [[0, 1, 2], [3, 4, 5]]
-    assert [part.other[0].tolist() for part in parts] == [[5, 4, 3], [2, 1, 0]]
-    assert all(part.other[1] == whole.other[1] for part in parts)
+    assert [part.second_labels.tolist() for part in parts] == [[5, 4, 3], [2, 1, 0]]
+    assert all(part.share == whole.share for part in parts)
 
 
 @pytest.mark.parametrize("value", [-1, math.inf, True])

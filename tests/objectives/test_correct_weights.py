@@ -22,8 +22,8 @@ from tests.groups import in_ranks
 IMAGES = torch.randn(8, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
-def batch(labels: list[int], rows: slice = slice(None), other: tuple[Tensor, Tensor] | None = None) -> Batch:
-    return Batch(torch.arange(8)[rows], IMAGES[: len(labels)][rows], torch.tensor(labels)[rows], 0, other)
+def batch(labels: list[int], rows: slice = slice(None), *mixed: Tensor) -> Batch:
+    return Batch(torch.arange(8)[rows], IMAGES[: len(labels)][rows], torch.tensor(labels)[rows], 0, *mixed)
 
 
 def answers() -> list[int]:
@@ -58,7 +58,7 @@ def test_weights_are_one_over_the_number_of_right_answers() -> None:
 
 def test_mixed_pictures_count_by_the_share_of_the_right_label() -> None:
     logits = torch.tensor([[2.0, 1.0], [0.0, 1.0], [3.0, 1.0]])
-    mixed = batch([0, 1, 1], other=(torch.tensor([1, 1, 0]), torch.tensor(0.75)))
+    mixed = batch([0, 1, 1], slice(None), torch.tensor([1, 1, 0]), torch.tensor(0.75))
     assert correct_weights(logits, mixed).tolist() == pytest.approx([0.75 / 2, 1 / 2, 0.25 / 2])
 
 
