@@ -209,6 +209,7 @@ def test_a_batch_that_is_no_set_of_tensors_goes_eagerly(caplog: pytest.LogCaptur
         index = torch.arange(2)
         images = torch.randn(2, 3, 6, 6)
         labels = torch.ones(2, CLASSES, dtype=torch.int8)
+        second_labels = share = None
 
         def split(self, parts: int) -> "list[Ragged]":
             return [self]
