@@ -5,6 +5,8 @@ again. tests_stages_fp32, tests_stages_bf16: both stages of mimicking, to the bi
 train_fp32: the real VOC2007 piece at 224 px, whose network is kept as the teacher of mimic_fp32 and mimic_bf16.
 train_bf16, bn_groups: the same in bf16 and channels-last, and with BatchNorm over groups. nccl_bf16_one_rank,
 nccl_sync_bn_one_rank: NCCL without a second GPU. median_pass: medians of the largest published number of functions.
+tests_fast_graphs, tests_fast_waiting, tests_fast_data, tests_fast_compiled: what speed=fast is made of, beside what it
+replaces. train_fast, mimic_fast: as train_fp32 and mimic_fp32, whose images a second they are to be held against.
 
 A part that takes more than its minute has failed; those of a usual GPU take about half of it, and all together at most
 6 minutes. Results are merged into one JSON file, part by part; one that is in there for the code at hand is not run
@@ -35,7 +37,7 @@ LIMIT = 60.0  # seconds a part
 VOC = (f"dataset.root={DATA}", "dataset=voc2007", "dataset.size=224")
 BF16 = ("precision=bf16", "channels_last=true")
 ONE_RANK = ("torch.distributed.run", "--nproc-per-node=1", "--module")  # a group of one: NCCL without a second GPU
-ARITHMETIC = "not (deterministic or scores or both_stages or keeps_its_hash_bits)"
+ARITHMETIC = "not (deterministic or scores or both_stages or keeps_its_hash_bits or test_fast)"
 
 
 def run_tests(limit: float, keyword: str) -> dict[str, Any]:
@@ -135,6 +137,10 @@ PARTS: dict[str, Callable[[float], dict[str, Any]]] = {
     "tests_runs": lambda limit: run_tests(limit, "deterministic or scores"),
     "tests_stages_fp32": lambda limit: run_tests(limit, "both_stages and fp32"),
     "tests_stages_bf16": lambda limit: run_tests(limit, "both_stages and bf16 or keeps_its_hash_bits"),
+    "tests_fast_graphs": lambda limit: run_tests(limit, "test_fast and (graph_equals or goes_on)"),
+    "tests_fast_waiting": lambda limit: run_tests(limit, "test_fast and waits"),
+    "tests_fast_data": lambda limit: run_tests(limit, "test_fast and (kernels or store_on)"),
+    "tests_fast_compiled": lambda limit: run_tests(limit, "test_fast and compiled_networks"),
     "train_fp32": lambda limit: train(limit, "overwrite=true", folder=kept()),
     "train_bf16": lambda limit: train(limit, *BF16),
     "bn_groups": lambda limit: train(limit, "bn_group_size=4"),
@@ -142,6 +148,8 @@ PARTS: dict[str, Callable[[float], dict[str, Any]]] = {
     "nccl_sync_bn_one_rank": lambda limit: train(limit, "sync_bn=true", launcher=ONE_RANK),
     "mimic_fp32": mimic,
     "mimic_bf16": lambda limit: mimic(limit, *BF16),
+    "train_fast": lambda limit: train(limit, "speed=fast"),
+    "mimic_fast": lambda limit: mimic(limit, "speed=fast"),
     "median_pass": median_pass,
 }
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from lshfm.datasets import keyed
 from lshfm.datasets.augment import Augment, normalise, send
 from lshfm.datasets.decode import ahead, decode, decode_batch
-from lshfm.datasets.overlap import SideStream, in_advance
+from lshfm.datasets.overlap import in_advance, side_of
 from lshfm.datasets.split import Images, Labels, Pixels
 from lshfm.datasets.store_file import Store
 from lshfm.errors import InputError
@@ -193,10 +193,9 @@ class Loader:
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The epoch's batches from step `start` on; the steps before it cost nothing."""
         steps = self._steps(self.order(epoch))[start:]
-        side = SideStream(self.device) if self.device.type == "cuda" else None
         with closing(self.pixels.stream(steps)) as stream:
             made = (self._batch(index, pixels, epoch) for index, pixels in zip(steps, stream, strict=True))
-            yield from in_advance(made, side)
+            yield from in_advance(made, side_of(self.device))
 
     def order(self, epoch: int) -> Index:
         """The epoch's samples in the order in which they come."""

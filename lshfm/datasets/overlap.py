@@ -1,6 +1,7 @@
 """Batches that are sent and augmented while the device works on the one before."""
 
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -38,6 +39,12 @@ class SideStream:
         current.wait_event(done)
         for tensor in tensors:
             tensor.record_stream(current)  # its memory is free only when that stream has used it
+
+
+@lru_cache
+def side_of(device: torch.device) -> Side | None:
+    """The device's one side stream, as memory is kept by stream; None for a CPU."""
+    return SideStream(device) if device.type == "cuda" else None
 
 
 def in_advance(batches: Iterator[Any], side: Side | None) -> Iterator[Any]:

@@ -101,8 +101,8 @@ class CapturedStep:
         try:
             self.graphs.warm_up(self._work, WARM_UP)
             self._replay = self.graphs.record(self._work)
-        except (NotCapturable, RuntimeError, ValueError, TypeError) as error:
-            _say(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__)
+        except Exception as error:  # noqa: BLE001 - what cannot be recorded fails in many ways
+            _say((str(error).strip() or type(error).__name__).splitlines()[0])
         finally:
             before.restore()
         return None

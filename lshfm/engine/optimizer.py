@@ -28,6 +28,8 @@ def make_optimizer(
     if capturable:
         for group in optimizer.param_groups:
             group["lr"] = _rate(group["params"])
+        # Odd batches go uncaptured, of which torch would warn.
+        optimizer._warned_capturable_if_run_uncaptured = True  # type: ignore[attr-defined]
     complete(optimizer)
     return optimizer
 

@@ -69,11 +69,13 @@ def settled(precision: str, device: torch.device) -> str:
 
 @lru_cache
 def is_better_in_bf16(device: torch.device) -> bool:
-    """Whether the device has instructions for bf16 products; a CPU without them takes longer than in fp32."""
+    """Whether bf16 is the faster one on the device for every network: on a CPU with tiles for its products (AMX).
+
+    With AVX-512's alone ResNets gained 1.6 times, and MobileNetV2 took 1.6 times as long.
+    """
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    asked = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("amx_tile", "avx512_bf16"))
-    return any(is_supported() for is_supported in asked if is_supported)
+    return bool(torch.cpu._is_amx_tile_supported())
 
 
 def missing_compiler(device: torch.device) -> str:

@@ -18,7 +18,7 @@ TRAIN = (
 def test_a_fast_run_is_another_than_an_exact_one(tmp_path: Path) -> None:
     said = here(tmp_path, *TRAIN, "speed=fast", "dataset.cache=device")
     arithmetic = settled("auto", torch.device("cpu"))
-    assert f"speed=fast on the CPU: {arithmetic}" in said
+    assert f"speed=fast on the CPU: {arithmetic}, fused optimiser" in said
     assert "a CPU has no graphs to capture the step in: it goes operation by operation" in said
     assert "nothing is compiled: " in said
     assert "train: The store lies in memory: " in said
