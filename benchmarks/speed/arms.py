@@ -78,8 +78,8 @@ class Arm:
         return ("pixels", "stage1", *(name for name, is_needed in needs.items() if is_needed))
 
 
-def ladder(pair: Pair) -> list[Arm]:
-    """The arms that the machine can run, each with something more than the one before."""
+def ladder(pair: Pair, *, short: bool) -> list[Arm]:
+    """The arms that the machine can run, each with something more than the one before; nothing compiled if `short`."""
     is_gpu, is_taught = device().type == "cuda", pair.teacher is not None
     exact = Arm("exact fp32")
     arms = [Arm("P0", published=True), exact]
@@ -90,7 +90,7 @@ def ladder(pair: Pair) -> list[Arm]:
     if is_gpu:
         last = replace(last, graph=True, name="+ graph")
         arms.append(last)
-    if not missing_compiler(device()):
+    if not short and not missing_compiler(device()):
         if is_taught:
             last = replace(last, compiled_teacher=True, name="+ compiled teacher")
             arms.append(last)

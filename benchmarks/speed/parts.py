@@ -60,7 +60,7 @@ def steps(pair: Pair) -> Part:
     def run(context: Context) -> Figures:
         peaks: dict[str, float | None] = {}
         made: dict[str, Callable[[], object]] = {}
-        of = {arm.name: arm for arm in arms.ladder(pair)}
+        of = {arm.name: arm for arm in arms.ladder(pair, short=context.short)}
         for name, arm in of.items():
             with arms.peak_memory(peaks, name):
                 made[name] = arms.step_of(arm, pair)

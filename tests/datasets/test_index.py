@@ -79,7 +79,7 @@ def test_changed_annotations_and_settings_are_read_anew(root: Path, parsed: list
 def test_pictures_are_those_of_now(root: Path) -> None:
     """One that is written over in place, which its folder's time does not show, is another all the same."""
     before = read(root)
-    signature, times = before.images.signature(), os.stat(root / "train")
+    signature, times = before.images.signature(), (root / "train").stat()
     Image.new("RGB", (9, 9)).save(root / "train/3.jpg")
     os.utime(root / "train", ns=(times.st_atime_ns, times.st_mtime_ns))
     after = read(root)
