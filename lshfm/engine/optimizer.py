@@ -29,7 +29,7 @@ def make_optimizer(
         for group in optimizer.param_groups:
             group["lr"] = _rate(group["params"])
         # Odd batches go uncaptured, of which torch would warn.
-        optimizer._warned_capturable_if_run_uncaptured = True  # type: ignore[attr-defined]
+        optimizer._warned_capturable_if_run_uncaptured = True
     complete(optimizer)
     return optimizer
 
