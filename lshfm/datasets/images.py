@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -71,13 +70,10 @@ class FileImages:
         """Hex digest of the files' byte sizes: all that can be known of their content without reading it."""
         return _digest([size for size, _ in self.statuses])
 
-    @cached_property
+    @property
     def statuses(self) -> list[tuple[int, int]]:
-        """Every file's byte size and time of change in ns, (-1, 0) where there is none, as when first asked for."""
+        """Every file's byte size and time of change in ns now, (-1, 0) where there is none."""
         return [_size_and_time(path) for path in self.paths]
-
-    def __getstate__(self) -> dict[str, object]:
-        return {"paths": self.paths, "upright": self.upright}
 
     def _is_as_published(self, path: Path) -> bool:
         return not self.upright and path.suffix.lower() in _AS_PUBLISHED
