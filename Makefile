@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # A PYTHON that the caller names is used as it is by gpu-check: it installs nothing.
 GPU_PYTHON = $(if $(filter file,$(origin PYTHON)),$(BIN)/python,$(PYTHON))
 
-.PHONY: setup demo lint test test-all gpu-check clean
+.PHONY: setup demo lint test test-all gpu-check bench clean
 
 setup: $(STAMP)
 
@@ -34,6 +34,10 @@ test-all: setup
 
 gpu-check: $(if $(filter file,$(origin PYTHON)),setup)
 	$(GPU_PYTHON) benchmarks/gpu_check.py $(PARTS)
+
+# PARTS="machine gates 'step_*'" chooses, ARGS=--short is quick; finished parts are not run again.
+bench: $(if $(filter file,$(origin PYTHON)),setup)
+	$(GPU_PYTHON) -m benchmarks.speed $(PARTS) $(ARGS)
 
 clean:
 	rm -rf $(VENV) outputs checkpoints exports dist

@@ -85,6 +85,11 @@ class COCO(Reader):
         pictures = tuple(_picture(id, folder, listed[id], objects.get(id, ()), there, path) for id in kept)
         return Annotations(str(path), known, pictures, is_whole=len(listed) == len(data["images"]))
 
+    def origin(self, name: str) -> tuple[Path, Path]:
+        """The annotation file and the image folder."""
+        require_plain("COCO split", name)
+        return self.find(name)
+
     def names(self) -> list[str]:
         """The splits whose files are there; none where one file is all of them."""
         found = set()

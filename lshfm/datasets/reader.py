@@ -77,9 +77,13 @@ class Reader(ABC):
         pictures = (_known(picture, found.classes, there, report) for picture in found.pictures)
         return replace(found, pictures=tuple(pictures))
 
-    def split(self, name: str, classes: Sequence[str] | None = None) -> Split:
+    def origin(self, name: str) -> tuple[Path, Path] | None:  # noqa: ARG002
+        """The one file that a split is read from and the folder of its pictures; None for readers of several files."""
+        return None
+
+    def split(self, name: str, classes: Sequence[str] | None = None, report: Report = strict) -> Split:
         """The split with labels int8 (n, C), of these classes unless the data set has its own. Raises InputError."""
-        found = self.annotations(name, strict, classes)
+        found = self.annotations(name, report, classes)
         images = FileImages(tuple(picture.path for picture in found.pictures), upright=self.exif)
         ids = tuple(picture.id for picture in found.pictures)
         return settle_unlabelled(Split(name, found.classes, ids, found.labels(), images), self.unlabelled)

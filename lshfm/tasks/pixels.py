@@ -21,6 +21,7 @@ from lshfm.datasets.fused import FusedView
 from lshfm.datasets.holdout import Shows, holdout, one_sided
 from lshfm.datasets.images import FileImages, refuse_missing
 from lshfm.datasets.in_memory import ArrayImages, ArrayPixels
+from lshfm.datasets.index import read_split
 from lshfm.datasets.loader import DecodedPixels, Index, Loader, PixelSource, Share, StoredPixels, View
 from lshfm.datasets.mixing import Mixing
 from lshfm.datasets.reader import Reader, class_difference
@@ -64,10 +65,11 @@ def read_splits(dataset: Dataset, names: Sequence[str]) -> list[Split]:
     if to_read == [dataset.train_split, dataset.eval_split]:
         to_read = split_names(source, dataset)
     splits: list[Split] = []
+    folder = Path(dataset.cache_dir).expanduser() if dataset.cache != "off" else None
     with at("dataset"), doing(f"reading {dataset.name}"):
         for name in to_read:
             classes = splits[0].classes if splits else dataset.known_classes
-            splits.append(source.split(name, classes) if isinstance(source, Reader) else source.split(name))
+            splits.append(read_split(source, name, classes, folder))
     for split in splits:
         if split.classes != splits[0].classes:
             differ = f"those of {split.name} {class_difference(splits[0].classes, split.classes)}"
