@@ -76,7 +76,7 @@ SECTIONS = {  # heading -> the keys under it that belong to no group
     "one stage alone": STAGES,
     "devices and arithmetic": ("gpus", "ranks", "workers", "speed", "precision", "channels_last", "deterministic"),
     "names, files and the log": (
-        "name", "output_dir", "checkpoint_dir", "overwrite", "log_every", "checkpoint_minutes", "keep_last",
+        "name", "output_dir", "checkpoint_dir", "overwrite", "log_every", "track", "checkpoint_minutes", "keep_last",
     ),
 }  # fmt: skip
 HIDDEN = {"recipe", "published"}  # a recipe's to say, and nobody's to type
