@@ -79,7 +79,7 @@ SECTIONS = {  # heading -> the keys under it that belong to no group
     "the teacher": ("teacher_tape",),
     "names, files and the log": (
         "name", "output_dir", "checkpoint_dir", "overwrite", "take_over",
-        "log_every", "checkpoint_minutes", "keep_last",
+        "log_every", "track", "checkpoint_minutes", "keep_last",
     ),
 }  # fmt: skip
 HIDDEN = {"recipe", "published"}  # a recipe's to say, and nobody's to type

@@ -74,6 +74,7 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("norm_weight_decay", "bias_weight_decay", "filter_bias_and_bn"), ("decay_weights_only",)),
     **dict.fromkeys(("val_split", "validation_split", "val_fraction"), ("dataset.holdout",)),
     **dict.fromkeys(("save_period", "checkpoint_freq"), ("checkpoint_minutes",)),
+    **dict.fromkeys(("logger", "tracker", "trackers", "report_to", "wandb", "use_wandb"), ("track",)),
     **dict.fromkeys(("print_freq", "log_interval", "log_every_n_steps", "log_freq"), ("log_every",)),
     **dict.fromkeys(("distill", "kd", "kd_loss", "criterion"), ("loss",)),
     **dict.fromkeys(("kd_t", "tau", "kd_temperature"), ("loss.temperature",)),

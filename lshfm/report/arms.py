@@ -138,9 +138,10 @@ def _told_apart(arms: Sequence[Arm]) -> list[Arm]:
     result = []
     for arm in arms:
         alike = [other for other in arms if other.title == arm.title]
-        differing = differing_settings([other.runs[0] for other in alike])
+        differing = telling_settings([other.runs[0] for other in alike])
         own = {key: arm.runs[0].settings.get(key) for key in differing}
-        words = [f"{key}={value}" for key, value in own.items() if not _DIGEST.fullmatch(str(value))]
+        words = [f"{name}={text_of(own[key])}" for key, name in _short(differing).items()]
+        words = [word for word in words if not _DIGEST.fullmatch(word.partition("=")[2])]
         words += [f"teacher {arm.runs[0].teacher}"] if "teacher" in own and arm.runs[0].teacher else []
         words = words or ([arm.runs[0].name] if len(alike) > 1 else [])
         result.append(replace(arm, title=", ".join([arm.title, *words]), differing=own))
@@ -154,6 +155,36 @@ def differing_settings(runs: Sequence[Run]) -> list[str]:
     return [key for key, values in texts.items() if len(values) > 1 and key not in _OF_A_SEED]
 
 
+def telling_settings(runs: Sequence[Run]) -> list[str]:
+    """As `differing_settings`, without those that tell the same runs apart as one before, as a cosine of all epochs."""
+    told: dict[tuple[int, ...], str] = {}
+    for key in differing_settings(runs):
+        texts = [json.dumps(run.settings.get(key), default=str, sort_keys=True) for run in runs]
+        told.setdefault(tuple(texts.index(text) for text in texts), key)
+    return list(told.values())
+
+
+def _short(keys: Sequence[str]) -> dict[str, str]:
+    """Keys without their groups, as far as they stay different."""
+    names = [key.rpartition(".")[2] for key in keys]
+    return {key: name if names.count(name) == 1 else key for key, name in zip(keys, names, strict=True)}
+
+
+def text_of(value: Any) -> str:
+    """A setting's value: whole numbers without a fraction."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def drawn_of(arms: Sequence[Arm], most: int = 8) -> list[Arm]:
+    """At most so many arms, for drawings that more would make unreadable: teacher, student alone, then the best."""
+
+    def rank(arm: Arm) -> tuple[bool, float]:
+        return arm.role not in (TEACHER, ALONE), -(arm.score.mean if arm.score else -1.0)
+
+    kept = sorted(arms, key=rank)[:most]
+    return [arm for arm in arms if arm in kept]
+
+
 def _coloured(arms: Sequence[Arm]) -> list[Arm]:
     """A colour each; a stage 1 has that of the first method with its loss."""
     result, colours, after = [], {}, 0
@@ -165,10 +196,16 @@ def _coloured(arms: Sequence[Arm]) -> list[Arm]:
             first = arm.runs[0]
             like = [m for m in arms if m.role == METHOD and (m.runs[0].loss, m.runs[0].network) ==
                     (first.loss, first.network)]  # fmt: skip
-            colours[arm.title] = colours[like[0].title] if like else after
+            nearest = max(like, key=lambda m: _alike(first, m.runs[0]), default=None)
+            colours[arm.title] = colours[nearest.title] if nearest else after
             after += not like
         result.append(arm if arm.role == TEACHER else replace(arm, colour=colours[arm.title]))
     return result
+
+
+def _alike(first: Run, second: Run) -> int:
+    """How many settings two runs share."""
+    return sum(second.settings.get(key) == value for key, value in first.settings.items())
 
 
 def reference_of(arms: Sequence[Arm]) -> Arm | None:

@@ -5,6 +5,7 @@ Matplotlib draws with stand-in colours, which become CSS variables. Texts stay t
 
 import io
 import re
+import textwrap
 import warnings
 from collections.abc import Sequence
 from html import escape
@@ -69,7 +70,7 @@ class Panel:
         with matplotlib.rc_context(_SETTINGS):
             self.figure = Figure(figsize=(width, height), layout="constrained")
             self.axes: Axes = self.figure.add_subplot()
-            self.axes.set_title(printable(title) if len(title) <= 60 else short(title))
+            self.axes.set_title("\n".join(textwrap.wrap(printable(title), 50)[:3]))
         if x == "epoch":
             self.axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         self.axes.set_xlabel(short(x))

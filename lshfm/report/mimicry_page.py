@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from lshfm.report.arms import METHOD, STAGE1, Arm
+from lshfm.report.arms import METHOD, STAGE1, Arm, drawn_of
 from lshfm.report.blocks import Block, Picture, Pictures, Section, Text
 from lshfm.report.facts import Run
-from lshfm.report.figures import INK, MUTED, Panel, colour_of, dashes_of, legend_of, short
+from lshfm.report.figures import INK, MUTED, Panel, colour_of, dashes_of, legend_of
 
 NAMES = {
     "angle": ("angle to the teacher's feature", "degrees"),
@@ -17,6 +17,7 @@ NAMES = {
 }
 OVER_EPOCHS = {"hash agreement": ("equal hash bits", "%"), "angle": ("mean angle", "degrees"),
                "length": ("mean relative length", "ratio")}  # fmt: skip
+MOST_TOGETHER = 8  # arms whose distributions are drawn over each other
 MOST_POINTS = 350  # of a cloud
 BINS = 40
 
@@ -32,10 +33,11 @@ def section(arms: Sequence[Arm]) -> Section | None:
         blocks += [Text("Means over the evaluated images after every epoch; epoch 0 is the student before its first "
                         "step.", title="Over the epochs"),
                    Pictures(curves, legend_of([a for a in drawn if a.role in (METHOD, STAGE1)]))]  # fmt: skip
-    spreads = [picture for name in NAMES if (picture := _distribution(name, drawn))]
+    few = drawn if len(drawn) <= MOST_TOGETHER else drawn_of([arm for arm in drawn if arm.role != STAGE1])
+    spreads = [picture for name in NAMES if (picture := _distribution(name, few))]
     if spreads:
         blocks += [Text("Every evaluated image of the first seed. Dotted: the student before the first step of that "
-                        "run.", title="Distributions"), Pictures(spreads, legend_of(drawn))]  # fmt: skip
+                        "run.", title="Distributions"), Pictures(spreads, legend_of(few))]  # fmt: skip
     clouds = [picture for arm in drawn if (picture := _cloud(arm))]
     if clouds:
         words = "An image a point; at the cross (0 degrees, length 1) a student's feature is its teacher's."
@@ -98,7 +100,7 @@ def _cloud(arm: Arm) -> Picture | None:
     run = _first(arm, "angle")
     if run is None:
         return None
-    panel = Panel(arm.title if len(arm.title) < 48 else short(arm.title), "angle in degrees", "relative length")
+    panel = Panel(arm.title, "angle in degrees", "relative length")
     for arrays, colour, alpha in ((run.before, MUTED, 0.28), (run.arrays, colour_of(arm), 0.45)):
         angle, length = (np.asarray(arrays.get(name, ()), np.float64) for name in ("angle", "relative_length"))
         if len(angle) != len(length) or not len(angle):

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lshfm.metrics.decisions import sigmoid
-from lshfm.report.arms import Arm, Spread, reference_of
+from lshfm.report.arms import Arm, Spread, drawn_of, reference_of
 from lshfm.report.blocks import Block, Cell, Column, Picture, Pictures, Section, Table, Text, spread_cell
 from lshfm.report.facts import Arrays, Run
 from lshfm.report.figures import MUTED, Panel, colour_of, dashes_of, legend_of, short
@@ -33,14 +33,16 @@ def _by_class(arms: Sequence[Arm]) -> Section | None:
     means = {arm.title: {name: arm.spread(lambda run, name=name: _aps(run).get(name)) for name in classes}  # type: ignore[misc]
              for arm in scored}  # fmt: skip
     reference = next((arm for arm in scored if arm == reference_of(scored)), None)
-    pictures = [_dots(scored, means, classes)]
+    drawn = drawn_of(scored)
+    pictures = [_dots(drawn, means, classes)]
     if reference:
-        pictures.append(_differences([a for a in scored if a != reference], reference, means, classes))
-    blocks: list[Block] = [Pictures(pictures, legend_of(scored)), _table(scored, reference, means, classes)]
+        pictures.append(_differences([a for a in drawn if a != reference], reference, means, classes))
+    blocks: list[Block] = [Pictures(pictures, legend_of(drawn)), _table(scored, reference, means, classes)]
     beside = f" Differences are to {reference.title}." if reference else ""
+    few = "" if len(drawn) == len(scored) else f" Drawn: the {len(drawn)} best of {len(scored)}."
     return Section(
         "classes", "Average precision by class", blocks,
-        f"In percent, by the leading metric's definition; means over seeds, bars of one standard deviation.{beside}",
+        f"In percent, by the leading metric; means over seeds, bars of one standard deviation.{beside}{few}",
     )  # fmt: skip
 
 
@@ -112,7 +114,7 @@ def _table(arms: Sequence[Arm], reference: Arm | None, means: Means, classes: Se
 
 
 def _decisions(arms: Sequence[Arm]) -> Section | None:
-    drawn = [(arm, run) for arm in arms if (run := next((r for r in arm.runs if _has_outputs(r)), None))]
+    drawn = [(arm, run) for arm in drawn_of(arms) if (run := next((r for r in arm.runs if _has_outputs(r)), None))]
     if not drawn:
         return None
     together = [_precision_recall("precision and recall, all labels together", drawn, _all_labels)]

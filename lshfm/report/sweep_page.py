@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from lshfm.report.arms import METHOD, OTHER, Arm, differing_settings
-from lshfm.report.blocks import Block, Cell, Column, Picture, Pictures, Section, Table, spread_cell
+from lshfm.report.arms import METHOD, OTHER, Arm, differing_settings, text_of
+from lshfm.report.blocks import Block, Cell, Column, Picture, Pictures, Section, Table, Text, spread_cell
 from lshfm.report.figures import COLOURS, INK, MUTED, PAPER, Panel, colour_of, legend_of, short
 
 FEWEST = 2  # arms that make a sweep
@@ -15,11 +15,11 @@ FEWEST = 2  # arms that make a sweep
 def section(arms: Sequence[Arm]) -> Section | None:
     """The section; None where no two arms of a role differ in numbers or words that were swept."""
     blocks: list[Block] = []
-    for role in (METHOD, OTHER):
-        scored = [arm for arm in arms if arm.role == role and arm.score]
+    for scored in _groups(arms):
         keys = _swept(scored)
-        if len(scored) < FEWEST or set(keys) <= {"loss"}:  # methods side by side are no sweep
+        if len(scored) < FEWEST or not keys:
             continue
+        blocks.append(Text("", title=f"{scored[0].runs[0].network} {scored[0].runs[0].loss}".strip()))
         metric = scored[0].runs[0].metric
         if len(keys) == 1:
             blocks.append(Pictures([_over_one(keys[0], scored, metric)]))
@@ -30,6 +30,15 @@ def section(arms: Sequence[Arm]) -> Section | None:
         blocks.append(_ranked(keys, scored, metric))
     intro = "Means over seeds; error bars are one standard deviation. Best first in the table."
     return Section("sweep", "Sweep", blocks, intro) if blocks else None
+
+
+def _groups(arms: Sequence[Arm]) -> list[list[Arm]]:
+    """The arms that have a score, those of a network and its losses together: methods side by side are no sweep."""
+    groups: dict[tuple[str, str, str], list[Arm]] = {}
+    for arm in arms:
+        if arm.role in (METHOD, OTHER) and arm.score:
+            groups.setdefault((arm.role, arm.runs[0].network, arm.runs[0].loss), []).append(arm)
+    return list(groups.values())
 
 
 def _swept(arms: Sequence[Arm]) -> list[str]:
@@ -75,7 +84,7 @@ def _over_one(key: str, arms: Sequence[Arm], metric: str) -> Picture:
     if all(isinstance(value, int | float) for value in values):
         means = [[a.score.mean for a in arms if a.score and _position(key, a, values) == i] for i in range(len(values))]
         panel.axes.plot(range(len(values)), [float(np.mean(m)) for m in means], color=MUTED, linewidth=1, zorder=0)
-    panel.axes.set_xticks(range(len(values)), [short(str(value)) for value in values])
+    panel.axes.set_xticks(range(len(values)), [short(text_of(value)) for value in values])
     panel.axes.set_xlim(-0.5, len(values) - 0.5)
     return panel.picture("; ".join(f"{arm.title}: {arm.score.mean:.2f}" for arm in arms if arm.score))
 
@@ -100,8 +109,8 @@ def _heat_map(keys: Sequence[str], arms: Sequence[Arm], metric: str) -> Picture:
         panel.axes.text(x, y, f"{arm.score.mean:.2f}{deviation}", ha="center", va="center", color=INK,
                         fontweight="bold" if share == 1 else "normal")  # fmt: skip
     panel.axes.grid(visible=False)
-    panel.axes.set_xticks(range(len(xs)), [short(str(value)) for value in xs])
-    panel.axes.set_yticks(range(len(ys)), [short(str(value)) for value in ys])
+    panel.axes.set_xticks(range(len(xs)), [short(text_of(value)) for value in xs])
+    panel.axes.set_yticks(range(len(ys)), [short(text_of(value)) for value in ys])
     panel.axes.set_xlim(-0.5, len(xs) - 0.5)
     panel.axes.set_ylim(-0.5, len(ys) - 0.5)
     return panel.picture("; ".join(f"{arm.title}: {arm.score.mean:.2f}" for arm in arms if arm.score))
@@ -127,7 +136,7 @@ def _parallel(keys: Sequence[str], arms: Sequence[Arm], metric: str) -> Picture:
                         alpha=0.45 + 0.55 * share)  # fmt: skip
     for column, key in enumerate(keys):
         for row, value in enumerate(values[key]):
-            panel.axes.text(column + 0.04, row / max(len(values[key]) - 1, 1), short(str(value)), fontsize=8,
+            panel.axes.text(column + 0.04, row / max(len(values[key]) - 1, 1), short(text_of(value)), fontsize=8,
                             color=INK, va="bottom")  # fmt: skip
     for share, score in ((0, low), (1, low + span)):
         panel.axes.text(len(keys) + 0.04, share, f"{score:.2f}", fontsize=8, color=INK, va="bottom")
@@ -155,4 +164,4 @@ def _ranked(keys: Sequence[str], arms: Sequence[Arm], metric: str) -> Table:
 
 
 def _setting_cell(value: Any) -> Cell:
-    return Cell(str(value), value if isinstance(value, int | float) else str(value))
+    return Cell(text_of(value), value if isinstance(value, int | float) else str(value))

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from lshfm.report.arms import METHOD, STAGE1, TEACHER, Arm, Spread, differing_settings, reference_of, spread_of
+from lshfm.report.arms import METHOD, STAGE1, TEACHER, Arm, Spread, differing_settings, reference_of, spread_of, text_of
 from lshfm.report.blocks import Block, Cell, Column, Section, Table, Text, number, spread_cell
 from lshfm.report.facts import FAILED, FINISHED, Run
 
@@ -180,7 +180,7 @@ def _is_of_a_seed(key: str, arms: Sequence[Arm]) -> bool:
 
 
 def _value(value: Any) -> str:
-    text = "–" if value is None else str(value)
+    text = "–" if value is None else text_of(value)
     return f"{text[:12]}…" if len(text) == 64 else text
 
 

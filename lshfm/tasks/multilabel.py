@@ -135,10 +135,11 @@ class MultiLabel(ImageTask):
         return losses_of_images(arrays["logits"], arrays["targets"])
 
     def labels_of_image(self, arrays: Arrays, row: int, classes: Sequence[str]) -> LabelsOfImage:
-        """Labels from the threshold on; a difficult one is right."""
+        """Labels from the threshold on, else the likeliest alone; a difficult one is right."""
         logits, targets = arrays["logits"][row], arrays["targets"][row]
         shares = sigmoid(logits.astype(np.float64))
-        found = [i for i in np.argsort(-shares, kind="stable").tolist() if shares[i] >= self.threshold]
+        order = np.argsort(-shares, kind="stable").tolist()
+        found = [i for i in order if shares[i] >= self.threshold] or order[:1]
         return [classes[i] for i in np.flatnonzero(targets > 0).tolist()], [
             (classes[i], float(shares[i]), bool(targets[i] >= 0)) for i in found
         ]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lshfm.report.arms import ALONE, METHOD, STAGE1, TEACHER, arms_of, reference_of, spread_of
+from lshfm.report.arms import ALONE, METHOD, STAGE1, TEACHER, arms_of, drawn_of, reference_of, spread_of
 from lshfm.report.facts import UNFINISHED
 from tests.report.facts import a_run, a_student
 
@@ -43,8 +43,8 @@ def test_seeds_of_a_setting_are_one_arm_although_their_teachers_are_others() -> 
 def test_arms_of_one_title_are_told_apart_by_what_differs() -> None:
     runs = [a_student(f"b{beta}", settings={"loss.beta": beta}) for beta in (1, 3)]
     assert [arm.title for arm in arms_of(runs)] == [
-        "resnet8 mimicking, l2, loss.beta=1",
-        "resnet8 mimicking, l2, loss.beta=3",
+        "resnet8 mimicking, l2, beta=1",
+        "resnet8 mimicking, l2, beta=3",
     ]
 
 
@@ -72,3 +72,16 @@ def test_what_is_no_number_is_left_out_of_a_mean() -> None:
     found = spread_of([1, None, 3.0])
     assert found
     assert (found.mean, found.number) == (2.0, 2)
+
+
+def test_drawings_show_the_best_of_many_beside_teacher_and_student_alone() -> None:
+    runs = [a_student(f"b{beta}", score=float(beta), settings={"loss.beta": beta}) for beta in range(12)]
+    arms = arms_of([a_run("teacher_s0", network="resnet20", score=70.0), a_run("alone", score=1.0), *runs])
+    drawn = drawn_of(arms, 5)
+    assert [arm.role for arm in drawn] == [TEACHER, ALONE, METHOD, METHOD, METHOD]
+    assert [arm.runs[0].name for arm in drawn[2:]] == ["b9", "b10", "b11"]
+
+
+def test_a_setting_that_follows_another_is_not_named_beside_it() -> None:
+    runs = [a_student(f"e{n}", settings={"epochs": n, "schedule.cosine_epochs": float(n)}) for n in (2, 5)]
+    assert [arm.title for arm in arms_of(runs)] == [f"resnet8 mimicking, l2, epochs={n}" for n in (2, 5)]

@@ -152,6 +152,6 @@ def test_a_sweep_of_two_keys_is_a_heat_map_and_one_key_a_line() -> None:
     assert titles == ["voc2010 mAP over loss.beta and loss.hash_num", "all keys and voc2010 mAP"]
     one = sweep_page.section(arms_of(grid[::2]))
     assert one
-    assert isinstance(one.blocks[0], Pictures)
-    assert one.blocks[0].pictures[0].title == "voc2010 mAP over loss.beta"
+    assert isinstance(one.blocks[1], Pictures)
+    assert one.blocks[1].pictures[0].title == "voc2010 mAP over loss.beta"
     assert sweep_page.section(arms_of([a_student("a"), a_student("b", loss="lsh")])) is None

@@ -165,3 +165,13 @@ def test_weights_of_the_label_loss_are_of_the_images_to_train_on(settings: Train
 def opened_by_the_task(settings: Train) -> TrainingData:
     train, test = splits(settings)
     return MultiLabel().training_data(train, test, settings, torch.device("cpu"))
+
+
+def test_an_example_s_labels_are_those_that_pass_else_the_likeliest() -> None:
+    logits = np.array([[2.0, -1.0, 0.5], [-3.0, -1.0, -2.0]], np.float32)
+    arrays = {"logits": logits, "targets": np.array([[1, 1, 0], [1, -1, -1]], np.int8)}
+    classes = ("cat", "dog", "bird")
+    true, predicted = MultiLabel().labels_of_image(arrays, 0, classes)
+    assert (true, [(name, right) for name, _, right in predicted]) == (["cat", "dog"], [("cat", True), ("bird", True)])
+    true, predicted = MultiLabel().labels_of_image(arrays, 1, classes)
+    assert (true, [(name, round(p, 3), right) for name, p, right in predicted]) == (["cat"], [("dog", 0.269, False)])
