@@ -92,6 +92,8 @@ COMMANDS = {
     **dict.fromkeys(("infer", "inference", "detect"), "it is lshfm predict checkpoint=FILE input=FOLDER"),
     **dict.fromkeys(("convert", "onnx", "save", "deploy"), "it is lshfm export checkpoint=FILE format=onnx"),
     **dict.fromkeys(("list", "experiments"), "it is lshfm recipes"),
+    **dict.fromkeys(("ls", "status", "show"), "it is lshfm runs"),
+    **dict.fromkeys(("sweep", "search", "tune"), "it is lshfm train -m KEY=VALUE,VALUE, or lshfm mimic"),
 }  # fmt: skip
 
 # Of Hydra's own: what it takes after --.

@@ -134,9 +134,10 @@ def help_rows(command: str) -> dict[str, list[str]]:
         return {}
     values = option_node("parts", "sweep")
     shown = [each for each in key_fields(Sweep) if each.name not in OF_A_FILE]
-    rows = [(f"sweep.{each.name}", each.metadata["text"], values[each.name]) for each in shown]
+    rows = [("sweep", f"several values (-m lr=1,2), or a ready sweep: {', '.join(options('sweep'))}", None)]
+    rows += [(f"sweep.{each.name}", each.metadata["text"], values[each.name]) for each in shown]
     texts = [f"  {name:<24}{text}  [{'not set' if v is None else str(v).lower()}]" for name, text, v in rows]
-    return {f"sweeps (-m lr=1,2 or sweep=OPTION, one of {', '.join(options('sweep'))})": texts}
+    return {"sweeps": texts}
 
 
 def sweep_keys(command: str) -> list[str]:

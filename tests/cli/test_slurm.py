@@ -177,6 +177,8 @@ def test_two_tasks_train_one_run_that_is_requeued_on_the_way(start: Start, slurm
     assert log.count("stopped; the same command continues") == log.count("continuing after epoch") == 1
     assert json.loads((folder / "results.json").read_text())["hardware"]["ranks"] == 2
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["a.ckpt"]
+    (rows,) = (path.read_text().splitlines() for path in tmp_path.glob("outputs/sweeps/*/summary.csv"))
+    assert rows[1].startswith("1,voc2010 mAP,")  # the summary of any sweep
     (second,) = tmp_path.glob("outputs/sweeps/*/slurm/7_1_log.out")
     assert {line.split()[0] for line in second.read_text().splitlines()} == {"submitit"}  # only rank 0 speaks
 

@@ -38,7 +38,7 @@ def test_keys_stand_under_headings() -> None:
     page = command_help("train", [])
     found = re.findall(r"\n\n(\w[^:\n]*):\n  ", page.partition("\nkeys (")[2])
     of_others = ("one stage alone", "the teacher", "pictures and labels", "the exported file", "its check")
-    assert found == [*(title for title in SECTIONS if title not in of_others), "dataset", "model", "loss"]
+    assert found == [*(title for title in SECTIONS if title not in of_others), "dataset", "model", "loss", "sweeps"]
 
 
 def test_lines_are_no_wider_than_the_terminal() -> None:
