@@ -12,8 +12,7 @@ from typing import Any
 
 import torch
 
-from lshfm.errors import RunFailed
-from lshfm.files.writable import FULL
+from lshfm.errors import FULL_DISK, RunFailed
 
 TEMPORARY = ".{}.tmp"
 
@@ -60,7 +59,7 @@ def _full_disk_explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in FULL:
+        if error.errno not in FULL_DISK:
             raise
         kept = "the file before it is intact" if path.exists() else "nothing was written there"
         raise RunFailed(f"the disk is full: cannot write {path} ({kept}); make room and start again") from error
