@@ -1,11 +1,12 @@
 """Checks of values that a user gave, shared by several rooms, with the wording of their errors."""
 
 import math
+import tempfile
 from collections.abc import Iterable, Mapping, Sized
 from pathlib import Path
 from typing import Any, TypeGuard, TypeVar
 
-from lshfm.errors import InputError, nearest
+from lshfm.errors import FULL_DISK, InputError, nearest
 
 T = TypeVar("T")
 
@@ -83,3 +84,21 @@ def device_numbers(gpus: Any) -> list[int]:
     if isinstance(gpus, list) and all(type(g) is int and g >= 0 for g in gpus) and len(set(gpus)) == len(gpus):
         return gpus
     raise InputError(f"gpus={gpus}: must be a list of device numbers as [0,1], a number n > 0, or [] for the CPU")
+
+
+def require_writable(folder: Path, key: str) -> None:
+    """Raise InputError naming `key` if `folder` cannot be made or written in; leaves nothing there.
+
+    A file without a name is tried: rights alone say too little of root's, and of /proc. A full disk passes: what is
+    written there says so itself.
+    """
+    base = folder
+    try:
+        base = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+        if not base.is_dir():
+            raise InputError(f"{key}: {base} is a file, so {folder} cannot be a folder; choose another {key}=")
+        with tempfile.TemporaryFile(dir=base):
+            pass
+    except OSError as error:
+        if error.errno not in FULL_DISK:
+            raise InputError(f"{key}: {base} cannot be written to ({error.strerror}); choose another {key}=") from error

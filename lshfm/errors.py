@@ -1,6 +1,7 @@
 """Errors that a user is shown as one message without a traceback, and helpers that word such messages."""
 
 import difflib
+import errno
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ SURROGATE = re.compile(r"[\ud800-\udfff]")
 # Beside control characters those that turn the direction of what follows them.
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _UNPRINTABLE = re.compile(f"{SURROGATE.pattern}|{CONTROL.pattern}")
+FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})  # what a disk without room answers
 _LONGEST = 4096  # characters of a name that are shown
 
 _group: ContextVar[str] = ContextVar("group", default="")

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from lshfm import __version__
+from lshfm.checks import require_writable
 from lshfm.config.catalogue import label_loss_of
 from lshfm.config.changes import changes_results, flatten
 from lshfm.config.compose import Job, config_folders
@@ -21,7 +22,6 @@ from lshfm.datasets.split import Split
 from lshfm.engine.state import Evaluation
 from lshfm.errors import InputError
 from lshfm.files.read import digest
-from lshfm.files.writable import require_writable
 from lshfm.mimicking.measure import ComparedEvaluator, show
 from lshfm.mimicking.teachers import TeacherFile, find_teacher
 from lshfm.ranks.device import prepare

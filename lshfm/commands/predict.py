@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from lshfm import __version__
+from lshfm.checks import require_writable
 from lshfm.config.compose import Job
 from lshfm.config.early import checkpoint_file
 from lshfm.config.schema import Predict
@@ -17,7 +18,6 @@ from lshfm.datasets.images import FileImages
 from lshfm.errors import InputError, RunFailed, printable
 from lshfm.files.names import plain
 from lshfm.files.read import sha256
-from lshfm.files.writable import require_writable
 from lshfm.files.write import replacing
 from lshfm.ranks.device import choose, describe_hardware, prepare
 from lshfm.runs.folder import RunFolder, Status

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from lshfm.checks import require_writable
 from lshfm.config.compose import Job, check_alone, compose, peek
 from lshfm.config.early import (
     check_export,
@@ -17,7 +18,6 @@ from lshfm.config.early import (
 )
 from lshfm.config.schema import Eval, Export
 from lshfm.config.words import typed_keys
-from lshfm.files.writable import require_writable
 
 E = TypeVar("E", Eval, Export)
 

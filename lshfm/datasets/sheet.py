@@ -17,25 +17,16 @@ ENDINGS = (".csv", ".tsv", ".jsonl")
 # What a column means, by its names in any case; the first is ours.
 NAMES = {
     "path": (
-        "path",
-        "image",
-        "filename",
-        "file",
-        "file_name",
-        "filepath",
-        "file_path",
-        "image_path",
-        "img",
-        "img_path",
+        "path", "image", "filename", "file", "file_name", "filepath", "file_path", "image_path", "img", "img_path",
     ),
     "labels": ("labels", "label", "tags", "tag", "classes", "class", "categories", "category"),
     "difficult": ("difficult",),
     "id": ("id",),
-}
+}  # fmt: skip
 _ROLES = {name: role for role, names in NAMES.items() for name in names}
 _MARKS = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False, "": False}
 SEPARATOR = ";"
-_PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")  # so that a header is seen to be none
+_PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 
 class Row(NamedTuple):
@@ -202,8 +193,8 @@ def _hint(fields: Iterable[str]) -> str:
     """What a header without a path may be: one with semicolons, or no header at all."""
     if ";" in "".join(fields):
         return ": fields are separated by commas or tabs, and labels within one by semicolons"
-    is_row = any(Path(field).suffix.lower() in _PICTURES for field in fields)
-    return ": the first line must name the columns, as path,labels" if is_row else ""
+    is_row = any(field.lower().endswith(_PICTURES) for field in fields)
+    return ": the first line must name the columns, as path,labels" * is_row
 
 
 def _json_lines(path: Path, text: str, separator: str | None, _sheet: Sheet) -> Rows:

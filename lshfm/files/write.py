@@ -10,8 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from lshfm.errors import RunFailed
-from lshfm.files.writable import FULL
+from lshfm.errors import FULL_DISK, RunFailed
 
 TEMPORARY = ".{}.tmp"
 
@@ -58,7 +57,7 @@ def _full_disk_explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in FULL:
+        if error.errno not in FULL_DISK:
             raise
         kept = "the file before it is intact" if path.exists() else "nothing was written there"
         raise RunFailed(f"the disk is full: cannot write {path} ({kept}); make room and start again") from error

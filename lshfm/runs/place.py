@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
+from lshfm.checks import require_writable
 from lshfm.config.changes import changes_results, flatten
 from lshfm.config.compose import to_yaml
 from lshfm.config.groups import Dataset
@@ -16,7 +17,6 @@ from lshfm.console import logger, shown
 from lshfm.datasets.split import Split
 from lshfm.errors import InputError
 from lshfm.files.read import sha256
-from lshfm.files.writable import require_writable
 from lshfm.files.write import write_text
 from lshfm.ranks.group import is_main, on_main, require_same
 from lshfm.runs.folder import KEPT_AS_BEGUN, RunFolder, Status, differing_keys, differs_in_length_alone

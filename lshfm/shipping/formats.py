@@ -5,7 +5,7 @@ import io
 import re
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ def make_onnx(network: nn.Module, described: Description) -> Save:
     """An ONNX file with a dynamic number of images, its description among its metadata."""
     library("onnxscript")
     shipped = Shipped(network, described).eval()
-    with _explained("onnx", network), warnings.catch_warnings(action="ignore"):
+    with _explained("onnx", described.title), warnings.catch_warnings(action="ignore"):
         program = torch.onnx.export(
             shipped, (shipped.example(described.size),), dynamo=True, input_names=["images"],
             output_names=described.outputs, dynamic_shapes=_dynamic(), opset_version=described.opset, verbose=False,
@@ -70,7 +70,7 @@ def read_onnx(path: Path, _network: nn.Module, described: Description) -> nn.Mod
 def make_pt2(network: nn.Module, described: Description) -> Save:
     """A program of torch.export, its description in the extra file `lshfm`."""
     shipped = Shipped(network, described).eval()
-    with _explained("pt2", network), warnings.catch_warnings(action="ignore"), torch.no_grad():
+    with _explained("pt2", described.title), warnings.catch_warnings(action="ignore"), torch.no_grad():
         program = torch.export.export(shipped, (shipped.example(described.size),), dynamic_shapes=_dynamic())
 
     def save(path: Path, described: Description) -> None:
@@ -209,15 +209,22 @@ def _dynamic() -> dict[str, dict[int, Any]]:
 
 
 @contextmanager
-def _explained(format_: str, network: nn.Module) -> Iterator[None]:
+def _explained(format_: str, title: str) -> Iterator[None]:
     """What an exporter raises, as an InputError that names the operation."""
     try:
-        yield
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):  # torch prints all of a graph
+            yield
     except InputError:
         raise
     except Exception as error:
-        found = re.search(r"\b(aten|prims)(\.|::)\w+", f"{error} {error.__cause__ or ''}")
-        title = getattr(network, "arch", type(network).__name__)
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        what = f"the operation {found[0]}" if found else f"its code ({first[:200]})"
-        raise InputError(f"{title} cannot be exported to {format_}: {what} has no counterpart there") from error
+        reasons = _reasons(error)
+        found = re.search(r"\b(aten|prims)(\.|::)\w+", " ".join(reasons[:2]))
+        first = next(iter(reasons[-1].strip().splitlines()), type(error).__name__)
+        what = f"the operation {found[0]} has no counterpart there" if found else f"its code is not followed: {first}"
+        raise InputError(f"{title} cannot be exported to {format_}: {what[:300]}") from error
+
+
+def _reasons(error: BaseException) -> list[str]:
+    """What an error says, and what those say that led to it."""
+    first = re.sub(r"\x1b\[\d*m", "", str(error))
+    return [first, *(_reasons(error.__cause__) if error.__cause__ else [])]

@@ -67,6 +67,8 @@ def test_fish_completes_words_and_paths(tmp_path: Path, line: str, found: list[s
         (["ev"], ["eval"]),
         (["help", "tr"], ["train"]),
         (["completion", ""], ["bash", "zsh", "fish"]),
+        (["train", "schedule="], ["schedule=cosine", "schedule=onecycle"]),
+        (["eval", "thresholds="], ["thresholds=tune", "thresholds=none"]),
         (["nothing", ""], []),
         (["train", "optimizer="], ["optimizer=sgd", "optimizer=adam", "optimizer=adamw"]),
         (["train", "sync_bn=t"], ["sync_bn=true"]),
@@ -104,6 +106,7 @@ def test_every_shell_asks_the_command(tmp_path: Path) -> None:
     for shell in SCRIPTS:
         assert "--complete" in script([shell])
         assert here(tmp_path, "completion", shell) == completion.SCRIPTS[shell]
+    assert "lshfm completion fish >" in here(tmp_path, "completion", "--help")
     for words in ([], ["tcsh"], ["bash", "zsh"]):
         with pytest.raises(InputError, match="lshfm completion takes one of bash, zsh, fish, and got"):
             script(words)

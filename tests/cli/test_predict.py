@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 import lshfm
+from lshfm.shipping import writing
 from tests.cli.conftest import Refuse, Run, Start, here
 from tests.cli.killing import Trap
 
@@ -99,6 +100,23 @@ def test_a_few_are_shown_and_many_written(photos: Path, tmp_path: Path) -> None:
     assert all(len(row["labels"].split(";")) == 1 for row in rows)
     other = here(tmp_path, "predict", "checkpoint=a", "input=list.txt", "format=csv", "top=2", "gpus=[]", code=2)
     assert "holds a run with other settings" in other
+
+
+@pytest.mark.usefixtures("has_run")
+def test_a_name_alone_is_the_checkpoint_and_no_cell_is_a_formula(tmp_path: Path) -> None:
+    """A path that a spreadsheet would compute gets ./ before it; JSON lines have it as it is."""
+    Image.new("RGB", (4, 4)).save(tmp_path / "=1+1.png")
+    (tmp_path / "list.txt").write_text("gone.png\n")
+    said = here(tmp_path, "predict", "a", "input=list.txt", "gpus=[]", code=1)
+    assert said == "lshfm: error: the picture cannot be read:\n  gone.png cannot be read: No such file or directory\n"
+    for kind in ("csv", "jsonl"):
+        here(tmp_path, "predict", "a", "input==1+1.png", f"format={kind}", "threshold=0", "gpus=[]", f"name={kind}")
+    (row,) = csv.DictReader((tmp_path / "outputs/predict/csv/predictions.csv").read_text().splitlines())
+    assert row["path"] == "./=1+1.png"
+    assert float(row[f"logits: {lshfm.load(tmp_path / 'checkpoints/a.ckpt', 'cpu').classes[0]}"])
+    assert lines(tmp_path / "outputs/predict/jsonl/predictions.jsonl")[0]["path"] == "=1+1.png"
+    assert writing._cell("=SUM(A1)") == "'=SUM(A1)"
+    assert writing._cell("dog 0.9;\x1b[31m") == "dog 0.9;\\x1b[31m"
 
 
 @pytest.mark.usefixtures("has_run")

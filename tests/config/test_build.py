@@ -46,6 +46,14 @@ def test_an_error_inside_the_target_is_not_disguised() -> None:
         build({"_target_": "fractions.Fraction", "numerator": 1, "denominator": 0})
 
 
+def test_a_value_that_a_class_of_the_users_cannot_take() -> None:
+    """The message says where in that class; for lshfm's own such an error is a fault of ours, shown whole."""
+    with pytest.raises(
+        InputError, match=r"torch\.nn\.Conv2d cannot be made with .*=abc.*: TypeError: .*conv\.py, line"
+    ):
+        build({"_target_": "torch.nn.Conv2d", "in_channels": 3, "out_channels": "abc", "kernel_size": 3})
+
+
 @pytest.mark.parametrize(("group", "name"), [("student", "student.pool"), ("", "pool")])
 def test_messages_name_keys_of_the_nodes_group(group: str, name: str) -> None:
     node = {"_target_": "lshfm.models.cifar.cifar_classifier", "arch": "resnet8", "pool": "gap"}

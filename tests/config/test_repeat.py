@@ -55,6 +55,7 @@ def test_what_is_typed_wins_and_what_follows_from_it_follows(tmp_path: Path) -> 
     word = saved(tmp_path, composed("train", ["model=resnet8", "epochs=3", "model.pool=GMP", "lr=0.3"]))
     again = composed("train", with_settings("train", ["epochs=5", word])).settings
     assert (again.epochs, again.schedule.cosine_epochs, again.lr, again.model.pool) == (5, 5, 0.3, "GMP")
+    assert with_settings("train", ["epochs=5", f"settings={tmp_path}"]) == with_settings("train", ["epochs=5", word])
     other = composed("train", with_settings("train", [word, "model=resnet14"])).settings
     assert (other.epochs, other.model.option, other.model.pool) == (3, "resnet14", "GAP")
     assert with_settings("train", ["-m", word, "lr=1,2"])[-2:] == ["-m", "lr=1,2"]
@@ -80,6 +81,9 @@ def test_what_no_settings_are(tmp_path: Path) -> None:
         with_settings("train", [word, word])
     with pytest.raises(InputError, match=r"^settings=nowhere.yaml: cannot be read: No such file or directory$"):
         with_settings("train", ["settings=nowhere.yaml"])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"empty: this folder is no run's: it holds no config.yaml$"):
+        with_settings("train", [f"settings={tmp_path}/empty"])
     with pytest.raises(InputError, match=r"^settings=~no_such_user/a.yaml: cannot be read: Could not determine home"):
         with_settings("train", ["settings=~no_such_user/a.yaml"])
     for text in ("- a\n", "a: 1\n", "a: [\n"):

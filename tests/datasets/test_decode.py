@@ -1,4 +1,5 @@
 import os
+import subprocess
 import sys
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -126,3 +127,27 @@ def test_the_rest_is_abandoned_at_once(images: FileImages) -> None:
     assert next(results) == [0, 0, 9]
     results.close()
     assert list(results) == []
+
+
+SCRIPT = """
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from lshfm.datasets.decode import decode, decode_good
+from lshfm.datasets.images import FileImages
+
+print("begun")
+images = FileImages((Path("a.png"),) * 4)
+for pixels, _broken in decode(images, partial(decode_good, size=8), [np.arange(2), np.arange(2, 4)], workers=1):
+    print(pixels.shape)
+"""
+
+
+def test_a_script_without_a_guard_runs_once(tmp_path: Path) -> None:
+    """New processes would import it again, and there train once more."""
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    (tmp_path / "script.py").write_text(SCRIPT)
+    said = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert said.stdout.split("\n") == ["begun", "(2, 8, 8, 3)", "(2, 8, 8, 3)", ""]

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lshfm.datasets.annotations import Fault, Grade
+from lshfm.datasets.images import refuse_missing
 from lshfm.datasets.manifest import Manifest
 from lshfm.datasets.split import Split
 from lshfm.errors import InputError
@@ -346,6 +348,40 @@ def test_one_class_in_two_spellings_is_told_with_counts(tmp_path: Path) -> None:
 def test_rows_of_one_image_are_counted(tmp_path: Path) -> None:
     write(tmp_path, train_csv=TABLES["rows.csv"])
     assert told(tmp_path) == ["2 of 5 rows name an image again: its labels are taken together"]
+
+
+def test_a_row_a_label_is_a_layout_and_no_fault(tmp_path: Path) -> None:
+    """But for a row that is there twice."""
+    rows = "a,dog\na,cat\nb,dog\n"
+    write(tmp_path, train_csv=f"path,label\n{rows}")
+    assert told(tmp_path) == []
+    write(tmp_path, train_csv=f"path,label\n{rows}b,dog\n")
+    assert told(tmp_path) == ["2 of 4 rows name an image again: its labels are taken together"]
+
+
+@pytest.mark.parametrize(
+    ("table", "hint"),
+    [
+        ("a.jpg,dog\nb.jpg,cat\n", "no 'path' among a.jpg, dog: the first line must name the columns, as path,labels"),
+        ("path;labels\na.jpg;dog\n", "fields are separated by commas or tabs, and labels within one by semicolons"),
+    ],
+)
+def test_a_table_of_another_kind_is_told_what_it_lacks(tmp_path: Path, table: str, hint: str) -> None:
+    write(tmp_path, train_csv=table)
+    with pytest.raises(InputError, match=re.escape(hint)):
+        Manifest(tmp_path).split("train")
+
+
+def test_backslashes_in_missing_paths_are_pointed_at(tmp_path: Path) -> None:
+    write(tmp_path, train_csv="path,labels\nimages\\a.jpg,dog\n")
+    with pytest.raises(InputError, match=r"Paths are written with /, not \\\."):
+        refuse_missing(Manifest(tmp_path).split("train"))
+
+
+def test_a_file_as_the_root(tmp_path: Path) -> None:
+    write(tmp_path, train_csv="path,labels\na,dog\n")
+    with pytest.raises(InputError, match=r"train\.csv is a file: give the folder that it lies in"):
+        Manifest(tmp_path / "train.csv")
 
 
 def test_where_classes_are_known_no_other_file_is_read(tmp_path: Path) -> None:

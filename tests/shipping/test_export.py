@@ -180,7 +180,7 @@ class Unheard(nn.Module):
 
 def test_an_operation_without_counterpart_is_named(tmp_path: Path) -> None:
     described = Description(**DESCRIBED, opset=18)
-    with pytest.raises(InputError, match=r"Unheard cannot be exported to onnx: the operation .*bessel_j0"):
+    with pytest.raises(InputError, match=r"resnet8 cannot be exported to onnx: the operation .*bessel_j0"):
         formats.make_onnx(Unheard(), described)
     assert not (tmp_path / "a.onnx").exists()
 
