@@ -165,7 +165,7 @@ class _Export:
             return self.task.evaluator(
                 self._loader(self.split, settings.check_images), self.split, dataset.metric, "fp32"
             )
-        split = _unlabelled(find_pictures(str(settings.images)), self.classes)
+        split = _unlabelled(find_pictures(str(settings.images)), self.classes, self.task)
         chosen = _spread(np.arange(len(split)), settings.check_images)
         described = self.description
         view = View(tuple(described.mean), tuple(described.std))
@@ -205,7 +205,7 @@ class _Export:
     def _write_beside(self, figures: dict[str, Any]) -> None:
         """The card, and the figures for programs."""
         arch = str(getattr(self.network, "arch", type(self.network).__name__))
-        text = card(self.path, self.settings.format, self.description, arch, figures)
+        text = card(self.path, self.settings.format, self.description, arch, figures, self.task.definitions)
         write_text(self.path.with_name(f"{self.path.name}.md"), text)
         write_json(self.path.with_name(f"{self.path.name}.json"), {"description": vars(self.description)} | figures)
 
@@ -233,8 +233,8 @@ def _spread(indices: Any, most: int | None) -> Any:
     return indices[np.linspace(0, len(indices) - 1, most).round().astype(np.int64)]
 
 
-def _unlabelled(paths: Sequence[Path], classes: Sequence[str]) -> Split:
+def _unlabelled(paths: Sequence[Path], classes: Sequence[str], task: Task) -> Split:
     """Pictures without labels as a split, so that evaluation takes them; its score is undefined."""
-    labels = np.full((len(paths), len(classes)), -1, np.int8)
+    labels = task.no_labels(len(paths), len(classes))
     ids = tuple(str(number) for number in range(len(paths)))
     return Split("images", tuple(classes), ids, labels, FileImages(tuple(paths)))

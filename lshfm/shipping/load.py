@@ -186,7 +186,11 @@ def _called(network: Build, num_classes: int, values: Mapping[str, Any]) -> nn.M
 def numbered(path: Path) -> list[str]:
     """Names for the classes of a file that tells only how many there are, by the last layer's width."""
     state = read_checkpoint(path, whole=False).get("state_dict", {})
-    heads = {f"{prefix}{name}.weight" for prefix in ("", "module.") for name in ("fc", "classifier", "classifier.1")}
+    heads = {
+        f"{prefix}{name}.weight"
+        for prefix in ("", "module.")
+        for name in ("fc", "linear", "classifier", "classifier.1")
+    }
     width = next((len(tensor) for name, tensor in state.items() if name in heads), None)
     if width is None:
         raise InputError(f"{path} does not say which network it holds: network=CLASS and classes=[...] say it")

@@ -6,10 +6,10 @@ import numpy as np
 
 from lshfm.config.schema import Training
 from lshfm.console import logger, progress
+from lshfm.datasets.cropped_pixels import CroppedPixels
 from lshfm.datasets.decode import find_broken
 from lshfm.datasets.images import refuse_missing
 from lshfm.datasets.loader import Index, PixelSource
-from lshfm.datasets.random_crop import CroppedPixels
 from lshfm.datasets.split import Split
 from lshfm.errors import InputError, at
 from lshfm.ranks.group import doing, first_on_each_machine, place
