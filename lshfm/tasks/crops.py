@@ -37,6 +37,17 @@ def open_crops(split: Split, settings: Training) -> tuple[PixelSource, Index]:
     return source, np.setdiff1d(np.arange(len(split)), broken)
 
 
+def augmented(pixels: PixelSource, settings: Training) -> PixelSource:
+    """The source with RandAugment, where that is asked for."""
+    augment = settings.augment
+    if not augment.randaugment:
+        return pixels
+    from lshfm.datasets.randaugment import RandAugmented  # imports torchvision
+
+    with at("augment"):
+        return RandAugmented(pixels, augment.randaugment, augment.magnitude)
+
+
 def unchanged(pixels: PixelSource) -> PixelSource:
     """The source of pictures as they are, where `pixels` gives other parts of them in every epoch."""
     plain: PixelSource = getattr(pixels, "plain", pixels)

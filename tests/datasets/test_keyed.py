@@ -48,6 +48,7 @@ def test_streams_are_pinned() -> None:
         "CROP_LEFT": 11,
         "MIX": 12,
         "RESIZED_CROP": 1000,  # and the 39 after it
+        "RANDAUGMENT": 2000,
     }
 
 
