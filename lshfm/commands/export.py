@@ -30,7 +30,7 @@ from lshfm.shipping.card import card
 from lshfm.shipping.description import Description
 from lshfm.shipping.formats import FORMATS, require_counterpart
 from lshfm.shipping.inputs import find_pictures
-from lshfm.shipping.load import checkpoint_network, numbered, size_of, task_name, task_of
+from lshfm.shipping.load import checkpoint_network, fit_of, numbered, size_of, task_name, task_of
 from lshfm.shipping.names import library_of
 from lshfm.shipping.parity import TOLERANCES, Parity, bench, compare
 from lshfm.shipping.quantise import quantise
@@ -190,7 +190,7 @@ class _Export:
         return Description(
             lshfm=__version__, title=network.title, network={"option": network.option, "values": values},
             task=task_name(self.checkpoint), activation=decisions.activation, classes=list(self.classes), size=size,
-            mean=list(mean), std=list(std), precision=settings.precision, names=names,
+            mean=list(mean), std=list(std), fit=fit_of(self.checkpoint), precision=settings.precision, names=names,
             input="uint8" if settings.uint8 else "normalised",
             outputs=["probabilities" if settings.uint8 else "logits", *(["feature"] if settings.feature else [])],
             opset=settings.opset if is_onnx else None,

@@ -75,10 +75,13 @@ def _score(described: Description, definitions: Mapping[str, str]) -> str:
 
 def _input(described: Description) -> str:
     size = described.size
+    resized = f"resized to {size} x {size}"
+    if described.fit == "crop":
+        resized = f"the short side resized to 256/224 of {size}, the middle {size} x {size} of it"
     if described.input == "uint8":
-        return f"images: uint8 (B, {size}, {size}, 3), RGB, resized to {size} x {size}"
+        return f"images: uint8 (B, {size}, {size}, 3), RGB, {resized}"
     return (
-        f"images: float32 (B, 3, {size}, {size}): RGB resized to {size} x {size}, Pillow's bilinear; / 255, "
+        f"images: float32 (B, 3, {size}, {size}): RGB {resized}, Pillow's bilinear; / 255, "
         f"minus {described.mean}, divided by {described.std}"
     )
 

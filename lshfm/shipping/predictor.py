@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -55,6 +55,7 @@ class Transform:
     size: int
     mean: tuple[float, ...]  # of red, green and blue, for pixels in [0, 1]
     std: tuple[float, ...]
+    fit: str = "stretch"  # how pictures become squares: stretch or crop, as the data set had it
 
     def __call__(self, image: Picture) -> Tensor:
         """Float32 (3, size, size). Raises BrokenImage, an InputError, for what cannot be read."""
@@ -63,8 +64,8 @@ class Transform:
     def pixels(self, image: Picture) -> Pixels:
         """RGB, uint8 (size, size, 3): decoded and resized."""
         if isinstance(image, str | Path):
-            return FileImages((Path(image).expanduser(),)).pixels(0, self.size)
-        return pixels_of(image if isinstance(image, Image.Image) else _as_picture(image), self.size)
+            return FileImages((Path(image).expanduser(),), fit=self.fit).pixels(0, self.size)
+        return pixels_of(image if isinstance(image, Image.Image) else _as_picture(image), self.size, self.fit)
 
     def normalised(self, pixels: Pixels | Tensor) -> Tensor:
         """Uint8 (B, size, size, 3) to float32 (B, 3, size, size)."""
@@ -154,6 +155,8 @@ class Predictor(ABC):
         self, pictures: Images, *, batch_size: int = BATCH, workers: int = 0, features: bool = False, start: int = 0
     ) -> Generator[Outputs, None, None]:
         """The outputs of the pictures from number `start` on, batch by batch, in order."""
+        if isinstance(pictures, FileImages):
+            pictures = replace(pictures, fit=self.transform.fit)
         index = np.arange(start, len(pictures))
         steps = [index[begin : begin + batch_size] for begin in range(0, len(index), batch_size)]
         work = partial(decode_good, size=self.transform.size)
