@@ -172,6 +172,8 @@ def test_every_room_is_known() -> None:
         ("lshfm.config.schema", ["torch", "torchvision", "hydra", "omegaconf"]),
         ("lshfm.datasets.decode", ["torch", "torchvision", "hydra"]),  # so that decode workers start fast
         ("lshfm.datasets.store", ["torch", "torchvision", "hydra"]),
+        ("lshfm.datasets.folders", ["torch", "torchvision", "hydra"]),  # so do those of folders of classes
+        ("lshfm.datasets.random_crop", ["torch", "torchvision", "hydra"]),
         ("lshfm.metrics.multilabel", ["torch", "hydra"]),
     ],
 )

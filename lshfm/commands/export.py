@@ -31,7 +31,7 @@ from lshfm.shipping.card import card
 from lshfm.shipping.description import Description
 from lshfm.shipping.formats import FORMATS, Save, require_counterpart
 from lshfm.shipping.inputs import find_pictures
-from lshfm.shipping.load import checkpoint_network, numbered, size_of, task_name, task_of
+from lshfm.shipping.load import checkpoint_network, fit_of, numbered, size_of, task_name, task_of
 from lshfm.shipping.names import LAYOUTS, arch_there, library_of
 from lshfm.shipping.parity import TOLERANCES, Parity, bench, compare
 from lshfm.shipping.quantise import quantise
@@ -170,7 +170,7 @@ class _Export:
             return self.task.evaluator(
                 self._loader(self.split, settings.check_images), self.split, dataset.metric, "fp32"
             )
-        split = _unlabelled(find_pictures(str(settings.images)), self.classes)
+        split = _unlabelled(find_pictures(str(settings.images)), self.classes, self.task)
         chosen = _spread(np.arange(len(split)), settings.check_images)
         described = self.description
         view = View(tuple(described.mean), tuple(described.std))
@@ -195,7 +195,7 @@ class _Export:
         return Description(
             lshfm=__version__, title=network.title, network={"option": network.option, "values": values},
             task=task_name(self.checkpoint), activation=decisions.activation, classes=list(self.classes), size=size,
-            mean=list(mean), std=list(std), precision=settings.precision, names=names,
+            mean=list(mean), std=list(std), fit=fit_of(self.checkpoint), precision=settings.precision, names=names,
             input="uint8" if settings.uint8 else "normalised",
             outputs=["probabilities" if settings.uint8 else "logits", *(["feature"] if settings.feature else [])],
             opset=settings.opset if is_onnx else None,
@@ -211,7 +211,7 @@ class _Export:
         """The card, and the figures for programs."""
         layout = self.settings.format if self.settings.format in LAYOUTS else self.description.names
         arch = arch_there(layout, self.network)
-        text = card(self.path, self.settings.format, self.description, arch, figures)
+        text = card(self.path, self.settings.format, self.description, arch, figures, self.task.definitions)
         write_text(self.path.with_name(f"{self.path.name}.md"), text)
         write_json(self.path.with_name(f"{self.path.name}.json"), {"description": vars(self.description)} | figures)
 
@@ -239,8 +239,8 @@ def _spread(indices: Any, most: int | None) -> Any:
     return indices[np.linspace(0, len(indices) - 1, most).round().astype(np.int64)]
 
 
-def _unlabelled(paths: Sequence[Path], classes: Sequence[str]) -> Split:
+def _unlabelled(paths: Sequence[Path], classes: Sequence[str], task: Task) -> Split:
     """Pictures without labels as a split, so that evaluation takes them; its score is undefined."""
-    labels = np.full((len(paths), len(classes)), -1, np.int8)
+    labels = task.no_labels(len(paths), len(classes))
     ids = tuple(str(number) for number in range(len(paths)))
     return Split("images", tuple(classes), ids, labels, FileImages(tuple(paths)))

@@ -55,6 +55,8 @@ class Augmentation:
         "random resized crop: smallest and largest share of a picture's area, as [0.08,1]; decodes in every epoch",
         above=0, high=1,
     )  # fmt: skip
+    randaugment: int = key("operations of RandAugment on each image; 0: none", low=0, high=100)
+    magnitude: int = key("of RandAugment's operations", low=0, high=30)
     mixup: float = key("a of Beta(a, a), the shares of two mixed pictures; 0: none", low=0)
     cutmix: float = key("a of Beta(a, a), the share that a rectangle of another picture leaves; 0: none", low=0)
     pad: int = key("pixels of black border that an image is cropped back from, anywhere; 0: none", low=0, high=512)

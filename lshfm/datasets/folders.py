@@ -1,13 +1,12 @@
 """Folders of classes: <root>/<split>/<class>/<picture>, as ImageNet and many others come."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from PIL import Image
 
 from lshfm.datasets.checks import (
     contents,
@@ -18,14 +17,12 @@ from lshfm.datasets.checks import (
     require_plain,
     require_text,
 )
+from lshfm.datasets.fitting import FITS
 from lshfm.datasets.images import FileImages, digest
 from lshfm.datasets.listing import Listing, list_folders
 from lshfm.datasets.reader import class_list
-from lshfm.datasets.split import Pixels, Split
+from lshfm.datasets.split import Split
 from lshfm.errors import InputError, nearest, parameter
-
-FITS = ("crop", "stretch")
-CROP_OF = 256 / 224  # short side of what the centre is cut from, in sides of the result, as published
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,18 +49,13 @@ class FolderImages(FileImages):
     """
 
     paths: Any = None  # a ListedPaths
-    fit: str = field(default="crop", kw_only=True)
+    fit: str = "crop"
     is_listed: ClassVar[bool] = True
 
     @property
     def listing(self) -> Listing:
         listing: Listing = self.paths.listing
         return listing
-
-    def pixels(self, index: int, size: int) -> Pixels:
-        """RGB by Pillow's antialiased bilinear resize: of the short side to 256/224 of size, then the centre."""
-        image = self.picture(index)
-        return np.array(centred(image, size) if self.fit == "crop" else _stretched(image, size))
 
     def signature(self) -> str:
         return self._signature
@@ -81,20 +73,6 @@ class FolderImages(FileImages):
     def _fingerprint(self) -> str:
         listing = self.listing
         return digest([listing.folders, listing.counts, listing.names])
-
-
-def centred(image: Image.Image, size: int) -> Image.Image:
-    """The middle size x size of a picture whose short side is resized to 256/224 of `size`."""
-    short = round(size * CROP_OF)
-    factor = short / min(image.size)
-    width, height = (max(short, int(side * factor)) for side in image.size)
-    left, top = round((width - size) / 2), round((height - size) / 2)
-    resized = image.resize((width, height), Image.Resampling.BILINEAR)
-    return resized.crop((left, top, left + size, top + size))
-
-
-def _stretched(image: Image.Image, size: int) -> Image.Image:
-    return image.resize((size, size), Image.Resampling.BILINEAR)
 
 
 class ImageFolder:

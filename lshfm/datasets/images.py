@@ -15,6 +15,7 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from lshfm.datasets.checks import first_five
+from lshfm.datasets.fitting import fitted
 from lshfm.datasets.split import BrokenImage, Pixels, Split
 from lshfm.errors import InputError, parameter
 
@@ -40,6 +41,7 @@ class FileImages:
 
     paths: tuple[Path, ...]
     upright: bool = True
+    fit: str = "stretch"
     is_listed: ClassVar[bool] = False  # whether the paths were found on the disk a moment ago
 
     def __len__(self) -> int:
@@ -49,8 +51,8 @@ class FileImages:
         return str(self.paths[index])
 
     def pixels(self, index: int, size: int) -> Pixels:
-        """RGB, by Pillow's antialiased bilinear resize to size x size."""
-        return np.array(self._decode(index).resize((size, size), Image.Resampling.BILINEAR))
+        """RGB, by Pillow's antialiased bilinear resize to size x size, as `fit` says."""
+        return np.array(fitted(self._decode(index), size, self.fit))
 
     def picture(self, index: int) -> Image.Image:
         """RGB in its own size. Raises BrokenImage."""
@@ -66,7 +68,8 @@ class FileImages:
         """Hex digest of every file's absolute path, byte size and time of change, and of how they are decoded."""
         both = zip(self.paths, self.statuses, strict=True)
         stats: list[object] = [(str(path.absolute()), *status) for path, status in both]
-        return digest(stats if all(map(self._is_as_published, self.paths)) else [*stats, self.upright, BACKGROUND])
+        made = [] if all(map(self._is_as_published, self.paths)) else [self.upright, BACKGROUND]
+        return digest([*stats, *made, *([] if self.fit == "stretch" else [self.fit])])
 
     def fingerprint(self) -> str:
         """Hex digest of the files' byte sizes: all that can be known of their content without reading it."""
@@ -154,11 +157,11 @@ def _limit(most: int) -> Iterator[None]:
         Image.MAX_IMAGE_PIXELS = before
 
 
-def pixels_of(image: Image.Image, size: int) -> Pixels:
+def pixels_of(image: Image.Image, size: int, fit: str = "stretch") -> Pixels:
     """An opened picture as `FileImages.pixels` gives a file's, whose reader closes it. Raises BrokenImage."""
     if fault := _unusable(image):
         raise BrokenImage("the image", fault)
-    return np.array(_turned(_to_rgb(image, BACKGROUND), image).resize((size, size), Image.Resampling.BILINEAR))
+    return np.array(fitted(_turned(_to_rgb(image, BACKGROUND), image), size, fit))
 
 
 def find_missing(split: Split) -> list[int]:

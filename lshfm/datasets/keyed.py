@@ -31,6 +31,7 @@ class Stream(IntEnum):
     CROP_LEFT = 11
     MIX = 12
     RESIZED_CROP = 1000  # and 39 more
+    RANDAUGMENT = 2000  # and two for each operation
 
 
 def bits(seed: int, epoch: int, index: ArrayLike, stream: ArrayLike) -> NDArray[np.uint64]:

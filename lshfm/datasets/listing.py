@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from lshfm.datasets.checks import require_class_name
 from lshfm.errors import InputError
-from lshfm.files.write import write_bytes
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".webp", ".tif", ".tiff", ".gif")
 _FORMAT = 1
@@ -107,6 +106,8 @@ def _read(file: Path, root: Path, folders: tuple[str, ...], times: tuple[int, ..
 
 def _keep(file: Path, found: Listing) -> None:
     """Write a listing; where that cannot be done, it is made anew the next time."""
+    from lshfm.files.write import write_bytes  # imports torch, which decode workers do without
+
     head = {
         "format": _FORMAT, "root": str(found.root), "folders": found.folders, "times": found.times,
         "counts": found.counts,

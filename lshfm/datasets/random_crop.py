@@ -1,22 +1,15 @@
-"""Random resized crops of pictures as they are decoded, keyed by (seed, epoch, index)."""
+"""Random resized crops of pictures as they are decoded, keyed by (seed, epoch, index); decode workers run this."""
 
 import math
-from collections.abc import Generator, Iterable
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from lshfm.checks import is_number
 from lshfm.datasets import keyed
-from lshfm.datasets.decode import decode
 from lshfm.datasets.keyed import Stream
-from lshfm.datasets.loader import DecodedPixels
-from lshfm.datasets.split import BrokenImage, Images, Pixels
-from lshfm.errors import InputError, parameter
+from lshfm.datasets.split import BrokenImage, Pixels
 
 RATIO = (3 / 4, 4 / 3)  # width to height, as published
 TRIES = 10
@@ -56,51 +49,7 @@ def cropped(image: Image.Image, size: int, area: tuple[float, float], numbers: N
     return np.array(image.crop(box).resize((size, size), Image.Resampling.BILINEAR))
 
 
-@dataclass(frozen=True)
-class CroppedPixels:
-    """Pictures decoded at each use, a random part of each, as the source of a loader; `of_epoch` sets the parts.
-
-    area: smallest and largest share of a picture's area. workers, advice: as in DecodedPixels. Raises InputError for
-    pictures that come without their own size, and for shares that are none.
-    """
-
-    images: Images
-    size: int
-    area: tuple[float, float]
-    workers: int = 0
-    advice: str = "Mend it"
-    seed: int = 0
-    epoch: int = 0
-
-    def __post_init__(self) -> None:
-        low, high = self.area
-        if not (is_number(low) and is_number(high) and 0 < low <= high <= 1):
-            raise InputError(f"{parameter('area')}={list(self.area)}: two shares of a picture's area, from 0 to 1")
-        if not hasattr(self.images, "picture"):
-            raise InputError(f"{parameter('area')}={list(self.area)} crops pictures in files; this data set has none")
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    @property
-    def plain(self) -> DecodedPixels:
-        """The pictures without a crop."""
-        return DecodedPixels(self.images, self.size, self.workers, self.advice)
-
-    def of_epoch(self, seed: int, epoch: int) -> Self:
-        """The same, with an epoch's crops."""
-        return replace(self, seed=seed, epoch=epoch)
-
-    def stream(self, batches: Iterable[NDArray[np.int64]]) -> Generator[Pixels, None, None]:
-        """Uint8 (B, S, S, 3) for each array of indices. InputError: a broken picture."""
-        work = partial(_batch, size=self.size, area=self.area, seed=self.seed, epoch=self.epoch)
-        for pixels in decode(self.images, work, batches, self.workers):
-            if isinstance(pixels, str):
-                raise InputError(f"{pixels}\n{self.advice}")
-            yield pixels
-
-
-def _batch(
+def crop_batch(
     images: Any, index: NDArray[np.int64], *, size: int, area: tuple[float, float], seed: int, epoch: int
 ) -> Pixels | str:
     """Uint8 (B, size, size, 3), or what is wrong."""

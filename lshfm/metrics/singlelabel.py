@@ -25,9 +25,10 @@ _ROWS = 4096  # images that are looked at together
 def measure(logits: Logits, labels: Labels, classes: Sequence[str], headline: str) -> dict[str, Any]:
     """Every metric as plain values; shares in percent, `headline` leads as `accuracy`.
 
-    Of equal logits the earlier class comes first. nll: mean of -log softmax at the label, in nats. ece: the calibration
-    error of the likeliest class over BINS equal bins of its probability (Guo et al. 2017, arXiv 1706.04599). per_class:
-    a row a class; an accuracy is None without images. confusion: [label, likeliest class, images], none of 0 images.
+    Images whose label is -1, which is not known, count nowhere. Of equal logits the earlier class comes first.
+    nll: mean of -log softmax at the label, in nats. ece: the calibration error of the likeliest class over BINS equal
+    bins of its probability (Guo et al. 2017, arXiv 1706.04599). per_class: a row a class; an accuracy is None without
+    images. confusion: [label, likeliest class, images], none of 0 images.
     Raises InputError for another headline, RunFailed for logits that are not finite.
     """
     require_known("headline", headline, DEFINITIONS)
@@ -35,6 +36,8 @@ def measure(logits: Logits, labels: Labels, classes: Sequence[str], headline: st
     assert labels.shape == (len(logits),)
     assert len(classes) == logits.shape[1]
     refuse_non_finite(logits, classes)
+    is_known = labels >= 0
+    logits, labels = logits[is_known], labels[is_known]
     places, best, nll, confidence = (np.concatenate(parts) for parts in zip(*_of_parts(logits, labels), strict=True))
     shares = {"top1": _percent(places < 1), "top5": _percent(places < 5)}
     rows = per_class(best, labels, classes)

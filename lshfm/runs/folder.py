@@ -31,6 +31,8 @@ BEFORE_THERE_WAS = {
     "drop_last": True,
     "augment.pad": 0,
     "augment.area": None,
+    "augment.randaugment": 0,
+    "augment.magnitude": 9,
     "augment.mixup": 0.0,
     "augment.cutmix": 0.0,
 }

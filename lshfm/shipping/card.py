@@ -7,11 +7,6 @@ from typing import Any
 from lshfm.errors import printable
 from lshfm.shipping.description import Description
 
-DEFINITIONS = {
-    "voc2010 mAP": "mean over the classes of the area under the precision made monotone from the right",
-    "voc2007 mAP": "mean over the classes of that precision at 11 recalls",
-    "uninterpolated mAP": "mean over the classes of the mean precision at each positive's rank",
-}
 LOADING = {
     "onnx": """session = onnxruntime.InferenceSession("{file}")
 outputs = session.run(None, {{"images": images}})""",
@@ -28,18 +23,21 @@ network.load_state_dict(torch.load("{file}", weights_only=True))""",
 POOLS = {"GAP": "avg", "GMP": "max", "GWP": "avgmax"}
 
 
-def card(file: Path, format_: str, described: Description, arch: str, figures: Mapping[str, Any]) -> str:
-    """The card as Markdown. figures: of the parity check, the speed, the size."""
+def card(
+    file: Path, format_: str, described: Description, arch: str, figures: Mapping[str, Any],
+    definitions: Mapping[str, str] | None = None,
+) -> str:  # fmt: skip
+    """The card as Markdown. figures: of the parity check, the speed, the size. definitions: of the task's metrics."""
     parity, classes = figures["parity"], ", ".join(map(_safe, described.classes))
     learnt = described.dataset or "data that its checkpoint does not name"
     rows = [
         ("network", f"{_safe(described.title)}, {figures['parameters'] / 1e6:.2f} M parameters, {described.precision}"),
         ("learnt from", _safe(learnt) + (f", mimicking {_safe(described.teacher)}" if described.teacher else "")),
         ("started from", _safe(described.starting_weights or "not known")),
-        ("score", _score(described)),
+        ("score", _score(described, definitions or {})),
         ("input", _input(described)),
         ("output", f"{', '.join(described.outputs)}; {described.activation} of logits / {described.temperature:g}"),
-        ("thresholds", _safe(described.thresholds_chosen or "none chosen: 0.5")),
+        ("thresholds", _safe(described.thresholds_chosen or _unchosen(described))),
         ("same as the checkpoint", f"on {parity['images']} images {parity['output']} differ by at most "
          f"{parity['largest_difference']:.3g}, {parity['equal_decisions']:.2f} % of decisions are equal"),
         *((("score after export", f"{parity['score_after']:.2f}, before {parity['score_before']:.2f}"),)
@@ -63,20 +61,27 @@ def _note(format_: str) -> str:
     return ".\n" if format_ in ("onnx", "safetensors") else " takes the checkpoint, or a safetensors file.\n"
 
 
-def _score(described: Description) -> str:
+def _unchosen(described: Description) -> str:
+    return "none chosen: 0.5" if described.activation == "sigmoid" else "none: the likeliest classes"
+
+
+def _score(described: Description, definitions: Mapping[str, str]) -> str:
     if described.score is None:
         return "not known"
-    meaning = DEFINITIONS.get(str(described.metric), "")
+    meaning = definitions.get(str(described.metric).partition(" ")[0], "")
     on = f" on {_safe(described.split)}" if described.split else ""
     return f"{described.metric} {described.score:.2f}{on}" + (f": {meaning}" if meaning else "")
 
 
 def _input(described: Description) -> str:
     size = described.size
+    resized = f"resized to {size} x {size}"
+    if described.fit == "crop":
+        resized = f"the short side resized to 256/224 of {size}, the middle {size} x {size} of it"
     if described.input == "uint8":
-        return f"images: uint8 (B, {size}, {size}, 3), RGB, resized to {size} x {size}"
+        return f"images: uint8 (B, {size}, {size}, 3), RGB, {resized}"
     return (
-        f"images: float32 (B, 3, {size}, {size}): RGB resized to {size} x {size}, Pillow's bilinear; / 255, "
+        f"images: float32 (B, 3, {size}, {size}): RGB {resized}, Pillow's bilinear; / 255, "
         f"minus {described.mean}, divided by {described.std}"
     )
 

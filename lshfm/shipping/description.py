@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from types import UnionType
 from typing import Any, Self, get_args, get_origin, get_type_hints
 
+from lshfm.datasets.fitting import FITS
 from lshfm.errors import InputError
 from lshfm.metrics.decisions import ACTIVATIONS, Decisions
 from lshfm.runs.layout import is_choice, is_plain
@@ -30,6 +31,7 @@ class Description:
     size: int  # images are size x size
     mean: list[float]
     std: list[float]
+    fit: str = "stretch"  # how pictures become squares: stretch, or crop (short side to 256/224 of size, the centre)
     precision: str = "fp32"  # of the weights
     names: str = "lshfm"  # whose names the weights have: lshfm's own, torchvision's, timm's
     input: str = "normalised"  # float32 (B, 3, size, size); or uint8: (B, size, size, 3), RGB
@@ -92,6 +94,7 @@ class Description:
             "std": _are_numbers(self.std, 3) and min(self.std) > 0,
             "thresholds": self.thresholds is None or _are_numbers(self.thresholds, num),
             "temperature": self.temperature > 0,
+            "fit": self.fit in FITS,
         }
         for name, is_right in holds.items():
             if not is_right:

@@ -64,7 +64,7 @@ def open_predictor(
         raise InputError(f"{path}: reading a pt2 file can run code in it, so it is left alone; load its checkpoint")
     if path.suffix == ".safetensors":
         described, model = open_safetensors(path, network, folders)
-        transform = Transform(described.size, tuple(described.mean), tuple(described.std))
+        transform = Transform(described.size, tuple(described.mean), tuple(described.std), described.fit)
         return TorchPredictor(model, described.classes, transform, described.decisions, device=where, fast=fast)
     if network is not None:
         checkpoint, model, names = _of_own_class(path, network, classes)
@@ -76,7 +76,8 @@ def open_predictor(
             return TorchPredictor(model, classes or told.classes, transform, told.decisions, device=where, fast=fast)
         names = tuple(classes or checkpoint.classes or numbered(path))
         model = checkpoint_network(checkpoint, names, size)
-    transform = Transform(size or size_of(checkpoint), *map(tuple, checkpoint.normalisation))
+    mean, std = map(tuple, checkpoint.normalisation)
+    transform = Transform(size or size_of(checkpoint), mean, std, fit_of(checkpoint))
     decisions = decisions_of(checkpoint, model, folders)
     return TorchPredictor(model, names, transform, decisions, device=where, fast=fast)
 
@@ -95,6 +96,12 @@ def task_name(checkpoint: Checkpoint) -> str:
 def size_of(checkpoint: Checkpoint) -> int:
     """The size of the images that it was trained on."""
     return int(checkpoint.content["size"]) if checkpoint.content else PUBLISHED_SIZE
+
+
+def fit_of(checkpoint: Checkpoint) -> str:
+    """How the pictures that it was trained on became squares."""
+    values = checkpoint.content["dataset"]["values"] if checkpoint.content else {}
+    return "crop" if values.get("fit") == "crop" else "stretch"
 
 
 def checkpoint_network(
@@ -198,7 +205,11 @@ def _called(network: Build, num_classes: int, values: Mapping[str, Any]) -> nn.M
 def numbered(path: Path) -> list[str]:
     """Names for the classes of a file that tells only how many there are, by the last layer's width."""
     state = read_checkpoint(path, whole=False).get("state_dict", {})
-    heads = {f"{prefix}{name}.weight" for prefix in ("", "module.") for name in ("fc", "classifier", "classifier.1")}
+    heads = {
+        f"{prefix}{name}.weight"
+        for prefix in ("", "module.")
+        for name in ("fc", "linear", "classifier", "classifier.1")
+    }
     width = next((len(tensor) for name, tensor in state.items() if name in heads), None)
     if width is None:
         raise InputError(f"{path} does not say which network it holds: network=CLASS and classes=[...] say it")

@@ -19,7 +19,7 @@ class OnnxPredictor(Predictor):
     """An ONNX file that lshfm exported: `predict`, and `features` where it was exported with feature=true."""
 
     def __init__(self, session: Any, described: Description) -> None:
-        transform = Transform(described.size, tuple(described.mean), tuple(described.std))
+        transform = Transform(described.size, tuple(described.mean), tuple(described.std), described.fit)
         super().__init__(described.classes, transform, described.decisions)
         self.described = described
         self._session = session

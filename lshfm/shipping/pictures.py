@@ -26,6 +26,7 @@ class Transform:
     size: int
     mean: tuple[float, ...]  # of red, green and blue, for pixels in [0, 1]
     std: tuple[float, ...]
+    fit: str = "stretch"  # how pictures become squares: stretch or crop, as the data set had it
 
     def __call__(self, image: Picture) -> Tensor:
         """Float32 (3, size, size). Raises BrokenImage, an InputError, for what cannot be read."""
@@ -34,8 +35,8 @@ class Transform:
     def pixels(self, image: Picture) -> Pixels:
         """RGB, uint8 (size, size, 3): decoded and resized."""
         if isinstance(image, str | Path):
-            return FileImages((Path(image).expanduser(),)).pixels(0, self.size)
-        return pixels_of(image if isinstance(image, Image.Image) else _as_picture(image), self.size)
+            return FileImages((Path(image).expanduser(),), fit=self.fit).pixels(0, self.size)
+        return pixels_of(image if isinstance(image, Image.Image) else _as_picture(image), self.size, self.fit)
 
     def normalised(self, pixels: Pixels | Tensor, *, channels_last: bool = False) -> Tensor:
         """Uint8 (B, size, size, 3) to float32 (B, 3, size, size)."""

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -115,6 +115,8 @@ class Predictor(ABC):
         self, pictures: Images, *, batch_size: int = BATCH, workers: int = 0, features: bool = False, start: int = 0
     ) -> Generator[Outputs, None, None]:
         """The outputs of the pictures from number `start` on, batch by batch, in order."""
+        if isinstance(pictures, FileImages):
+            pictures = replace(pictures, fit=self.transform.fit)
         index = np.arange(start, len(pictures))
         steps = [index[begin : begin + batch_size] for begin in range(0, len(index), batch_size)]
         work = partial(decode_good, size=self.transform.size)

@@ -6,10 +6,10 @@ import numpy as np
 
 from lshfm.config.schema import Training
 from lshfm.console import logger, progress
+from lshfm.datasets.cropped_pixels import CroppedPixels
 from lshfm.datasets.decode import find_broken
 from lshfm.datasets.images import refuse_missing
 from lshfm.datasets.loader import Index, PixelSource
-from lshfm.datasets.random_crop import CroppedPixels
 from lshfm.datasets.split import Split
 from lshfm.errors import InputError, at
 from lshfm.ranks.group import doing, first_on_each_machine, place
@@ -35,6 +35,17 @@ def open_crops(split: Split, settings: Training) -> tuple[PixelSource, Index]:
     with progress(f"decoding {split.name}") as report, doing(f"decoding {split.name}"):
         broken = first_on_each_machine(lambda: find_broken(split.images, dataset.size, workers, report))
     return source, np.setdiff1d(np.arange(len(split)), broken)
+
+
+def augmented(pixels: PixelSource, settings: Training) -> PixelSource:
+    """The source with RandAugment, where that is asked for."""
+    augment = settings.augment
+    if not augment.randaugment:
+        return pixels
+    from lshfm.datasets.randaugment import RandAugmented  # imports torchvision
+
+    with at("augment"):
+        return RandAugmented(pixels, augment.randaugment, augment.magnitude)
 
 
 def unchanged(pixels: PixelSource) -> PixelSource:

@@ -35,6 +35,11 @@ class MultiLabel(ImageTask):
 
     stages = ("1", "2")
     metrics = tuple(DEFINITIONS)
+    definitions = {
+        "voc2010": "mean over the classes of the area under the precision made monotone from the right",
+        "voc2007": "mean over the classes of that precision at 11 recalls",
+        "uninterpolated": "mean over the classes of the mean precision at each positive's rank",
+    }
     score = "mAP"
     activation = "sigmoid"
     threshold = 0.5  # the probability from which a label counts as predicted

@@ -30,7 +30,7 @@ from lshfm.datasets.split import Split
 from lshfm.datasets.store import choose_cache, find_store, open_store, pixel_key, store_bytes
 from lshfm.errors import InputError, at, count
 from lshfm.ranks.group import doing, first_on_each_machine, num_ranks, place, rank
-from lshfm.tasks.crops import ADVICE, open_crops, unchanged
+from lshfm.tasks.crops import ADVICE, augmented, open_crops, unchanged
 
 Pools = Callable[[np.ndarray], list[np.ndarray]]
 
@@ -165,14 +165,16 @@ class TrainingData:
         """
         dataset, order, size = settings.dataset, settings.channels_last, settings.eval_batch_size
         opened = open_crops(train, settings) if settings.augment.area else None
-        pixels, usable = opened or open_pixels(train, dataset, settings.workers, device)
+        resident_on = None if settings.augment.randaugment else device  # it works on the host's pixels
+        pixels, usable = opened or open_pixels(train, dataset, settings.workers, resident_on)
+        learnt = augmented(pixels, settings)
         learn, held_out = parted(train, dataset, shows, usable)
         if shows is not None and len(held_out) and dataset.holdout_by == "labels":
             _say_parts(train, dataset, shows, learn, held_out)
         pooled = pools(train.labels[learn]) if pools and settings.balanced else None
         view = make_view(dataset, settings.augment, channels_last=order, fused=settings.speed == "fast")
         batches = Loader(
-            pixels, train.labels, indices=learn, batch_size=settings.batch_size, device=device, shuffle=True,
+            learnt, train.labels, indices=learn, batch_size=settings.batch_size, device=device, shuffle=True,
             drop_last=True, view=view, seed=settings.seed, share=own_share(), pools=pooled,
             mixing=Mixing(settings.augment.mixup, settings.augment.cutmix),
             last_multiple=None if settings.drop_last else _unit(settings),
@@ -196,7 +198,7 @@ class TrainingData:
     @property
     def stores(self) -> set[Path]:
         """The files that pixels are read from; none where they are decoded in every epoch."""
-        sources = (self.batches.pixels, self.test.pixels)
+        sources = (unchanged(self.batches.pixels), self.test.pixels)
         return {source.store.path for source in sources if isinstance(source, StoredPixels | ResidentPixels)}
 
     @property

@@ -34,6 +34,7 @@ class SingleLabel(ImageTask):
 
     stages = ("2",)
     metrics = tuple(DEFINITIONS)
+    definitions = DEFINITIONS
     score = "accuracy"
     activation = "softmax"
     has_one_label = True
@@ -65,6 +66,10 @@ class SingleLabel(ImageTask):
         """Bool (n, C): the class of each image."""
         shown: np.ndarray = split.labels[:, None] == np.arange(len(split.classes))
         return shown
+
+    def no_labels(self, images: int, classes: int) -> np.ndarray:  # noqa: ARG002
+        """No class of each image."""
+        return np.full(images, -1, np.int64)
 
     def is_measurable(self, split: Split, part: np.ndarray) -> bool:  # noqa: ARG002
         """Whether there is any image."""

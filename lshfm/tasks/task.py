@@ -40,6 +40,7 @@ class Task(ABC):
     score: ClassVar[str]  # the leading number's name and its key in reports, as "mAP"
     # How an output (B, C) becomes a probability of each class: sigmoid or softmax; None for other outputs.
     activation: ClassVar[str | None] = None
+    definitions: ClassVar[Mapping[str, str]] = {}  # what each of `metrics` is, in words, for model cards
     has_one_label: ClassVar[bool] = False  # whether labels are int64 (n,), a class for each image
 
     def check(self, dataset: Dataset) -> None:
@@ -72,6 +73,10 @@ class Task(ABC):
     @abstractmethod
     def describe(self, split: Split, used: int, purpose: str) -> str:
         """A line for the log on a split, of which `used` images can be used."""
+
+    def no_labels(self, images: int, classes: int) -> np.ndarray:
+        """Labels of images of which none are known, as this task has them: their outputs alone are evaluated."""
+        return np.full((images, classes), -1, np.int8)
 
     def shows(self, split: Split) -> np.ndarray | None:  # noqa: ARG002
         """Bool (n, K), what a held-out part of a split should show like the rest: its classes; None for chance."""

@@ -9,7 +9,8 @@ from PIL import Image
 from torchvision.transforms import functional as F
 
 from lshfm.datasets import listing
-from lshfm.datasets.folders import ImageFolder, centred
+from lshfm.datasets.fitting import centred
+from lshfm.datasets.folders import ImageFolder
 from lshfm.errors import InputError
 
 
@@ -86,7 +87,7 @@ def test_what_is_wrong_is_said(tmp_path: Path) -> None:
         ImageFolder(root, classes_from="bare").split("bare")
     with pytest.raises(InputError, match="is not a plain name"):
         ImageFolder(root).split("../data")
-    with pytest.raises(InputError, match="fit=pad is not one of crop, stretch"):
+    with pytest.raises(InputError, match="fit=pad is not one of stretch, crop"):
         ImageFolder(root, fit="pad")
 
 

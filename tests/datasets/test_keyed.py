@@ -44,6 +44,11 @@ def test_streams_are_pinned() -> None:
         "RANK": 7,
         "POOL": 8,
         "MEMBER": 9,
+        "CROP_TOP": 10,
+        "CROP_LEFT": 11,
+        "MIX": 12,
+        "RESIZED_CROP": 1000,  # and the 39 after it
+        "RANDAUGMENT": 2000,
     }
 
 

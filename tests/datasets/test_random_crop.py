@@ -10,11 +10,12 @@ from PIL import Image
 from torchvision.transforms import functional as F
 
 from lshfm.datasets.augment import Augment
+from lshfm.datasets.cropped_pixels import CroppedPixels
 from lshfm.datasets.images import FileImages
 from lshfm.datasets.loader import Batch, Loader, View
 from lshfm.datasets.mixing import Mixing, rectangle
 from lshfm.datasets.pad_crop import offsets, pad_crop
-from lshfm.datasets.random_crop import RATIO, CroppedPixels, crop_box, cropped, numbers_of
+from lshfm.datasets.random_crop import RATIO, crop_box, cropped, numbers_of
 from lshfm.datasets.shapes import DrawnImages
 from lshfm.errors import InputError
 

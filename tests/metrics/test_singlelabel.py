@@ -70,6 +70,15 @@ def test_large_logits_are_finite() -> None:
     assert report["ece"] == 100
 
 
+def test_images_without_a_known_label_count_nowhere() -> None:
+    logits, labels = drawn()
+    whole = measure(logits, labels, CLASSES, "top1")
+    more = np.concatenate([logits, logits[:5]]), np.concatenate([labels, np.full(5, -1)])
+    assert measure(*more, CLASSES, "top1") == whole
+    none = measure(logits[:2], np.full(2, -1), CLASSES, "top1")
+    assert (none["accuracy"], none["nll"], none["ece"], none["images"]) == (None, None, None, 0)
+
+
 def test_calibration_of_a_certain_and_right_network_is_none() -> None:
     assert calibration_error(np.ones(4), np.ones(4, bool)) == 0
     assert calibration_error(np.array([0.5] * 4), np.array([True, True, False, False])) == pytest.approx(0, abs=1e-12)

@@ -173,7 +173,7 @@ class TestResults:
             evaluation_seconds=1.0, images_per_second=99.5, peak_memory={"host_MiB": 512, "gpu_MiB": None},
             hardware={"device": "CPU"}, starting_weights="stage 1, s.ckpt", stage1="s.ckpt",
             label_loss=0.5, label_loss_name="bce", label_loss_counted={"pos_weight": [1.5]},
-            planned_before=[{"epochs": 1, "until_epoch": 1, "until_step": 0}],
+            planned_before=[{"epochs": 1, "until_epoch": 1, "until_step": 0}], average={"epochs": 10, "score": 31.5},
         )  # fmt: skip
         assert all(value is not None for value in vars(whole).values())
         whole.write(path)
