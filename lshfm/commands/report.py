@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lshfm.checks import require_writable
 from lshfm.console import logger
 from lshfm.errors import InputError, LshfmError, count, nearest, printable
-from lshfm.files.writable import require_writable
 from lshfm.files.write import write_text
 from lshfm.report.arms import STAGE1, Arm, arms_of
 from lshfm.report.blocks import Section, Table

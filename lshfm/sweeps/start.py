@@ -9,11 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from lshfm import __version__
+from lshfm.checks import require_writable
 from lshfm.config.sweeping import Asked, asked, without_sweep
 from lshfm.console import logger
 from lshfm.errors import InputError, RunFailed, count
 from lshfm.files.locks import locked
-from lshfm.files.writable import require_writable
 from lshfm.outcome import Terminated
 from lshfm.runs.naming import checked_name, cut
 from lshfm.runs.sweep import JobState, SweepJob, SweepRecord, paths_of
