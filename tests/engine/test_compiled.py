@@ -116,7 +116,7 @@ def test_torchs_compiler_gives_the_same_losses_and_compiles_once() -> None:
     state = made(compile_teacher=True, compile_student=True)
     losses, theirs = trained(plain, make_step(plain)), trained(state, make_step(state))
     for ours, others in zip(losses, theirs, strict=True):
-        assert ours == pytest.approx(others, rel=1e-4)
+        assert ours == pytest.approx(others, rel=1e-3)
     graphs = counters["stats"]["unique_graphs"]
     step = make_step(state)
     for odd in (Batch(b.index, b.images, b.labels, 0) for b in batches(1, size=3)):
