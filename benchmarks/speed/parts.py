@@ -104,11 +104,11 @@ def end_to_end(pair: Pair) -> Part:
         for _ in range(rounds):  # interleaved
             rates.setdefault("P", []).append(_published(pair, context))
             for name, settings in _ways(pair).items():
+                command = [*tool.words(pair, context.photos, context.folder), *settings]
+                if "teacher_tape=replay" in settings:
+                    with _run_folder(context) as folder:
+                        tool.seconds_to_end(folder, *(word.replace("=replay", "=record") for word in command))
                 with _run_folder(context) as folder:
-                    command = [*tool.words(pair, context.photos, context.folder), *settings]
-                    if "teacher_tape=replay" in settings:
-                        recording = [word.replace("replay", "record") for word in command]
-                        tool.rate(folder, [*recording, "output_dir=recorded"], epochs=99, limit=150)
                     rate = tool.rate(folder, command, epochs=2 if context.short else 3, limit=150)
                 rates.setdefault(name, []).append(rate)
         found = {name: summary([pair.batch / rate for rate in own], pair.batch) for name, own in rates.items()}
