@@ -70,7 +70,7 @@ class Panel:
         with matplotlib.rc_context(_SETTINGS):
             self.figure = Figure(figsize=(width, height), layout="constrained")
             self.axes: Axes = self.figure.add_subplot()
-            self.axes.set_title("\n".join(textwrap.wrap(printable(title), 50)[:3]))
+            self.axes.set_title("\n".join(textwrap.wrap(printable(title), 40)[:3]))
         if x == "epoch":
             self.axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         self.axes.set_xlabel(short(x))

@@ -91,7 +91,7 @@ def _teacher_row(arms: Sequence[Arm], reference: Arm | None) -> list[Cell] | Non
     spread = spread_of(scores.values())
     if spread is None:
         return None
-    names = sorted({run.teacher_network or "" for run in runs} - {""})
+    names = sorted({run.teacher_network or run.teacher or "" for run in runs} - {""})
     title = f"teacher {', '.join(names)}".strip()
     row = [Cell(title, title, None, "as its students measured it"), spread_cell(spread)]
     if reference and reference.score:
