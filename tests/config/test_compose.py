@@ -48,7 +48,7 @@ def is_plain(value: Any) -> bool:
     return value is None or type(value) in (bool, int, float, str)
 
 
-LABEL_LOSSES, MIMIC_LOSSES = ["asl", "bce"], ["kl", "kl_sigmoid", "l1", "l2", "lsh", "lshl2"]
+LABEL_LOSSES, MIMIC_LOSSES = ["asl", "bce", "ce"], ["kl", "kl_sigmoid", "l1", "l2", "lsh", "lshl2"]
 ALL_OPTIONS = [(group, option) for group in ("dataset", "model") for option in options(group)]
 ALL_OPTIONS += [("loss", option) for option in LABEL_LOSSES]
 
