@@ -70,9 +70,11 @@ NODES: list[tuple[type[Group], dict[str, Any]]] = [
     (Student, {"projection": True, "init": "none", "_target_": "a.B", "weights": "w"}),
     (LabelLoss, {"_target_": "a.B"}),
     (LabelLoss, {"_target_": "a.B", "name": "asl", "clip": 0.05}),
-    (MimicLoss, {"beta": 1.0, "gamma": 0.5, "alpha": 0.0, "name": "l2", "l2": {"kind": "feature", "weight": 1.0, "terms": {}}}),
+    (MimicLoss, {"beta": 1.0, "gamma": 0.5, "alpha": 0.0, "name": "l2",
+                 "l2": {"kind": "feature", "weight": 1.0, "terms": {}}}),
     (MimicLoss, {"beta": 1.0, "gamma": 1.0, "alpha": 0.0, "temperature": 4.0}),
-    (MimicLoss, {"beta": 1.0, "gamma": 1.0, "alpha": 0.0, "temperature": 4.0, "hash_num": None, "std": None, "bias": "median",
+    (MimicLoss, {"beta": 1.0, "gamma": 1.0, "alpha": 0.0, "temperature": 4.0, "hash_num": None, "std": None,
+                 "bias": "median",
                  "bias_views": "plain", "form": "bce"}),
     (Stage, {"name": "1"}),
 ]  # fmt: skip
