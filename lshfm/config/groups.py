@@ -154,7 +154,7 @@ class MimicLoss(Group):
     name: str | None = unlisted()
     beta: float = key("weight of the mimicking losses", low=0)
     gamma: float = key("weight of the label loss", low=0)
-    alpha: float | None = unlisted()  # weight of the KL between softened logits, beside the chosen losses
+    alpha: float = key("weight of the softmax KL of the logits, beside the chosen losses", low=0)
     hashing: Hashing | None = part()
     temperature: Temperature | None = part()
 

@@ -63,7 +63,8 @@ NOTES = {  # what a group takes beside its options' names
 STAGES = ("stage1", "stage2")
 SECTIONS = {  # heading -> the keys under it that belong to no group
     "training": (
-        "epochs", "early_stop", "batch_size", "accumulate", "balanced", "freeze", "freeze_epochs", "ema", "augment",
+        "epochs", "early_stop", "batch_size", "drop_last", "accumulate", "balanced", "freeze", "freeze_epochs", "ema",
+        "average", "average_bn", "augment",
         "select", "allow_test", "seed",
     ),
     "optimiser and learning rate": (

@@ -120,7 +120,7 @@ def test_what_does_not_go_with_one_label_is_refused(refuse: Refuse, data: Path, 
     assert refuse("train", *cifar, "loss=asl").startswith("loss=asl takes labels of another kind")
     assert refuse("train", *cifar, "loss=bce").startswith("loss=bce takes labels of another kind")
     assert refuse("train", "loss=ce").startswith("loss=ce takes labels of another kind")
-    said = refuse("train", *cifar, "loss.class_weights=[1,2]")
+    said = refuse("train", *cifar, "loss=ce", "loss.class_weights=[1,2]")
     assert "loss.class_weights has 2 numbers and the data set 100 classes" in said
     torch.save({"x": torch.zeros(1)}, tmp_path / "any.pth")
     said = refuse("mimic", "loss=lshl2_s", "stage=2", "teacher=any.pth", "gpus=[]")

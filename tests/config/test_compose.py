@@ -48,7 +48,7 @@ def is_plain(value: Any) -> bool:
     return value is None or type(value) in (bool, int, float, str)
 
 
-LABEL_LOSSES, MIMIC_LOSSES = ["asl", "bce"], ["kl", "kl_sigmoid", "l1", "l2", "lsh", "lshl2"]
+LABEL_LOSSES, MIMIC_LOSSES = ["asl", "bce", "ce"], ["kl", "kl_sigmoid", "l1", "l2", "lsh", "lshl2"]
 ALL_OPTIONS = [(group, option) for group in ("dataset", "model") for option in options(group)]
 ALL_OPTIONS += [("loss", option) for option in LABEL_LOSSES]
 
@@ -278,7 +278,8 @@ def test_groups_that_mimic_needs_one_option_of(override: str, message: str) -> N
 
 
 def test_every_loss_is_one_for_labels_or_for_mimicking() -> None:
-    assert (options("label_loss"), options("loss")) == (LABEL_LOSSES, MIMIC_LOSSES)
+    of_one_label = ["at", "dkd", "hint", "kd", "lsh_s", "lshl2_s", "rkd"]
+    assert (options("label_loss"), options("loss")) == (LABEL_LOSSES, sorted([*MIMIC_LOSSES, *of_one_label]))
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def test_lines_are_no_wider_than_the_terminal() -> None:
 def test_options_are_in_the_order_of_their_numbers() -> None:
     networks = ["resnet8", "resnet8x4", "resnet14", "resnet101", "resnet110", "vgg16_bn"]
     assert in_order(sorted(networks)) == networks
-    assert "model: mobilenet_v2, resnet8, resnet8x4, resnet14, resnet18," in command_help("train", [])
+    assert "resnet8, resnet8x4, resnet14, resnet18," in " ".join(command_help("train", []).split())
 
 
 def test_a_file_explains_its_own_keys(tmp_path: Path) -> None:

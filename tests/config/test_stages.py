@@ -135,7 +135,7 @@ def test_a_start_for_stage_2_makes_no_sense_after_a_stage_1() -> None:
         ("1", "student.projection", False, "nothing to align: stage=2 alone, or student.projection=true"),
         ("1", "student.init", "none", r"says where stage 2 starts; stage 1 starts at student\.weights"),
         ("1", "loss.l2", {"kind": "logit", "weight": 1, "terms": {}}, "loss=l2 compares logits"),
-        ("2", "student.projection", 64, r"student\.projection=64: must be auto, true or false"),
+        ("2", "student.projection", 64, r"student\.projection=64: must be auto, true, false or needed"),
         ("2", "freeze", ["bn_stats", "backbone"], "leaves nothing to mimic with"),
         ("2", "teacher", Teacher(), r"not given: teacher\. Add"),
         ("2", "student._target_", None, r"not given: student\. Add"),
