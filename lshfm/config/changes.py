@@ -7,7 +7,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lshfm.config import schema
 from lshfm.config.groups import Dataset
-from lshfm.config.keys import key_fields
+from lshfm.config.keys import NEUTRAL, key_fields
 
 # Keys that change no result, which older versions kept in identities and showed in names all the same.
 ONCE_COUNTED = frozenset({"eval_batch_size", "allow_test"})
@@ -24,7 +24,7 @@ def flatten(values: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
 
 def changes_results(command: str, dotted: str) -> bool:
     """Whether a key can change a number that a run reports."""
-    if dotted in schema.NEUTRAL or dotted.startswith("dataset.preset.") or dotted.endswith(("_target_", ".kind")):
+    if dotted in NEUTRAL or dotted.startswith("dataset.preset.") or dotted.endswith(("_target_", ".kind")):
         return False
     first, _, rest = dotted.partition(".")
     owner, name = (Dataset, rest) if first == "dataset" else (schema.COMMANDS[command], first)

@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lshfm.config import schema
 from lshfm.config.groups import MimicLoss
-from lshfm.config.keys import Group, key_fields
+from lshfm.config.keys import PATHS, Group, key_fields
 from lshfm.errors import InputError, nearest
 
 S = TypeVar("S")
@@ -151,7 +151,7 @@ def _check_range(name: str, value: Any, limits: Mapping[str, Any]) -> None:
 
 def check_homes(values: Mapping[str, Any]) -> None:
     """InputError for a path that starts with ~USER where this machine has no such user."""
-    for name in sorted(schema.PATHS & values.keys()):
+    for name in sorted(PATHS & values.keys()):
         try:
             Path(str(values[name])).expanduser()
         except RuntimeError as error:

@@ -16,6 +16,7 @@ from lshfm.config.changes import flatten
 from lshfm.config.check import is_group, key_types, role_of
 from lshfm.config.compose import compose_unchecked, config_folders, hydra_ready, to_yaml
 from lshfm.config.groups import without_pooling
+from lshfm.config.headings import HIDDEN, SECTIONS, STAGES, TEXTS
 from lshfm.config.keys import key_fields
 from lshfm.config.recipes import recipe_command
 from lshfm.config.sweeping import help_rows
@@ -59,40 +60,6 @@ TRAINS = ("train", "mimic")
 NOTES = {  # what a group takes beside its options' names
     "teacher": "add _GMP or _GWP for the pooling; or a checkpoint's PATH or name",
     "loss": "several as [l2,kl_sigmoid]",
-}
-STAGES = ("stage1", "stage2")
-SECTIONS = {  # heading -> the keys under it that belong to no group
-    "training": (
-        "epochs", "early_stop", "batch_size", "drop_last", "accumulate", "balanced", "freeze", "freeze_epochs", "ema",
-        "average", "average_bn", "augment",
-        "select", "allow_test", "seed",
-    ),
-    "optimiser and learning rate": (
-        "optimizer", "lr", "head_lr", "momentum", "weight_decay", "decay_weights_only", "clip_grad", "schedule",
-    ),
-    "BatchNorm": ("bn_group_size", "sync_bn"),
-    "evaluation": ("checkpoint", "eval_every", "eval_batch_size", "thresholds", "calibration"),
-    "pictures and labels": ("input", "threshold", "top", "pictures", "sheet", "features"),
-    "the exported file": ("format", "file", "feature", "uint8", "opset", "licence"),
-    "its check": ("images", "check_images", "tolerance", "calibration_images", "max_drop", "bench"),
-    "one stage alone": STAGES,
-    "devices and arithmetic": ("gpus", "ranks", "workers", "speed", "precision", "channels_last", "deterministic"),
-    "the teacher": ("teacher_tape",),
-    "names, files and the log": (
-        "name", "output_dir", "checkpoint_dir", "overwrite", "take_over",
-        "log_every", "track", "checkpoint_minutes", "keep_last",
-    ),
-}  # fmt: skip
-HIDDEN = {"recipe", "published"}  # a recipe's to say, and nobody's to type
-TEXTS = {  # keys that many options of a group have; what is behind a key in an option's file comes before these
-    "model": {
-        "arch": "the network's design",
-        "pool": "how the last feature map becomes a feature: GAP (mean), GMP (maximum) or GWP (learnt weights)",
-        "projection": "a linear layer before the classifier, of this width",
-        "weights": "where it starts: imagenet, auto (imagenet's, if they are there already), none or a file",
-        "path": "a checkpoint, by its file or its name",
-    },
-    "loss": {"weight": "factor of this loss, beside beta"},
 }
 MARGIN = 26  # columns before a key's text
 

@@ -109,3 +109,17 @@ def without_code(values: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in values.items()
         if name != "_target_"
     }
+
+
+# Keys whose values are paths, in which ~ stands for a home.
+PATHS = frozenset(
+    {"checkpoint", "input", "images", "file", "output_dir", "checkpoint_dir"}
+    | {"dataset.root", "dataset.cache_dir", "dataset.names"}
+    | {"model.weights", "student.weights", "student.init", "teacher.path"}
+)
+
+# Where the data lies and what things are called: no influence on any number.
+NEUTRAL = frozenset(
+    {"dataset.root", "dataset.name", "dataset.annotations", "dataset.images", "dataset.lists", "dataset.download"}
+    | {f"{group}.name" for group in ("model", "teacher", "student", "loss", "label_loss")}
+)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
 
-from lshfm.config.schema import PATHS
+from lshfm.config.keys import PATHS
 from lshfm.errors import InputError
 
 

@@ -237,16 +237,3 @@ Settings = Train | Mimic | Eval | Check | Predict | Export
 COMMANDS: dict[str, type[Train] | type[Mimic] | type[Eval] | type[Check] | type[Predict] | type[Export]] = {
     keys.command: keys for keys in (Train, Mimic, Eval, Check, Predict, Export)
 }
-
-# Keys whose values are paths, in which ~ stands for a home.
-PATHS = frozenset(
-    {"checkpoint", "input", "images", "file", "output_dir", "checkpoint_dir", "dataset.root", "dataset.cache_dir"}
-    | {"dataset.names"}
-    | {"model.weights", "student.weights", "student.init", "teacher.path"}
-)
-
-# Where the data lies and what things are called: no influence on any number.
-NEUTRAL = frozenset(
-    {"dataset.root", "dataset.name", "dataset.annotations", "dataset.images", "dataset.lists", "dataset.download"}
-    | {f"{group}.name" for group in ("model", "teacher", "student", "loss", "label_loss")}
-)

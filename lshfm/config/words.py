@@ -8,14 +8,15 @@ from pathlib import Path
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep
 
-from lshfm.config import CONF_DIR, schema
+from lshfm.config import CONF_DIR
 from lshfm.config.catalogue import filled_from_elsewhere, is_teacher
 from lshfm.config.guards import parses, require_countable, require_readable
+from lshfm.config.keys import PATHS
 from lshfm.config.recipes import recipe_command
 from lshfm.errors import InputError
 
 # Keys whose values are paths or free text: they get quotes, so that the grammar reads no numbers or lists in them.
-TEXT_KEYS = {"name"} | schema.PATHS
+TEXT_KEYS = {"name"} | PATHS
 FOLDERS = ("--config-dir", "-cd", "--config-path", "-cp")  # flags whose value may hold a =
 OWN_OF_A_STAGE = re.compile(r"\+\+stage([12])\.(.+)", flags=re.DOTALL)
 THRESHOLDS = {"tune": "true", "none": "false"}  # a word for a key that holds others

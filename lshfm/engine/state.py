@@ -1,9 +1,8 @@
 """The state of a training run: all that training changes, so that it can be saved and resumed."""
 
 import gc
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -15,6 +14,7 @@ from lshfm.console import logger
 from lshfm.engine.average import WeightAverage
 from lshfm.engine.moving_average import MovingAverage
 from lshfm.engine.optimizer import adopt, complete, plain_state
+from lshfm.engine.timed import Timed
 from lshfm.ranks.group import gather, rank, share_buffers
 from lshfm.ranks.replicas import Clock, alone, replicate, unwrapped
 
@@ -47,13 +47,14 @@ class Evaluation:
     unchanging: tuple[str, ...] = ()  # names of `beside` that are the same after all, and shown before the first alone
 
 
-class State:
+class State(Timed):
     """Network, optimiser, moving average, epochs and steps done, results so far, random numbers.
 
     Its parts fit together as `assemble` makes them. ema: moving average of the objective's model. clock: the one that
     the replica of `objective.trained` reports to. constants: what the objective's losses were set up with (plain
     values and tensors); saved, and the same on resuming. held_epochs: the objective is held, and released after so
-    many epochs; 0: it is not. compiled: the networks that steps run compiled.
+    many epochs; 0: it is not. average: mean of the weights over the last epochs, where it is asked for. compiled: the
+    networks that steps run compiled.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class State:
         average: WeightAverage | None = None,
         compiled: Sequence[Any] = (),
     ) -> None:
+        super().__init__()
         self.average = average
         self.objective, self.optimizer, self.ema, self.clock = objective, optimizer, ema, clock
         self.constants = constants or {}
@@ -77,9 +79,6 @@ class State:
         self.generation = 0  # another one where what a step runs on has been replaced: what was recorded of it is void
         self.epoch = 0
         self.step = 0  # of the epoch at hand
-        self.seconds = 0.0  # of training
-        self.evaluation_seconds = 0.0
-        self._counted_until = time.monotonic()
         self.history: list[dict[str, Any]] = []
         self.report: dict[str, Any] = {}  # of the last evaluation
         self._random: list[dict[str, Any]] | None = None  # of every rank, at rank 0
@@ -100,27 +99,6 @@ class State:
         """The epoch with the highest score, the earliest of equals."""
         scored = [entry for entry in self.history if entry["score"] is not None]
         return max(scored, key=lambda entry: entry["score"], default=None)
-
-    def start_clock(self) -> None:
-        """Count seconds from here on."""
-        self._counted_until = time.monotonic()
-
-    def count_seconds(self) -> None:
-        """Count the time since the last count as training."""
-        self.seconds += self._passed()
-
-    @contextmanager
-    def evaluating(self) -> Iterator[None]:
-        """Count the time of the block as evaluation, and what came before it as training."""
-        self.count_seconds()
-        try:
-            yield
-        finally:
-            self.evaluation_seconds += self._passed()
-
-    def _passed(self) -> float:
-        before, self._counted_until = self._counted_until, time.monotonic()
-        return self._counted_until - before
 
     def begin_epoch(self) -> None:
         """Switch the objective to training mode, release it where it is time to, and restart the clock."""

@@ -8,7 +8,8 @@ from lshfm.datasets.holdout import holdout
 from lshfm.datasets.split import Split
 from lshfm.errors import InputError, at
 from lshfm.ranks.group import num_ranks
-from lshfm.tasks.pixels import make_view, parted
+from lshfm.tasks.parts import parted
+from lshfm.tasks.pixels import make_view
 from lshfm.tasks.task import Task
 
 

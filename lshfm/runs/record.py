@@ -25,7 +25,6 @@ if TYPE_CHECKING:  # who reads records, as listings of runs do, need not wait fo
 
 METRICS_VERSION = 2  # of a line; 1 where none is named, without kind and time
 RESULTS_VERSION = 2  # a file that names no version is of version 1
-
 CHECKOUT = Path(__file__).resolve().parents[2]
 _hints = cache(get_type_hints)  # for listings, which read many files
 

@@ -11,7 +11,10 @@ from lshfm.engine.schedule import learning_rate, one_cycle
 from lshfm.engine.state import Objective, State
 from lshfm.engine.step import Step, make_step
 from lshfm.engine.stop import never, without_progress
+from lshfm.ranks.start import log_ranks
 from lshfm.runs.speed import Speed
+from lshfm.tasks.pixels import TrainingData
+from lshfm.tasks.task import Task
 
 
 def assembled(objective: Objective, settings: Training, speed: Speed, constants: dict[str, Any] | None = None) -> State:
@@ -65,3 +68,16 @@ def log_early_stop(state: State, settings: Training) -> None:
         "early_stop=%s: no better score %s, so the run ends after epoch %d of %d",
         settings.early_stop, since, state.epoch, settings.epochs,
     )  # fmt: skip
+
+
+def log_data(data: TrainingData, task: Task, settings: Training) -> None:
+    """Say what the ranks do with a batch, and what is trained, validated and tested on."""
+    log_ranks(
+        data.batches.device, batch_size=settings.batch_size, accumulate=settings.accumulate,
+        bn_group_size=settings.bn_group_size, sync_bn=settings.sync_bn,
+    )  # fmt: skip
+    logger.info(task.describe(data.train_split, len(data.batches.indices), "train on"))
+    if data.validation is not data.test:
+        logger.info("validate on %s", data.validation_name)
+    tested = task.describe(data.test_split, len(data.test.indices), "test on")
+    logger.info(f"test on {data.test_name}" if data.test_split is data.train_split else tested)

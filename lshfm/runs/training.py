@@ -21,7 +21,7 @@ from lshfm.errors import RunFailed, printable
 from lshfm.files.read import read_checkpoint
 from lshfm.files.write import write_checkpoint
 from lshfm.ranks.group import Consensus, all_gather, doing, is_main, num_ranks, on_main
-from lshfm.ranks.start import describe, log_ranks
+from lshfm.ranks.start import describe
 from lshfm.runs.averaged import averaged
 from lshfm.runs.last import log_room, position_of, restore, write_last
 from lshfm.runs.layout import named, pack
@@ -29,7 +29,7 @@ from lshfm.runs.memory import TooLargeToEvaluate, enough_to_evaluate, enough_to_
 from lshfm.runs.place import RunPlace
 from lshfm.runs.predictions import write_predictions
 from lshfm.runs.record import Metrics, Results, measured, peak_memory, revision
-from lshfm.runs.settled import enough_of, log_early_stop, log_options, rate_of, step_of
+from lshfm.runs.settled import enough_of, log_data, log_early_stop, log_options, rate_of, step_of
 from lshfm.runs.speed import Speed
 from lshfm.tasks.pixels import TrainingData
 from lshfm.tasks.task import Arrays, Evaluate, Task
@@ -63,10 +63,8 @@ class TrainingRun:
     ) -> None:
         self.settings: Train | Mimic = job.settings
         self.typed, self.place, self.folder, self.data = job.typed, place, place.folder, data
-        self.validate, self.test, self.trained = validate, test, trained
-        self.batches = batches or data.batches
-        self.made_by, self.keep_constants = dict(made_by), keep_constants
-        self.speed = speed
+        self.validate, self.test, self.trained, self.speed = validate, test, trained, speed
+        self.made_by, self.keep_constants, self.batches = dict(made_by), keep_constants, batches or data.batches
         self.hardware = describe(data.batches.device, speed.precision)
         self.planned_before: list[dict[str, int]] = []  # as `restore` tells it
         self._arrays: Arrays | None = None  # of the last evaluation on the test split, at rank 0
@@ -74,19 +72,10 @@ class TrainingRun:
     def announce(self, task: Task) -> None:
         """Log the run's folder, its hardware and its data. task: writes the tables of the results, too."""
         self.write_tables = task.write_tables
-        settings, data = self.settings, self.data
         logger.info("run folder %s; %s, %s", self.folder.path, self.hardware["device"], self.hardware["arithmetic"])
-        log_options(settings)
-        self.speed.log(settings, data.batches.device)
-        log_ranks(
-            data.batches.device, batch_size=settings.batch_size, accumulate=settings.accumulate,
-            bn_group_size=settings.bn_group_size, sync_bn=settings.sync_bn,
-        )  # fmt: skip
-        logger.info(task.describe(data.train_split, len(data.batches.indices), "train on"))
-        if data.validation is not data.test:
-            logger.info("validate on %s", data.validation_name)
-        tested = task.describe(data.test_split, len(data.test.indices), "test on")
-        logger.info(f"test on {data.test_name}" if data.test_split is data.train_split else tested)
+        log_options(self.settings)
+        self.speed.log(self.settings, self.data.batches.device)
+        log_data(self.data, task, self.settings)
 
     def train(self, state: State) -> Results:
         """Train to the end, leave checkpoint and results, and return the results; all ranks together."""
@@ -215,9 +204,8 @@ class TrainingRun:
             self.lines.finish(results.metric, results.score, results.report)
 
         on_main(write, "writing the results")
-        logger.info(
-            "finished: %s %s on %s; %s", results.metric, shown(results.score), results.split, results.checkpoint
-        )
+        score = shown(results.score)
+        logger.info("finished: %s %s on %s; %s", results.metric, score, results.split, results.checkpoint)
         return results
 
     def _results(self, content: Mapping[str, Any], mean: dict[str, Any] | None) -> Results:

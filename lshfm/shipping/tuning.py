@@ -18,7 +18,8 @@ from lshfm.metrics.multilabel import by_class, precision_recall
 from lshfm.metrics.thresholds import Goal, calibration_error, choose_thresholds, fit_temperature
 from lshfm.runs.checkpoint import Checkpoint
 from lshfm.runs.thresholds import Thresholds
-from lshfm.tasks.pixels import parted, plain_loader
+from lshfm.tasks.parts import parted
+from lshfm.tasks.pixels import plain_loader
 from lshfm.tasks.task import Arrays, Task
 
 Holdout = tuple[float, str]  # dataset.holdout and dataset.holdout_by of the training; older versions went by chance

@@ -15,10 +15,9 @@ from lshfm.config.schema import Training
 from lshfm.config.shared import Augmentation
 from lshfm.console import logger, progress
 from lshfm.datasets.augment import Augment
-from lshfm.datasets.checks import first_five
 from lshfm.datasets.decode import find_broken
 from lshfm.datasets.fused import FusedView
-from lshfm.datasets.holdout import Shows, holdout, one_sided
+from lshfm.datasets.holdout import Shows
 from lshfm.datasets.images import FileImages, refuse_missing
 from lshfm.datasets.in_memory import ArrayImages, ArrayPixels
 from lshfm.datasets.index import read_split
@@ -31,6 +30,7 @@ from lshfm.datasets.store import choose_cache, find_store, open_store, pixel_key
 from lshfm.errors import InputError, at, count
 from lshfm.ranks.group import doing, first_on_each_machine, num_ranks, place, rank
 from lshfm.tasks.crops import ADVICE, augmented, open_crops, unchanged
+from lshfm.tasks.parts import parted, say_parts
 
 Pools = Callable[[np.ndarray], list[np.ndarray]]
 
@@ -170,7 +170,7 @@ class TrainingData:
         learnt = augmented(pixels, settings)
         learn, held_out = parted(train, dataset, shows, usable)
         if shows is not None and len(held_out) and dataset.holdout_by == "labels":
-            _say_parts(train, dataset, shows, learn, held_out)
+            say_parts(train, dataset, shows, learn, held_out)
         pooled = pools(train.labels[learn]) if pools and settings.balanced else None
         view = make_view(dataset, settings.augment, channels_last=order, fused=settings.speed == "fast")
         batches = Loader(
@@ -224,29 +224,6 @@ class TrainingData:
 def _unit(settings: Training) -> int:
     """What divides every batch: ranks, parts and groups of BatchNorm get as many images each."""
     return num_ranks() * settings.accumulate * (settings.bn_group_size or 1)
-
-
-def parted(train: Split, dataset: Dataset, shows: Shows | None, usable: Index | None = None) -> tuple[Index, Index]:
-    """Images of the training split to train on and to hold out, as the data set's settings say.
-
-    shows: the classes of each image, where the task has such. usable: the images that are not broken; all by default.
-    """
-    usable = np.arange(len(train)) if usable is None else usable
-    by_labels = shows[usable] if shows is not None and dataset.holdout_by == "labels" else None
-    with at("dataset"):
-        learn, held = holdout(len(usable), dataset.holdout, by_labels)
-    return usable[learn], usable[held]
-
-
-def _say_parts(train: Split, dataset: Dataset, shows: Shows, learn: Index, held: Index) -> None:
-    """Log how a part held out by labels differs from what was asked for."""
-    asked = round((len(learn) + len(held)) * dataset.holdout)
-    if len(held) != asked:
-        logger.info("held out: %d images instead of %d, so that classes are on both sides", len(held), asked)
-    one_side = one_sided(shows, learn, held)
-    if len(one_side):
-        names = first_five(train.classes[column] for column in one_side)
-        logger.warning("classes whose images cannot be parted without taking another class's last: %s", names)
 
 
 def own_share() -> Share:

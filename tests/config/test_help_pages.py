@@ -8,7 +8,8 @@ import yaml
 
 from lshfm.config.catalogue import comments, in_order
 from lshfm.config.compose import conf_folder
-from lshfm.config.help import MARGIN, SECTIONS, command_help, settings_text
+from lshfm.config.headings import SECTIONS
+from lshfm.config.help import MARGIN, command_help, settings_text
 from lshfm.config.schema import COMMANDS
 
 PAGES = [
