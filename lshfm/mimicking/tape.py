@@ -121,10 +121,16 @@ def open_tape(settings: Mimic, file: TeacherFile, teacher: Teacher, data: Traini
     """The training batches with a teacher's outputs, as `teacher_tape` asks; None for off. All ranks together.
 
     Raises InputError for a tape to replay that is not there, of something else or incomplete; for one to record that
-    the disk has no room for, or whose ranks are on several machines.
+    the disk has no room for, or whose ranks are on several machines; and for views that depend on the other pictures of
+    a batch.
     """
     if settings.teacher_tape == "off":
         return None
+    if settings.augment.mixup or settings.augment.cutmix:
+        raise InputError(
+            f"teacher_tape={settings.teacher_tape}: mixup and cutmix mix a picture with others of its batch, so that no "
+            "later run sees it again: augment.mixup=0 augment.cutmix=0, or teacher_tape=off"
+        )
     key, loader = tape_key(settings, file, teacher, data), data.batches
     width = teacher.num_features + len(data.train_split.classes)
     home = Path(settings.dataset.cache_dir).expanduser() / FOLDER

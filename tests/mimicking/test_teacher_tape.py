@@ -125,6 +125,7 @@ def recorded(teacher: None) -> Path:
         (("precision=bf16",), r"differs in precision \(fp32 there, bf16 now\)"),
         (("dataset.num_train=32",), "differs in data "),
         (("dataset.cache_dir=other",), "there is no teacher tape in other/teacher_tapes"),
+        (("augment.mixup=0.2",), "teacher_tape=replay: mixup and cutmix mix a picture with others of its batch"),
         (("epochs=4",), r"is not whole for 4 epochs: it has epochs 1-2; of epoch 3, 24 of 24 images are missing"),
     ],
 )
