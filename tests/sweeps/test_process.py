@@ -64,8 +64,8 @@ def test_an_order_to_end_reaches_the_job(module: Path, tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="the system call is Linux's")
 def test_a_job_ends_with_a_sweep_that_was_killed(module: Path, tmp_path: Path) -> None:
     """By SIGTERM, on which a job saves; no second process meets it in its run folder."""
-    module.write_text(
-        "import os, signal, time\nsignal.signal(15, lambda *_: (print('saved', flush=True), os._exit(143)))\n" + SLEEP
+    module.write_text(  # not print: the signal may come while that writes
+        "import os, signal, time\nsignal.signal(15, lambda *_: (os.write(1, b'saved'), os._exit(143)))\n" + SLEEP
     )
     parent = (
         "import os, time; from pathlib import Path; from lshfm.sweeps.process import Process\n"
