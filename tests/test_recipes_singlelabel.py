@@ -128,6 +128,7 @@ def test_every_column_is_the_published_one(rows: list[dict[str, str]], part: sli
         assert (settings.select, settings.ema, settings.optimizer, settings.precision) == ("last", 0, "sgd", "fp32")
 
 
+@pytest.mark.slow
 def test_projections_are_where_widths_differ(rows: list[dict[str, str]]) -> None:
     for row in rows:
         if row["teacher"]:

@@ -18,7 +18,7 @@ from lshfm.engine.step import make_step
 from lshfm.losses.classification import BCE
 from lshfm.losses.features import L2
 from lshfm.losses.lsh import LSH, HashFunctions, draw_weights
-from lshfm.mimicking.tape import TaughtBatch
+from lshfm.mimicking.taught import TaughtBatch
 from lshfm.models.backbones import TORCHVISION, torchvision_classifier
 from lshfm.models.cifar import cifar_classifier
 from lshfm.objectives.align import Align

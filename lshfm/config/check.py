@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import field, is_dataclass, make_dataclass
 from functools import cache
 from pathlib import Path
+from types import NoneType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
@@ -118,10 +119,18 @@ def _converted(dotted: str, value: Any, hint: Any) -> Any:
         if OmegaConf.is_config(converted):
             converted = OmegaConf.to_container(converted, resolve=True, throw_on_missing=True)
     except (OmegaConfBaseException, OverflowError) as error:
-        kind = _KINDS[getattr(hint, "__args__", [hint])[0]]
-        kind = {list: f"a list, each of it {kind}", dict: f"keys, as {dotted}.KEY=..."}.get(get_origin(hint), kind)
-        raise InputError(f"{dotted}={value}: must be {kind}") from error
+        raise InputError(f"{dotted}={value}: must be {_kind(dotted, hint)}") from error
     return converted
+
+
+def _kind(dotted: str, hint: Any) -> str:
+    """What a key of this type takes, in words."""
+    given = [each for each in get_args(hint) if each is not NoneType]
+    if get_origin(hint) is list:
+        return f"a list, each of it {_kind(dotted, given[0])}"
+    if get_origin(hint) is dict:
+        return f"keys, as {dotted}.KEY=..."
+    return _kind(dotted, given[0]) if given else _KINDS[hint]
 
 
 def _switch(value: object) -> object:

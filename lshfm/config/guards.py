@@ -84,7 +84,11 @@ def require_readable(word: str) -> None:
 
 def require_countable(overrides: Sequence[str]) -> None:
     """InputError for a sweep of too many jobs: Hydra lists all of them in memory before the first one starts."""
-    jobs = math.prod(_num_values(word) for word in overrides if parses(word))
+    require_few(math.prod(_num_values(word) for word in overrides if parses(word)))
+
+
+def require_few(jobs: int) -> None:
+    """InputError for a sweep of more jobs than MOST_JOBS."""
     if jobs > MOST_JOBS:
         raise InputError(f"this sweep would be {jobs} jobs; {MOST_JOBS} are the most")
 

@@ -1,6 +1,7 @@
 """Words of a sweep: which are its own (sweep=OPTION, sweep.KEY=VALUE), and the commands of its jobs."""
 
 import itertools
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -15,6 +16,7 @@ from lshfm.config.catalogue import option_node, options
 from lshfm.config.check import check
 from lshfm.config.compose import hydra_ready
 from lshfm.config.early import is_one_of_many
+from lshfm.config.guards import require_few
 from lshfm.config.keys import key, key_fields
 from lshfm.config.ranges import Choice, Span, plain, range_of
 from lshfm.config.sweep import FLAGS
@@ -231,6 +233,7 @@ def _values(word: str, parsed: Override | None) -> list[tuple[str, bool]]:
 
 
 def _arms(words: Sequence[list[tuple[str, bool]]]) -> Iterator[Arm]:
+    require_few(math.prod(map(len, words)))
     for chosen in itertools.product(*words):
         settings = {_key(word): word.partition("=")[2] for word, sweeps in chosen if sweeps}
         yield Arm(tuple(word for word, _ in chosen), settings)

@@ -16,6 +16,8 @@ from lshfm.files.pickles import Number, check_pickle
 
 _LARGEST = 2**32  # bytes of an array
 
+_MOST_KEPT = 2**24  # objects that a pickle refers back to: Python's reader makes room for the largest number
+
 
 class Rebuilt:
     """Stands in for numpy's array: nothing of numpy is called before its shape, numbers and bytes fit each other."""
@@ -80,7 +82,7 @@ def read_arrays(data: bytes, name: str) -> dict[str, Any]:
     dictionary, or that would take endless time or memory.
     """
     try:
-        check_pickle(io.BytesIO(data))
+        check_pickle(io.BytesIO(data), most_kept=_MOST_KEPT)
         found = _Unpickler(io.BytesIO(data), encoding="latin1").load()
     except InputError as error:
         raise InputError(f"{name}: {error}") from error

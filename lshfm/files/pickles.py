@@ -17,7 +17,6 @@ from typing import IO, Any, NamedTuple
 from lshfm.errors import InputError
 
 _MOST_IN_A_TUPLE, _DEEPEST_TUPLE = 10**6, 100
-_MOST_KEPT = 2**24  # objects that a pickle refers back to; its reader makes room for the largest number
 _LEGACY_PICKLES = 5  # at the start of a file of before torch 1.6; its numbers follow
 _ENCODE = "_codecs encode"  # how a pickle of protocol 2 spells bytes
 
@@ -56,15 +55,19 @@ class _Part(NamedTuple):
 _MARK = _Part("a mark")
 
 
-def check_pickle(file: IO[bytes]) -> None:
-    """Follow one pickle's opcodes without building its objects. Raises InputError for those that are refused."""
+def check_pickle(file: IO[bytes], *, most_kept: int | None = None) -> None:
+    """Follow one pickle's opcodes without building its objects. Raises InputError for those that are refused.
+
+    most_kept: the largest number under which an object may be kept to be referred back to, for a reader that makes room
+    for as many; torch's does not.
+    """
     stack: list[_Part] = []
     memo: dict[Any, _Part] = {}
     for opcode, argument, _ in pickletools.genops(file):
         if opcode.name == "MARK":
             stack.append(_MARK)
         elif opcode.name.endswith("PUT"):
-            if isinstance(argument, int) and argument > _MOST_KEPT:
+            if most_kept is not None and isinstance(argument, int) and argument > most_kept:
                 raise InputError("refused: it asks for endless memory")
             memo[argument] = stack[-1]
         elif opcode.name.endswith("GET"):

@@ -65,7 +65,7 @@ def read_splits(dataset: Dataset, names: Sequence[str]) -> list[Split]:
     if to_read == [dataset.train_split, dataset.eval_split]:
         to_read = split_names(source, dataset)
     splits: list[Split] = []
-    folder = Path(dataset.cache_dir).expanduser() if dataset.cache != "off" else None
+    folder = Path(dataset.cache_dir).expanduser() if dataset.cache != "off" and dataset.cache_dir else None
     with at("dataset"), doing(f"reading {dataset.name}"):
         for name in to_read:
             classes = splits[0].classes if splits else dataset.known_classes

@@ -36,6 +36,7 @@ MIMIC = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_student_whose_mean_of_weights_is_that_of_an_undisturbed_run(
     run: Run, start: Start, data: Path, tmp_path: Path
 ) -> None:

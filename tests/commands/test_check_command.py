@@ -100,7 +100,7 @@ def test_one_fault_is_one_fault(tmp_path: Path) -> None:
 
 def test_warnings_are_no_faults_and_training_says_them_too(tmp_path: Path) -> None:
     words = manifest(tmp_path)
-    (tmp_path / "train.csv").write_text('path,labels\na.png,"dog, cat"\na.png,dog\nc.png,Cat\nc.png,cat\n')
+    (tmp_path / "train.csv").write_text('path,labels\na.png,"dog, cat"\na.png,dog;cat\nc.png,Cat\nc.png,cat\n')
     Image.new("RGB", (8, 6), "red").save(tmp_path / "c.png")
     found = json.loads(here(tmp_path, *words, "format=json"))
     kinds = [warning["kind"] for warning in found["splits"]["train"]["warnings"]]

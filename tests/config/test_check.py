@@ -3,6 +3,7 @@
 import copy
 import math
 from dataclasses import is_dataclass
+from types import NoneType
 from typing import Any, get_args, get_origin
 
 import pytest
@@ -45,6 +46,8 @@ def fits(value: Any, hint: Any, limits: Any) -> bool:
         return True
     if value is None:
         return type(None) in get_args(hint)
+    if NoneType in get_args(hint) and get_args(hint)[0] not in (int, float, bool, str):
+        hint = get_args(hint)[0]
     if get_origin(hint) is list:
         return type(value) is list and all(fits(item, get_args(hint)[0], limits) for item in value)
     if get_origin(hint) is dict:

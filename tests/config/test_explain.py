@@ -26,7 +26,10 @@ def explained(monkeypatch: pytest.MonkeyPatch, command: str, *overrides: str) ->
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["dataset=voc207"], "dataset=voc207: no such dataset (did you mean 'voc2007'?). There are: coco, coco2014,"),
+        (
+            ["dataset=voc207"],
+            "dataset=voc207: no such dataset (did you mean 'voc2007'?). There are: cifar10, cifar100,",
+        ),
         (["model=resnet35"], "model=resnet35: no such model (did you mean 'resnet"),
         (["loss=bec"], "loss=bec: no such loss (did you mean 'bce'?). There are: asl, bce"),
         (["experiment=voc2007_resnet34"], "(did you mean 'voc2007_resnet34_baseline'?)"),

@@ -48,7 +48,9 @@ def test_a_recipes_groups_are_told() -> None:
 def test_a_recipes_groups_are_those_of_its_hardware(name: str) -> None:
     text = (CONF_DIR / "experiment" / f"{name}.yaml").read_text()
     saw = re.search(r"Published on 4 GPUs in fp32, so BatchNorm saw (\d) images at a time", text)
-    assert saw
+    if not saw:  # published on one GPU
+        assert "4 GPUs" not in text
+        return
     with conf_folder():
         jobs, _ = order(str(recipe_command(name)), [f"experiment={name}", VOC[1]], files=False)
     job = jobs[-1] if isinstance(jobs, list) else jobs

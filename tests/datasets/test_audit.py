@@ -190,7 +190,8 @@ class TestManifest:
         ("row", "kinds"),
         [
             ("b.png,dog", ["missing image"]),
-            ("a.png,dgo", ["several rows of one image", "unknown class"]),
+            ("a.png,dgo", ["unknown class"]),  # a row a label
+            ("a.png,dog;dgo", ["several rows of one image", "unknown class"]),
             ("./a.png,", ["duplicate", "image without label"]),
             ("./a.png,dog,cat", ["broken annotation"]),
         ],

@@ -159,6 +159,7 @@ def _random_numbers(saved: bytes) -> tuple[Tensor, Tensor]:
     return before, torch.get_rng_state()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ranks", [1, 2, 3])
 def test_random_numbers_with_another_number_of_ranks(ranks: int) -> None:
     saved, _ = in_ranks(2, _dropping_until, (1, 0))

@@ -16,7 +16,7 @@ from lshfm.engine.assemble import assemble
 from lshfm.engine.step import make_step
 from lshfm.errors import InputError, RunFailed
 from lshfm.mimicking import tape as tape_module
-from lshfm.mimicking.tape import TaughtBatch
+from lshfm.mimicking.taught import TaughtBatch
 from lshfm.objectives.align import Align
 from lshfm.objectives.teacher import Recorded, Teacher
 from lshfm.objectives.terms import Term, Terms
@@ -71,6 +71,7 @@ def tapes() -> list[Path]:
     return sorted(Path("cache/teacher_tapes").iterdir())
 
 
+@pytest.mark.slow
 def test_recorded_and_replayed_runs_are_the_plain_run_to_the_bit(
     monkeypatch: pytest.MonkeyPatch, said: list[str]
 ) -> None:

@@ -212,6 +212,7 @@ def _stopped(job: Job[Train], stop: tuple[int, int], number: int, who: list[int]
 
 
 class TestRanks:
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("number", "stop", "who"),
         [
@@ -230,6 +231,7 @@ class TestRanks:
         in_ranks(2, train, job)
         assert_same_run(Path(), "parts", "whole")
 
+    @pytest.mark.slow
     def test_a_run_of_two_is_finished_by_one_and_by_three(self) -> None:
         for ranks in (1, 3):
             job = train_job(f"name=with{ranks}", "batch_size=6")
@@ -252,6 +254,7 @@ class TestRanks:
         assert sorted(end.shown for end in ends) == [False, True, True]
         assert not Path("outputs").exists()
 
+    @pytest.mark.slow
     def test_a_dead_rank_ends_the_others_and_the_run_goes_on(self) -> None:
         in_ranks(2, train, train_job("name=whole"))
         job = train_job("name=parts")
