@@ -15,6 +15,7 @@ from hydra._internal.utils import create_config_search_path
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue
 
@@ -22,6 +23,7 @@ from lshfm.config import CONF_DIR, schema
 from lshfm.config.catalogue import register_teachers
 from lshfm.config.changes import changed_keys, fill_in, flatten
 from lshfm.config.check import check, check_choices, check_homes, is_group, key_types, losses, role_of, settings_of
+from lshfm.config.presets import chosen_by_presets
 from lshfm.errors import InputError
 
 OmegaConf.register_new_resolver("by_speed", lambda speed, exact, fast: fast if speed == "fast" else exact, replace=True)
@@ -120,17 +122,31 @@ def compose_unchecked(command: str, overrides: Sequence[str]) -> tuple[DictConfi
     Both may be kept for the next one who asks: whoever changes them makes copies.
     """
     if command != "mimic":
-        return _with_presets(command, overrides, *_hydra_compose(command, overrides))
+        return _with_presets(command, overrides, *_first(command, overrides))
     # The data set's preset may choose student and teacher: until it is known, any of their keys is accepted (++).
     strict = [word.removeprefix("++") if word.startswith(("++student.", "++teacher.")) else word for word in overrides]
     lenient = [f"++{word}" if word.startswith(("student.", "teacher.")) else word for word in strict]
-    config, choices = _hydra_compose(command, lenient)
+    config, choices = _first(command, lenient)
     presets = config.dataset.preset if config.get("dataset") else {}
     left_open = [group for group, option in choices.items() if option is None and presets.get(role_of(group))]
     if left_open or strict != lenient:
         strict += [f"{group}={presets[role_of(group)]}" for group in left_open]
-        config, choices = _hydra_compose(command, strict)
+        config, choices = _first(command, strict)
     return _with_presets(command, strict, config, choices)
+
+
+def _first(command: str, overrides: Sequence[str]) -> tuple[DictConfig, dict[str, Any]]:
+    """As composed with what is typed alone, or with the data set's presets where keys of their losses are typed."""
+    try:
+        return _hydra_compose(command, overrides)
+    except ConfigCompositionException:
+        lenient = [f"++{word}" if word.startswith(("loss.", "label_loss.")) else word for word in overrides]
+        if lenient == list(overrides):
+            raise
+        added = chosen_by_presets(overrides, *_hydra_compose(command, lenient))
+        if not added:
+            raise
+        return _hydra_compose(command, [*overrides, *added])
 
 
 def _with_presets(
@@ -140,24 +156,8 @@ def _with_presets(
 
     By the user or a recipe.
     """
-    if choices.get("experiment") or not config.get("dataset"):
-        return config, choices
-    asked = {group: preset_of(config.dataset, group.partition("@")[0]) for group in choices}
-    added = [
-        f"{group}='{option}'" for group, option in asked.items()
-        if option and not any(word.startswith(f"{group}=") for word in overrides)
-    ]  # fmt: skip
+    added = chosen_by_presets(overrides, config, choices)
     return _hydra_compose(command, [*overrides, *added]) if added else (config, choices)
-
-
-def preset_of(dataset: DictConfig, group: str) -> str | None:
-    """The option of label_loss, loss or stage that a data set's preset names, else its task; None for others."""
-    presets = dataset.get("preset")
-    if group not in ("label_loss", "loss", "stage") or not isinstance(presets, DictConfig):
-        return None
-    of_task = OmegaConf.select(presets, f"of_task.{dataset.get('task')}.{group}")
-    option = presets.get(group) or of_task
-    return None if option is None else str(option)
 
 
 def _hydra_compose(command: str, overrides: Sequence[str]) -> tuple[DictConfig, dict[str, Any]]:

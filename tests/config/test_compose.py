@@ -364,3 +364,17 @@ def test_what_a_recipes_table_gives_is_changed_where_no_recipe_would_give_it() -
     assert changed("stage='2'", "loss=l2") == given
     assert changed("stage='2'", "loss.beta=1") == {**given, "loss.hash_num": 2048, "loss.beta": 1}
     assert changed("stage='2'", "loss=kl") == {"student.weights": "imagenet", "bn_group_size": 4}
+
+
+def test_keys_of_losses_that_the_data_set_chooses() -> None:
+    """They are known once the data set is; keys that its losses do not have are refused all the same."""
+    with conf_folder():
+        chosen = compose(Train, ["dataset=cifar100", "dataset.root=/x", "loss.class_weights=auto"]).settings.loss
+        words = ["dataset=cifar100", "dataset.root=/x", "stage='2'", "label_loss.label_smoothing=0.1"]
+        mimic = compose(Mimic, words).settings
+        with pytest.raises(HydraException, match="loss.nosuch"):
+            compose(Train, ["dataset=cifar100", "dataset.root=/x", "loss.nosuch=1"])
+        with pytest.raises(HydraException, match="loss.class_weights"):
+            compose(Train, ["loss.class_weights=auto"])
+    assert (chosen.option, chosen.own["class_weights"]) == ("ce", "auto")
+    assert (mimic.label_loss.option, mimic.label_loss.own["label_smoothing"]) == ("ce", 0.1)
