@@ -220,6 +220,10 @@ class Loader:
             return self.indices[keyed.draws(self.seed, epoch, len(self.indices), self.pools)]
         return self.indices[keyed.permutation(self.seed, epoch, len(self.indices))]
 
+    def used(self, epoch: int) -> Index:
+        """The samples that an epoch's batches hold, those of all ranks."""
+        return np.concatenate(batches(self.order(epoch), self.batch_size, self.drop_last, self.last_multiple))
+
     def _steps(self, order: Index) -> Sequence[Index]:
         cut = batches(order, self.batch_size, self.drop_last, self.last_multiple)
         return self.share.within(cut) if self.drop_last else self.share.among(cut)
@@ -239,4 +243,4 @@ def batches(order: Index, batch_size: int, drop_last: bool, last_multiple: int |
     """The order cut into batches; the last one may be smaller, and goes if `drop_last`, but for a `last_multiple`."""
     unit = last_multiple or batch_size
     end = len(order) // unit * unit if drop_last else len(order)
-    return [order[start : start + batch_size] for start in range(0, end, batch_size)]
+    return [order[start : min(start + batch_size, end)] for start in range(0, end, batch_size)]

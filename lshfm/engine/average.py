@@ -25,7 +25,7 @@ class WeightAverage:
 
     def add(self, epoch: int, network: nn.Module) -> None:
         """Count in the network at the end of an epoch, from 1, if that is among the last."""
-        if epoch <= self.epochs - self.length:
+        if epoch <= self.epochs - self.length or epoch in self.added:  # done again, to be evaluated
             return
         if self.added and self.added[0] <= self.epochs - self.length:  # of a shorter plan, which this run goes beyond
             self.added, self._sums = [], {}

@@ -106,7 +106,7 @@ class Tape:
         """Make an epoch's file in full length, its room reserved; of several processes the first one's stays."""
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.path(epoch)
-        if path.exists():
+        if path.exists() and not self.has(epoch):
             path.unlink()  # cut short
         part = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:

@@ -14,7 +14,7 @@ from lshfm.config.schema import Mimic
 from lshfm.console import logger
 from lshfm.datasets.loader import Loader
 from lshfm.errors import InputError, count
-from lshfm.files.tape import Index, Tape
+from lshfm.files.tape import Tape
 from lshfm.files.write import write_json
 from lshfm.mimicking.taught import TaughtBatches
 from lshfm.mimicking.teachers import TeacherFile
@@ -70,14 +70,9 @@ def tape_key(settings: Mimic, file: TeacherFile, teacher: Teacher, data: Trainin
     }
 
 
-def needed(loader: Loader, epoch: int) -> Index:
-    """The samples that an epoch trains on, those of all ranks."""
-    return loader.order(epoch)[: len(loader) * loader.batch_size]
-
-
 def _missing(tape: Tape, loader: Loader, epochs: int) -> dict[int, int]:
     """Epochs that are not whole, and how many of their samples are not recorded."""
-    counts = {epoch: tape.missing(epoch, needed(loader, epoch)) for epoch in range(epochs)}
+    counts = {epoch: tape.missing(epoch, loader.used(epoch)) for epoch in range(epochs)}
     return {epoch: number for epoch, number in counts.items() if number}
 
 
@@ -118,7 +113,7 @@ def _require_whole(tape: Tape, key: Mapping[str, Any], loader: Loader, epochs: i
         epoch, number = next(iter(missing.items()))
         raise InputError(
             f"teacher_tape=replay: {tape.folder} is not whole for {count(epochs, 'epoch')}: it has {whole}; of epoch "
-            f"{epoch + 1}, {number} of {len(np.unique(needed(loader, epoch)))} images are missing. teacher_tape=record "
+            f"{epoch + 1}, {number} of {len(np.unique(loader.used(epoch)))} images are missing. teacher_tape=record "
             "records the rest"
         )
     if is_main():

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lshfm.datasets.augment import send
 from lshfm.datasets.loader import Loader
 from lshfm.errors import RunFailed, count
 from lshfm.files.tape import Tape
@@ -98,5 +99,5 @@ class TaughtBatches:
             self.tape.write(batch.epoch, index, together.cpu().numpy())
             return together[:, :width].contiguous(), together[:, width:].contiguous()
         sent = torch.from_numpy(rows)
-        feature, logits = (part.contiguous().to(batch.images.device) for part in (sent[:, :width], sent[:, width:]))
+        feature, logits = (send(part.contiguous(), batch.images.device) for part in (sent[:, :width], sent[:, width:]))
         return feature, logits

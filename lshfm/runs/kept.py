@@ -67,7 +67,8 @@ class _Reader:
         command = (results and results.command) or told.command_of(settings, path)
         curves, losses, beside = curves_of(lines)
         start_at_zero(curves, before)
-        last = next((line for line in reversed(lines) if isinstance(line, EpochLine)), None)
+        ended = [line for line in lines if isinstance(line, EpochLine)]
+        last = next((line for line in reversed(ended) if line.metric), None)
         return Run(
             name=path.name, folder=str(path), command=command, stage=told.stage_of(results, settings),
             state=state, ending=ending, missing=tuple(self.missing),
@@ -78,7 +79,7 @@ class _Reader:
             seed=told.number(settings.get("seed", identity.get("seed"))),
             metric=results.metric if results else last.metric if last else "",
             score=results.score if results else last.score if last else None,
-            epoch=(results and results.epoch) or (last.epoch if last else None),
+            epoch=(results and results.epoch) or (ended[-1].epoch if ended else None),
             epochs=told.number(settings.get("epochs")),
             published=told.published_score(settings), report=told.report_of(results, settings),
             settings=identity, curves=curves, losses=losses, beside=beside, classes=classes,

@@ -99,11 +99,15 @@ def _read(folder: RunFolder, command: str, settings: dict[str, Any]) -> Listed:
     is_running = is_locked(path / ".lock")
     if folder.results.is_file() and not is_running:
         results = Results.read(folder.results)
-        done = len(results.history or ()) or results.epoch or 0
+        history = results.history or [{"epoch": results.epoch}]
+        done = history[-1].get("epoch") or results.epoch or 0
         known |= {"metric": results.metric, "score": results.score, "epoch": done, "stage": results.stage}
         return Listed(path, command, State.FINISHED, age=_age(folder.results), **known)
-    if last := _last_epoch(folder.metrics):
-        known |= {"metric": last.metric, "score": last.score, "epoch": last.epoch}
+    ended = _epochs(folder.metrics)
+    if ended:
+        known |= {"epoch": ended[0].epoch}
+    if evaluated := next((line for line in ended if line.metric), None):
+        known |= {"metric": evaluated.metric, "score": evaluated.score}
     age = _age(folder.metrics, folder.log, path)
     if is_running:
         return Listed(path, command, State.RUNNING, age=age, **known)
@@ -131,11 +135,10 @@ def _end(path: Path) -> str:
         return ""
 
 
-def _last_epoch(path: Path) -> EpochLine | None:
-    for text in reversed(_end(path).splitlines()):
-        if '"score"' in text and isinstance(line := read_line(text), EpochLine):
-            return line
-    return None
+def _epochs(path: Path) -> list[EpochLine]:
+    """The lines on epochs at the end of a run's metrics, the last one first."""
+    texts = (text for text in reversed(_end(path).splitlines()) if '"score"' in text)
+    return [line for line in map(read_line, texts) if isinstance(line, EpochLine)]
 
 
 def _error(log: Path) -> str | None:

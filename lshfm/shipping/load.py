@@ -72,7 +72,7 @@ def open_predictor(
         checkpoint = Checkpoint.open(path, folders)
         if told := _told(checkpoint):
             model = checkpoint_network(checkpoint, told.classes, told.size)
-            transform = Transform(size or told.size, tuple(told.mean), tuple(told.std))
+            transform = Transform(size or told.size, tuple(told.mean), tuple(told.std), told.fit)
             return TorchPredictor(model, classes or told.classes, transform, told.decisions, device=where, fast=fast)
         names = tuple(classes or checkpoint.classes or numbered(path))
         model = checkpoint_network(checkpoint, names, size)

@@ -45,7 +45,7 @@ class Progress:
             self._first = self.done
 
     def _count(self, line: EpochLine) -> None:
-        self.metric = line.metric
+        self.metric = line.metric or self.metric
         if line.score is not None:
             self.best = line.score if self.best is None else max(self.best, line.score)
 

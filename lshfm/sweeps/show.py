@@ -33,7 +33,8 @@ class Lines:
 
     def epoch(self, job: SweepJob, line: EpochLine) -> None:
         """Say what an epoch came to."""
-        logger.info("job %d: epoch %d, %s %s", job.number, line.epoch, line.metric, shown(line.score))
+        score = f", {line.metric} {shown(line.score)}" if line.metric else ""
+        logger.info("job %d: epoch %d%s", job.number, line.epoch, score)
 
     def ended(self, job: SweepJob, progress: Progress) -> None:
         """Say how a job ended."""

@@ -29,6 +29,8 @@ class CsvFile:
     def write(self, step: int, epoch: float, values: Mapping[str, float]) -> None:
         """Rows at a step."""
         self._step, self._epoch = step, epoch
+        if not values:
+            return
         append_line(self.path, _text((step, epoch, name, value) for name, value in values.items()).rstrip("\n"))
 
     def finish(self, final: Mapping[str, float]) -> None:

@@ -89,6 +89,7 @@ def test_a_sweeps_jobs_are_checked_before_the_first_starts(refuse: Refuse) -> No
     assert message == "job 2 of 4: stage=1 lr=-2: lr=-2.0: must be above 0"
 
 
+@pytest.mark.slow
 def test_a_sweep_says_which_job_is_at_work_and_which_failed(tmp_path: Path) -> None:
     tiny = ("model=resnet8", "dataset.num_train=64", "dataset.num_eval=32", "dataset.size=16", "dataset.cache=off")
     words = ("gpus=[]", "workers=0", "epochs=1", "accumulate=1,3")

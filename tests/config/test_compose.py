@@ -372,9 +372,9 @@ def test_keys_of_losses_that_the_data_set_chooses() -> None:
         chosen = compose(Train, ["dataset=cifar100", "dataset.root=/x", "loss.class_weights=auto"]).settings.loss
         words = ["dataset=cifar100", "dataset.root=/x", "stage='2'", "label_loss.label_smoothing=0.1"]
         mimic = compose(Mimic, words).settings
-        with pytest.raises(HydraException, match="loss.nosuch"):
+        with pytest.raises(HydraException, match=r"loss\.nosuch"):
             compose(Train, ["dataset=cifar100", "dataset.root=/x", "loss.nosuch=1"])
-        with pytest.raises(HydraException, match="loss.class_weights"):
+        with pytest.raises(HydraException, match=r"loss\.class_weights"):
             compose(Train, ["loss.class_weights=auto"])
     assert (chosen.option, chosen.own["class_weights"]) == ("ce", "auto")
     assert (mimic.label_loss.option, mimic.label_loss.own["label_smoothing"]) == ("ce", 0.1)

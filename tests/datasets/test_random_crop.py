@@ -162,7 +162,7 @@ def test_what_is_no_share(value: float) -> None:
 def test_the_last_batch_is_kept_and_cut_to_a_multiple() -> None:
     class Zeros:
         def __len__(self) -> int:
-            return 50
+            return 51
 
         def stream(self, batches):  # type: ignore[no-untyped-def]
             yield from (np.zeros((len(b), 4, 4, 3), np.uint8) for b in batches)
@@ -170,8 +170,8 @@ def test_the_last_batch_is_kept_and_cut_to_a_multiple() -> None:
     settings = {"batch_size": 16, "device": CPU, "view": View((0.5,) * 3, (0.5,) * 3), "shuffle": True}
     sizes = {
         unit: [
-            len(b.index) for b in Loader(Zeros(), np.zeros(50), drop_last=True, last_multiple=unit, **settings).epoch(0)
+            len(b.index) for b in Loader(Zeros(), np.zeros(51), drop_last=True, last_multiple=unit, **settings).epoch(0)
         ]
-        for unit in (None, 1, 4)
+        for unit in (None, 1, 2, 4)
     }
-    assert sizes == {None: [16, 16, 16], 1: [16, 16, 16, 2], 4: [16, 16, 16]}
+    assert sizes == {None: [16, 16, 16], 1: [16, 16, 16, 3], 2: [16, 16, 16, 2], 4: [16, 16, 16]}

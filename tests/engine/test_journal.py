@@ -238,7 +238,13 @@ def _spoilt(firsts: list[int | None]) -> None:
     journal.flush(at)
 
 
-@pytest.mark.parametrize(("firsts", "culprit"), [([2, 1], 1), ([1, 2], 0), ([None, 3], 1), ([2, 2], 0)])
+@pytest.mark.parametrize(
+    ("firsts", "culprit"),
+    [
+        ([2, 1], 1),
+        *(pytest.param(*each, marks=pytest.mark.slow) for each in [([1, 2], 0), ([None, 3], 1), ([2, 2], 0)]),
+    ],
+)
 def test_the_rank_that_was_first_to_lose_a_finite_loss_names_its_samples(
     firsts: list[int | None], culprit: int
 ) -> None:

@@ -38,6 +38,7 @@ def _built(kind: str) -> tuple[list[str], dict[str, Tensor]]:
     return wrapped, dict(state.model.state_dict())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", OBJECTIVES)
 def test_the_trained_network_alone_is_wrapped_and_starts_as_rank_0s(kind: str) -> None:
     start = make(kind, seed=0).model.state_dict()
@@ -59,6 +60,7 @@ def _buffers(ema: float) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     return before, dict(state.model.named_buffers())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ema", [0.0, 0.8])
 def test_running_statistics_are_rank_0s_once_they_are_synchronised(ema: float) -> None:
     (before, after), (others_before, others_after) = in_ranks(2, _buffers, ema)
@@ -67,6 +69,7 @@ def test_running_statistics_are_rank_0s_once_they_are_synchronised(ema: float) -
     assert not torch.equal(before["backbone.bn1.running_mean"], others_before["backbone.bn1.running_mean"])
 
 
+@pytest.mark.slow
 def test_the_moving_average_of_two_ranks() -> None:
     first, second = in_ranks(2, partial(train, "supervised", ema=0.8))
     assert_close(first, train("supervised", ema=0.8, group_size=BATCH // 2))
@@ -141,7 +144,7 @@ def _goes_on(saved: bytes) -> Trained:
     return _trained(loaded(dropping(2), saved))
 
 
-@pytest.mark.parametrize("stop", [(1, 1), *(pytest.param(each, marks=pytest.mark.slow) for each in [(0, 1), (1, 0)])])
+@pytest.mark.parametrize("stop", [pytest.param(each, marks=pytest.mark.slow) for each in [(0, 1), (1, 0), (1, 1)]])
 def test_two_ranks_go_on_to_the_bit_each_with_its_own_random_numbers(stop: tuple[int, int]) -> None:
     whole = in_ranks(2, _undisturbed)
     saved, _ = in_ranks(2, _dropping_until, stop)

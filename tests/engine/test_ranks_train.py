@@ -155,7 +155,7 @@ def assert_same(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("accumulate", [1, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", OBJECTIVES)
 def test_two_ranks_are_one_with_the_whole_batch(kind: str, accumulate: int) -> None:
     work = partial(train, kind, FROZEN, accumulate=accumulate)
@@ -167,6 +167,7 @@ def test_two_ranks_are_one_with_the_whole_batch(kind: str, accumulate: int) -> N
     assert alone[0][0] != pytest.approx(alone[0][-1], abs=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", OBJECTIVES)
 def test_batch_norm_of_two_ranks_is_that_of_two_groups(kind: str) -> None:
     """Running statistics too: rank 0's are kept, as the first group's are."""
@@ -175,6 +176,7 @@ def test_batch_norm_of_two_ranks_is_that_of_two_groups(kind: str) -> None:
     assert_same(first[1], second[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", OBJECTIVES)
 def test_shared_batch_norm_is_that_of_the_whole_batch(kind: str) -> None:
     first, second = in_ranks(2, partial(train, kind, shared=True))

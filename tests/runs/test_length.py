@@ -42,6 +42,7 @@ def refused(job: Job[Train]) -> str:
     return str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_finished_run_goes_on_exactly_where_its_schedule_allows_it(said: list[str]) -> None:
     """The finished checkpoint stays until the new one is there, and a kill on the way costs nothing."""
     train(train_job("name=planned", *STEPWISE, *HELD))

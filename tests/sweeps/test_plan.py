@@ -59,6 +59,7 @@ def test_a_shared_stage_1_is_the_run_that_both_would_make(tmp_path: Path) -> Non
     assert first.last.results_keys() == arms[0].runs[0].results_keys()
 
 
+@pytest.mark.slow
 def test_a_missing_teacher_is_trained_first_if_asked() -> None:
     jobs = planned("mimic", "loss.beta=1,2", "teacher=resnet14", "sweep.teacher.epochs=3", "output_dir=o")
     assert jobs[0].command == "train"
