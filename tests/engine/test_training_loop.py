@@ -434,7 +434,7 @@ def test_the_average_is_what_is_evaluated_and_kept() -> None:
 
 def test_seconds_of_training_and_of_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
     state, now = make(), [100.0]
-    monkeypatch.setattr("lshfm.engine.state.time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr("lshfm.engine.timed.time", SimpleNamespace(monotonic=lambda: now[0]))
 
     def pass_seconds(seconds: float) -> None:
         now[0] += seconds

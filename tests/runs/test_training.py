@@ -21,7 +21,7 @@ from lshfm.commands.train import train_here
 from lshfm.config.compose import Job, compose
 from lshfm.config.schema import Eval, Mimic, Train
 from lshfm.config.words import rewrite
-from lshfm.engine import state as state_module
+from lshfm.engine import timed
 from lshfm.engine.state import Evaluation, State
 from lshfm.outcome import Terminated
 from lshfm.ranks.group import PeerLost, rank
@@ -313,7 +313,7 @@ class TestFinished:
             now[0] += 7
             return predict(*arguments, **keywords)
 
-        monkeypatch.setattr(state_module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+        monkeypatch.setattr(timed, "time", SimpleNamespace(monotonic=lambda: now[0]))
         monkeypatch.setattr(State, "update", slow)
         monkeypatch.setattr(multilabel, "predict", looking)
         typed = ("lshfm", "train", "name=a", "note='as it was typed'")

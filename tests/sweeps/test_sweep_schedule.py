@@ -2,7 +2,7 @@
 
 import json
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -60,6 +60,14 @@ class Told:
 def record(*needs: Sequence[int]) -> SweepRecord:
     jobs = [SweepJob(number=n, command=("lshfm",), needs=tuple(each)) for n, each in enumerate(needs, 1)]
     return SweepRecord(name="x", command="train", command_line=(), jobs=tuple(jobs))
+
+
+@pytest.fixture(autouse=True)
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C, which a shell has commands in the background ignore, is heard."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(autouse=True)
