@@ -71,6 +71,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return [(said / str(number)).read_text() for number in range(len(COMMANDS))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(len(COMMANDS)), ids=[" ".join(words) for words, _ in COMMANDS])
 def test_answered_without_torch(answers: list[str], number: int) -> None:
     assert answers[number].startswith(f"lshfm: error: {COMMANDS[number][1]}")

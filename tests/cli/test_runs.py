@@ -60,7 +60,7 @@ def wait_for(path: Path, process: Any) -> None:
 @pytest.mark.parametrize(
     ("signum", "code"),
     [
-        (signal.SIGINT, 130),
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow),
         pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow),
         pytest.param(signal.SIGHUP, -1, marks=pytest.mark.slow),
         (signal.SIGKILL, -9),

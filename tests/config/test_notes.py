@@ -44,7 +44,9 @@ def test_a_recipes_groups_are_told() -> None:
     assert notes("train", "bn_group_size=4") == []
 
 
-@pytest.mark.parametrize("name", options("experiment"))
+@pytest.mark.parametrize(
+    "name", [n if n.startswith("voc") else pytest.param(n, marks=pytest.mark.slow) for n in options("experiment")]
+)
 def test_a_recipes_groups_are_those_of_its_hardware(name: str) -> None:
     text = (CONF_DIR / "experiment" / f"{name}.yaml").read_text()
     saw = re.search(r"Published on 4 GPUs in fp32, so BatchNorm saw (\d) images at a time", text)

@@ -191,6 +191,7 @@ class TestRanks:
         kept = [torch.load(folder / "hash.ckpt", weights_only=True) for folder in folders]
         assert all(torch.equal(kept[0][name], kept[1][name]) for name in ("weights", "bias"))
 
+    @pytest.mark.slow
     def test_what_is_kept_or_taken_from_stage_1_reaches_all(self, tmp_path: Path) -> None:
         weights, bias, constants, _ = _made(tmp_path)
         (tmp_path / "stage2").mkdir()

@@ -142,6 +142,7 @@ def test_another_teacher_is_refused(recorded: Path) -> None:
         mimic("other", *REPLAY)
 
 
+@pytest.mark.slow
 def test_what_is_damaged_ends_a_replay_and_is_mended(recorded: Path) -> None:
     with (recorded / "epoch-0002.f32").open("r+b") as file:
         file.seek(9)

@@ -152,6 +152,7 @@ def test_network_name_must_be_text(build: Callable[..., Classifier]) -> None:
         build(["resnet18"], 20)
 
 
+@pytest.mark.slow
 def test_a_run_of_a_small_network_does_not_import_torchvision(tmp_path: Path) -> None:
     """Which takes as long as torch itself."""
     sizes = ["dataset.num_train=32", "dataset.num_eval=16", "dataset.size=16", "batch_size=16", "epochs=1", "gpus=[]"]

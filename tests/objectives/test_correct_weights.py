@@ -94,6 +94,7 @@ def of_rank(right: list[bool]) -> dict[str, Tensor]:
     return gradients(right, slice(4 * rank, 4 * rank + 4))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("right", [RIGHT, [False] * 4 + [True] * 4])
 def test_two_ranks_are_one(right: list[bool]) -> None:
     """The count is that of both: a mean of each rank's own mean would weigh the single right image like three."""

@@ -175,6 +175,7 @@ def _restored_apart(folder: Path) -> None:
     restored(folder / str(rank()))
 
 
+@pytest.mark.slow
 def test_ranks_that_see_different_files_do_not_start(tmp_path: Path) -> None:
     for name in ("0", "1"):
         (tmp_path / name).mkdir()

@@ -97,6 +97,7 @@ def test_an_unfinished_run_goes_on_likewise_and_may_end_sooner(said: list[str]) 
     assert (place("b"), epochs_of("b")) == ((2, 0), 2)
 
 
+@pytest.mark.slow
 def test_a_run_of_another_name_is_taken_over_and_stays(said: list[str]) -> None:
     train(train_job("name=planned", *STEPWISE))
     train(train_job("epochs=2", *STEPWISE))

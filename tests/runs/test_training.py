@@ -240,6 +240,7 @@ class TestRanks:
             results = json.loads(Path(f"outputs/train/with{ranks}/results.json").read_text())
             assert [entry["epoch"] for entry in results["history"]] == [1, 2, 3]
 
+    @pytest.mark.slow
     def test_a_finished_run_says_so_whatever_the_number(self) -> None:
         job = train_job("name=a", "batch_size=6")
         in_ranks(2, train, job)

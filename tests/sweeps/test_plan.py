@@ -50,6 +50,7 @@ def test_arms_that_align_alike_share_one_stage_1() -> None:
     assert needs(planned("mimic", "loss.beta=1,2")) == [[], []]
 
 
+@pytest.mark.slow
 def test_a_shared_stage_1_is_the_run_that_both_would_make(tmp_path: Path) -> None:
     """With the recipe's loss for stage 1, which the arms' own losses are not."""
     recipe = ("experiment=voc2007_resnet18_mimic", f"dataset.root={tmp_path}", "loss=l2,lsh")
