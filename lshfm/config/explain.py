@@ -7,7 +7,7 @@ from pathlib import Path
 
 import hydra
 import yaml
-from hydra.errors import OverrideParseException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import OmegaConf
 
 from lshfm.config.catalogue import group_folder, groups, in_order, loss_kind, named_twice, options
@@ -36,6 +36,8 @@ def explain(command: str, error: Exception) -> InputError:
         if clause := synonym(command, name):
             return InputError(f"{name}: no such key or group; {clause}. See lshfm {command} --help")
         known = _all_keys(command, sys.argv[1:])
+        if name in known:
+            return InputError(f"{name}: no key of what is chosen beside it. See lshfm {command} --help")
         return InputError(f"{name}: no such key or group{nearest(name, known)}. See lshfm {command} --help")
     if "Config group override" in text:
         return InputError(f"{'=, '.join(groups(command))}= each take an option's name; one is given something else")
@@ -69,7 +71,10 @@ def _all_keys(command: str, words: Sequence[str]) -> list[str]:
     plain = [word for word in words if re.fullmatch(r"[\w@]+='?[\w.-]+'?", word)]  # GROUP=OPTION alone
     chosen = [word for word in plain if word.partition("=")[0].rpartition("@")[2] in groups(command)]
     with hydra_ready(folders_of(words)):
-        config = hydra.compose(command, chosen)
+        try:
+            config = hydra.compose(command, chosen)
+        except HydraException:  # of a sweep's command line, whose words are not yet a job's
+            config = hydra.compose(command)
     return groups(command) + list(flatten(OmegaConf.to_container(config)))  # type: ignore[arg-type]
 
 

@@ -109,6 +109,7 @@ def test_a_sweep_over_epochs_plans_each_run_for_its_own() -> None:
         ("train", ["lr=1,2", "model.weights=nowhere.pth"], "job 1 of 2: lr=1: model.weights=nowhere.pth"),
         ("mimic", ["teacher=nowhere.ckpt", "seed=0,1"], "teacher=nowhere.ckpt"),
         ("mimic", ["stage=1,2", "lr=0.1,0.2"], "several stages 1 of this sweep fit"),
+        ("mimic", ["loss=l2,lshl2", "loss.hash_num=8"], "loss.hash_num: no key of what is chosen beside it"),
     ],
 )
 def test_what_is_wrong_anywhere_is_said_before_the_first_job(command: str, words: list[str], message: str) -> None:
