@@ -42,7 +42,7 @@ TRAPS = {
     "identity not written": (TRAIN, Trap(IDENTITY)),
     "the teacher's evaluation": (MIMIC, Trap(PREDICT)),
     "bias: features": (MIMIC, Trap(f"{HASHING}:predict", 1, "after")),
-    "bias: medians": (MIMIC, Trap(f"{HASHING}:hash_bias")),
+    "bias: medians": (MIMIC, Trap(f"{HASHING}:drawn_bias")),
     "hash functions not kept": (MIMIC, Trap(f"{HASHING}:write_checkpoint")),
     "a step of stage 1": (MIMIC, Trap(STEP, 3, "after")),
     "stage 1 finished, not its results": (MIMIC, Trap(RESULTS)),

@@ -186,7 +186,7 @@ def test_a_killed_run_continues_to_the_same_bits(
 ) -> None:
     folder, said = copied(teacher, tmp_path), ""
     # In the pass over the images, and in the second epoch of stage 2, which has four steps an epoch.
-    traps = {Trap(f"{HASHING}:hash_bias"): -9, Trap(TARGETS, 6): -9, None: 0}
+    traps = {Trap(f"{HASHING}:drawn_bias"): -9, Trap(TARGETS, 6): -9, None: 0}
     for trap, code in traps.items():
         process = Process(*MIMIC, folder=folder, environment=environment, trap=trap)
         assert process.wait() == code
