@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from lshfm.runs.record import Results
+    from lshfm.shipping.detector import Detector
     from lshfm.shipping.predictor import Predictor
 
 
@@ -26,8 +27,10 @@ def load(
     checkpoint_dir: str | Path = "checkpoints",
     config_dir: str | Path | None = None,
     fast: bool = False,
-) -> Predictor:
+) -> Predictor | Detector:
     """A trained network for use: `.model`, `.classes`, `.transform`, `.predict(images)` and `.features(images)`.
+
+    A detector's `predict` gives for each picture its `.objects` (label, score, box), best first; it has no `features`.
 
     path_or_name: a checkpoint of lshfm (its path, or its name in `checkpoint_dir`) or of the published code, a
     .safetensors or an .onnx file that lshfm exported; an ONNX file gives `predict` alone. device: without it the first

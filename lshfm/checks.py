@@ -3,6 +3,7 @@
 import math
 import tempfile
 from collections.abc import Iterable, Mapping, Sized
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeGuard, TypeVar
 
@@ -86,6 +87,12 @@ def device_numbers(gpus: Any) -> list[int]:
     raise InputError(f"gpus={gpus}: must be a list of device numbers as [0,1], a number n > 0, or [] for the CPU")
 
 
+def look_up(path: Path) -> None:
+    """Raise OSError where the disk cannot tell whether a path is there: pathlib says "no" from Python 3.14 on."""
+    with suppress(FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: what no path can hold, as a NUL
+        path.stat()
+
+
 def require_writable(folder: Path, key: str) -> None:
     """Raise InputError naming `key` if `folder` cannot be made or written in; leaves nothing there.
 
@@ -94,6 +101,7 @@ def require_writable(folder: Path, key: str) -> None:
     """
     base = folder
     try:
+        look_up(folder)
         base = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
         if not base.is_dir():
             raise InputError(f"{key}: {base} is a file, so {folder} cannot be a folder; choose another {key}=")

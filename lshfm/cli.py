@@ -21,13 +21,21 @@ from lshfm.errors import InputError, LshfmError, nearest
 COMMANDS = {
     "train": "train a classifier on labels: a teacher, or a student alone",
     "mimic": "distil: a student learns to mimic a trained teacher's features",
-    "eval": "evaluate a checkpoint: mAP by every definition, per class and at a threshold",
+    "eval": "evaluate a checkpoint: every metric, each class, at any threshold",
     "predict": "labels of your pictures by a trained network, with probabilities",
-    "export": "a trained network as a file for ONNX Runtime, PyTorch, torchvision or timm",
+    "export": "a trained network for ONNX Runtime, PyTorch, torchvision or timm",
     "check": "read all of a data set and list what is wrong with it",
     "runs": "list runs, compare two, see what could be deleted",
-    "report": "runs side by side: a page with tables and pictures, or a table for papers and scripts",
+    "report": "runs side by side: a page with pictures, a table for papers",
     "recipes": "list the published experiments and the command of each",
+}
+WAY = {
+    "lshfm check D": "finds faults in the data",
+    "lshfm train D model=resnet34": "the teacher",
+    "lshfm mimic D teacher=resnet34 student=resnet18": "the student",
+    "lshfm report outputs": "compares them: report.html",
+    "lshfm predict NAME input=photos": "NAME: see lshfm runs",
+    "lshfm export NAME format=onnx": "for use without lshfm",
 }
 WITHOUT_SETTINGS = {"recipes", "report", "runs"}  # commands that compose no settings
 USAGE = "lshfm COMMAND [GROUP=OPTION] [KEY=VALUE] ..."
@@ -116,9 +124,14 @@ def _complete(asked: str, words: list[str]) -> None:
 
 def _overview() -> str:
     rows = "\n".join(f"  {name:<8}{text}" for name, text in COMMANDS.items())
+    way = "\n".join(f"  {words:<50}{text}" for words, text in WAY.items())
     return (
         f"usage: {USAGE}\n\nDistil image models by mimicking features with locality-sensitive hashing.\n\n"
-        f"commands:\n{rows}\n\nlshfm COMMAND --help explains a command's groups and keys; lshfm --version.\n"
+        f"commands:\n{rows}\n\nfrom data to predictions:\n{way}\n"
+        "where D is dataset=manifest dataset.root=DIR dataset.holdout=0.2, and DIR has\n"
+        "your images and train.csv with the columns path,labels. Without D they use\n"
+        "small drawn pictures that come with lshfm.\n\n"
+        "lshfm COMMAND --help explains a command's groups and keys; lshfm --version.\n"
         "lshfm completion bash|zsh|fish prints a script that makes Tab complete them.\n"
         "With nothing else, `lshfm train` trains a small network on an embedded data set."
     )

@@ -65,7 +65,10 @@ def option(otherwise: str) -> str:
 def nearest(name: object, known: Iterable[str]) -> str:
     """` (did you mean 'x'?)` for the known name most like `name`, case aside, or nothing."""
     folded = {word.lower(): word for word in known}
-    close = difflib.get_close_matches(str(name).lower(), folded, n=1, cutoff=0.5)
+    wanted = str(name).lower()
+    # The start of a long name, as a run's without its settings, is less like it than other short names.
+    begun = [word for word in sorted(folded, key=len) if len(wanted) > 7 and word.startswith(wanted)]
+    close = begun or difflib.get_close_matches(wanted, folded, n=1, cutoff=0.5)
     return f" (did you mean '{folded[close[0]]}'?)" if close else ""
 
 

@@ -81,6 +81,7 @@ def _rank(connection: Connection, folder: Path, place: Place, work: Callable[...
     torch.set_num_threads(1)
     try:
         with grouped(place, dist.FileStore(str(folder / "store"), place.num)):
+            dist.barrier()  # one that left while another still connects would be all that the other knows
             end = work(*arguments)
     except BaseException as error:  # noqa: BLE001 - the test judges it
         error.traced = traceback.format_exc()  # type: ignore[attr-defined]

@@ -1,6 +1,6 @@
 """Small jobs, their data, and the checkpoints that mimic looks for, written without any training."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import cache
 from pathlib import Path
@@ -17,6 +17,7 @@ from lshfm.config.words import rewrite
 from lshfm.console import logger
 from lshfm.datasets.shapes import CLASSES
 from lshfm.datasets.split import Split
+from lshfm.engine.state import State
 from lshfm.files.read import digest
 from lshfm.files.write import write_checkpoint
 from lshfm.mimicking.teachers import TeacherFile, find_teacher
@@ -48,6 +49,23 @@ def settings(tmp_path: Path) -> Train:
     batches = ["batch_size=5", "eval_batch_size=4", "model=resnet8", "workers=0"]
     with conf_folder():
         return compose(Train, [*sizes, *batches, f"dataset.cache_dir={tmp_path}", "dataset.cache=off"]).settings
+
+
+def after_step(stop: tuple[int, int], then: Callable[[], object]) -> Callable[..., None]:
+    """State.update that does something more at one place of a run: after so many epochs, and steps of the next one."""
+    update = State.update
+
+    def updating(state: State, lr: float) -> None:
+        update(state, lr)
+        if (state.epoch, state.step) == stop:
+            then()
+
+    return updating
+
+
+def interrupt() -> None:
+    """What Ctrl-C comes to."""
+    raise KeyboardInterrupt
 
 
 def changed(settings: S, values: Mapping[str, Any]) -> S:

@@ -146,6 +146,7 @@ def test_numbers_are_those_of_the_table(rows: list[dict[str, str]]) -> None:
         assert (listed.start, listed.is_published, listed.expected_mAP) == ("random weights", True, None)
 
 
+@pytest.mark.slow
 def test_plain_commands_are_the_published_ones() -> None:
     """Without a recipe the data set itself asks for one stage, lshl2_s and cross entropy."""
     recipe = job_of("lshfm mimic experiment=cifar100_resnet32x4_resnet8x4").settings
@@ -162,6 +163,7 @@ def test_plain_commands_are_the_published_ones() -> None:
     assert (rival.loss.beta, rival.loss.gamma, rival.stage.name) == (0.9, 0.1, "2")
 
 
+@pytest.mark.slow
 def test_names_of_runs_say_what_was_typed_alone() -> None:
     job = job_of("lshfm mimic dataset=cifar100 teacher=resnet32x4 student=resnet8x4")
     assert mimic_name(job, "resnet32x4") == "cifar100_resnet32x4_resnet8x4_lshl2_s_s0_stage2"

@@ -11,13 +11,16 @@ from lshfm.config.compose import Job
 from lshfm.config.groups import Dataset
 from lshfm.config.schema import Check
 from lshfm.console import console, logger, progress, silence
-from lshfm.datasets.annotations import OTHER_CLASSES, Fault, Grade
+from lshfm.datasets.annotations import ONE_CLASS, OTHER_CLASSES, Fault, Grade
+from lshfm.datasets.audit.boxes import box_faults
 from lshfm.datasets.audit.images import Seen, inspect, same_content
 from lshfm.datasets.audit.sources import Audit, audit
 from lshfm.datasets.reader import class_difference
+from lshfm.datasets.single import only_class
 from lshfm.errors import RunFailed, at, count
 from lshfm.report.check import tables
 from lshfm.tasks.pixels import build_source, split_names
+from lshfm.tasks.task import open_task
 
 
 def run(job: Job[Check]) -> None:
@@ -42,7 +45,7 @@ def run(job: Job[Check]) -> None:
 
 def _read(dataset: Dataset, workers: int) -> tuple[dict[str, Audit], dict[str, list[Seen]]]:
     """Every split's audit, and what decoding each of its pictures gave."""
-    source = build_source(dataset)
+    source, task = build_source(dataset), open_task(dataset)
     audits: dict[str, Audit] = {}
     seen: dict[str, list[Seen]] = {}
     for name in dict.fromkeys(split_names(source, dataset)):
@@ -53,6 +56,11 @@ def _read(dataset: Dataset, workers: int) -> tuple[dict[str, Audit], dict[str, l
         if classes and audits[name].classes != classes:
             what = f"its classes {class_difference(classes, audits[name].classes)}"
             audits[name].faults.append(Fault(OTHER_CLASSES, name, f"{what}; the first are those of training"))
+        if task.has_one_label and len(audits[name].classes) == 1:
+            audits[name].faults.append(Fault(ONE_CLASS, name, only_class(audits[name].classes)))
+        if task.gives_boxes:
+            first = audits[dataset.train_split] if classes else None
+            audits[name].faults += box_faults(audits[name], name, first)
         audits[name].faults = [fault for fault in audits[name].faults if fault not in known]
         logger.info("%s: %d images listed", name, len(audits[name].images))
         with progress(f"decoding {name}") as report:
@@ -80,13 +88,11 @@ def _report(name: str, audits: Mapping[str, Audit], seen: Mapping[str, list[Seen
 def _split(found: Audit) -> dict[str, Any]:
     names = sorted(found.present.keys() | found.difficult.keys())
     counts = {name: {"present": found.present[name], "difficult": found.difficult[name]} for name in names}
-    warnings = [fault for fault in found.faults if fault.grade is Grade.WARNS]
-    return {
-        "images": len(found.images),
-        "classes": counts,
-        "faults": [_plain(fault) for fault in found.faults if fault not in warnings],
-        "warnings": [_plain(fault) for fault in warnings],
-    }
+    aside = {Grade.WARNS: "warnings", Grade.TELLS: "notes"}
+    graded: dict[str, list[dict[str, str]]] = {"faults": [], "warnings": [], "notes": []}
+    for fault in found.faults:
+        graded[aside.get(fault.grade, "faults")].append(_plain(fault))
+    return {"images": len(found.images), "classes": counts, **graded}
 
 
 def _plain(fault: Fault) -> dict[str, str]:

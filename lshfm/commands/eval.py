@@ -13,7 +13,7 @@ from lshfm.checks import require_writable
 from lshfm.config.catalogue import label_loss_of
 from lshfm.config.changes import changes_results, flatten
 from lshfm.config.compose import Job, config_folders
-from lshfm.config.evaluation import DEFAULTS, Request
+from lshfm.config.evaluation import Request
 from lshfm.config.keys import plain
 from lshfm.config.schema import Eval
 from lshfm.console import logger, show_tables, shown
@@ -30,8 +30,10 @@ from lshfm.ranks.start import describe, in_ranks
 from lshfm.runs.checkpoint import Checkpoint
 from lshfm.runs.naming import checked_name, data_title, file_title, join
 from lshfm.runs.predictions import write_predictions
-from lshfm.runs.record import Results, peak_memory, revision
+from lshfm.runs.provenance import peak_memory, revision
+from lshfm.runs.record import Results
 from lshfm.runs.thresholds import Thresholds
+from lshfm.shipping.tested import read_tested
 from lshfm.shipping.tuning import HeldOut, chosen, effect, find_held_out, say, say_what_was_there
 from lshfm.tasks.losses import with_loss
 from lshfm.tasks.networks import place
@@ -66,38 +68,41 @@ def eval_here(what: tuple[Path, Job[Eval]], device: torch.device) -> str:
     checkpoint, task = Checkpoint.open(path, job.folders), _task(job)
     folder = Path(settings.output_dir).expanduser() / "eval" / _name(checkpoint, settings)
     on_main(lambda: require_writable(folder, "output_dir"))
-    (split,) = task.read(replace(dataset, known_classes=checkpoint.classes), [dataset.eval_split])
+    tested = read_tested(task, checkpoint, dataset)
+    split = tested.split
     write_files = task.file_writer(dataset, split)
     is_tuned = settings.thresholds.tune or settings.calibration != "none"
-    held_out = find_held_out(task, checkpoint, job) if is_tuned else None
+    held_out = find_held_out(task, checkpoint, job, tested) if is_tuned else None
     network = _network(checkpoint, settings, task, split)
     teacher = find_teacher(job, task, split) if settings.teacher.option else None
     if checkpoint.is_stage1 and not teacher:
         raise InputError(f"{path} is of a stage 1: its classifier is untrained; teacher=... compares its features")
-    prepare(device, deterministic=settings.deterministic)
-    channels_last = settings.channels_last or False
-    batch_size = settings.eval_batch_size or DEFAULTS["eval_batch_size"]
+    prepare(device, deterministic=settings.deterministic, varied=task.has_varied_shapes)
+    order = settings.channels_last or False
+    how: dict[str, Any] = {"workers": settings.workers, "batch_size": settings.eval_batch_size, "channels_last": order}
     if held_out:
-        _tune(held_out, checkpoint, settings, task, place(network, device, channels_last=channels_last), device)
-    loader = task.evaluation_batches(
-        split, dataset, device, workers=settings.workers, channels_last=channels_last, batch_size=batch_size
-    )
+        loader = held_out.batches(task, dataset, device, **how)
+        _tune(held_out, loader, checkpoint, settings, task, place(network, device, channels_last=order))
+    loader = tested.batches(task, dataset, device, **how)
+    title = tested.title(loader)
     logger.info(task.describe(split, len(loader.indices), "evaluate on"))
     evaluate = _evaluator(task, loader, split, settings, teacher, labels=not checkpoint.is_stage1)
     loss_name, evaluate = (None, evaluate) if checkpoint.is_stage1 else _told_loss(evaluate, checkpoint, task, job)
     started = time.perf_counter()
-    evaluation, arrays = evaluate(place(network, device, channels_last=channels_last))
+    evaluation, arrays = evaluate(place(network, device, channels_last=order))
     seconds = time.perf_counter() - started
     stored = on_main(lambda: Thresholds.of(path, lambda: digest(network.state_dict())))
     evaluation = on_main(lambda: _with_thresholds(evaluation, stored, arrays, split))
     measured = {
+        "split": title,
+        "data": split.fingerprint(),
         "label_loss_name": loss_name,
         "evaluation_seconds": round(seconds, 2),
         "images_per_second": round(len(loader.indices) / seconds, 2),
         "peak_memory": peak_memory(device),
         "hardware": describe(device, settings.precision or "fp32"),
     }
-    results = _results(job, checkpoint, split, evaluation, teacher, name=folder.name, **measured)
+    results = _results(job, checkpoint, evaluation, teacher, name=folder.name, **measured)
 
     def write() -> None:
         write_predictions(folder / "predictions.npz", arrays, split.classes)
@@ -111,7 +116,7 @@ def eval_here(what: tuple[Path, Job[Eval]], device: torch.device) -> str:
     _show(task, job, evaluation, checkpoint, teacher)
     told = "" if evaluation.loss is None else f"{loss_name} loss {evaluation.loss:.4f}; "
     score = shown(evaluation.score)
-    logger.info("%s of %s on %s: %s; %swritten to %s", evaluation.name, path.name, split.name, score, told, folder)
+    logger.info("%s of %s on %s: %s; %swritten to %s", evaluation.name, path.name, title, score, told, folder)
     return str(folder)
 
 
@@ -131,9 +136,8 @@ def _show(
 
 
 def _results(
-    job: Job[Eval], checkpoint: Checkpoint, split: Split, evaluation: Evaluation, teacher: TeacherFile | None,
-    **measured: Any,
-) -> Results:  # fmt: skip
+    job: Job[Eval], checkpoint: Checkpoint, evaluation: Evaluation, teacher: TeacherFile | None, **measured: Any
+) -> Results:
     """The record of an evaluation. measured: further fields."""
     return Results(
         command="eval",
@@ -146,8 +150,6 @@ def _results(
         metric=evaluation.name,
         score=evaluation.score,
         label_loss=evaluation.loss,
-        split=split.name,
-        data=split.fingerprint(),
         report=evaluation.report,
         checkpoint=str(checkpoint.path),
         **measured,
@@ -155,11 +157,9 @@ def _results(
 
 
 def _tune(
-    held_out: HeldOut, checkpoint: Checkpoint, settings: Eval, task: Task, network: nn.Module, device: torch.device
+    held_out: HeldOut, loader: Loader, checkpoint: Checkpoint, settings: Eval, task: Task, network: nn.Module
 ) -> None:
     """Choose thresholds and temperature as asked, and store them beside the checkpoint."""
-    size = settings.eval_batch_size or DEFAULTS["eval_batch_size"]
-    loader = held_out.loader(task, settings, device, size)
     logger.info("thresholds are chosen on %d images: %s", len(loader.indices), held_out.words)
     metric, precision = settings.dataset.metric, settings.precision or "fp32"
     _, arrays = task.evaluator(loader, held_out.split, metric, precision)(network)

@@ -1,7 +1,6 @@
 """lshfm export: a trained network as a file for other programs, kept once it is proven to be the same."""
 
 import copy
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,11 +14,10 @@ from lshfm import __version__
 from lshfm.config.compose import Job, config_folders
 from lshfm.config.early import export_path
 from lshfm.config.evaluation import Request
+from lshfm.config.groups import Dataset
 from lshfm.config.schema import Export
 from lshfm.console import logger
-from lshfm.datasets.images import FileImages
-from lshfm.datasets.loader import DecodedPixels, Loader, View
-from lshfm.datasets.split import Split
+from lshfm.datasets.loader import Loader
 from lshfm.errors import InputError, RunFailed
 from lshfm.files.read import digest, sha256
 from lshfm.files.write import replacing, write_json, write_text
@@ -28,19 +26,17 @@ from lshfm.models.folding import fold_batch_norm, fold_projection
 from lshfm.runs.checkpoint import Checkpoint
 from lshfm.runs.thresholds import Thresholds
 from lshfm.shipping.card import card
+from lshfm.shipping.checkpoints import checkpoint_network, fit_of, numbered, size_of, task_name, task_of
 from lshfm.shipping.description import Description
-from lshfm.shipping.formats import FORMATS, Save, require_counterpart
+from lshfm.shipping.formats import Save
 from lshfm.shipping.inputs import find_pictures
-from lshfm.shipping.load import checkpoint_network, fit_of, numbered, size_of, task_name, task_of
+from lshfm.shipping.kinds import Compared, kind_of
 from lshfm.shipping.names import LAYOUTS, arch_there, library_of
-from lshfm.shipping.parity import TOLERANCES, Parity, bench, compare
 from lshfm.shipping.quantise import quantise
-from lshfm.tasks.pixels import plain_loader
+from lshfm.shipping.tested import Tested, read_learnt, read_tested
 from lshfm.tasks.task import Evaluate, Task, open_task
 
 CPU = torch.device("cpu")
-BATCH = 32
-RUNTIMES = {"onnx": "ONNX Runtime", "pt2": "torch.export"}  # what runs an exported graph
 
 
 def run(asked: Request[Export]) -> None:
@@ -59,18 +55,18 @@ class _Export:
 
     def __init__(self, job: Job[Export], checkpoint: Checkpoint) -> None:
         self.settings, self.checkpoint, self.folders = job.settings, checkpoint, job.folders
-        self.format = FORMATS[self.settings.format]
         self.path = export_path(vars(self.settings), checkpoint.path)
         dataset = self.settings.dataset
         self.task: Task = open_task(dataset, job.folders) if dataset.option else task_of(checkpoint, job.folders)
-        if self.task.activation is None:
-            raise InputError(f"outputs of the task {task_name(checkpoint)} are no classes: they cannot be exported")
-        self.split = None if self.settings.images else self._read(dataset.eval_split)
-        self.classes = checkpoint.classes or (self.split.classes if self.split else tuple(numbered(checkpoint.path)))
+        self.kind = kind_of(self.task, task_name(checkpoint), self.settings)
+        self.tested = None if self.settings.images else self._read(dataset)
+        given = self.tested.split.classes if self.tested else None
+        self.classes = checkpoint.classes or given or tuple(numbered(checkpoint.path))
         size = dataset.size if dataset.option and dataset.size else size_of(checkpoint)
         self.network = checkpoint_network(checkpoint, self.classes, size, built_as=self.settings.model, task=self.task)
         self.shipped = copy.deepcopy(self.network) if self.settings.feature else fold_projection(self.network)
-        require_counterpart(self.settings.format, self.shipped)
+        self.kind.require_counterpart(self.settings.format, self.shipped)
+        self.format = self.kind.formats[self.settings.format]
         self.description = self._described(size)
 
     def run(self) -> None:
@@ -81,20 +77,18 @@ class _Export:
             save = self._quantised() if settings.precision == "int8" else self._made()
             save(temporary, self.description)
             exported = self.format.back(temporary, self.shipped, self.description)
-            parity = compare(
-                evaluate, self.network, exported, self.description.decisions, output=self.description.outputs[0]
-            )
+            pair = self.network, exported
+            parity = self.kind.compare(evaluate, pair, self.description)
             self._require(parity)
             if settings.bench:
-                name = RUNTIMES.get(settings.format, "exported")
-                figures["bench"] = bench(self.network, exported, self.description.size, name)
+                figures["bench"] = self.kind.bench(pair, settings, self.description.size)
             self.description = replace(self.description, parity=parity.record())
             save(temporary, self.description)
         figures |= {
             "parity": parity.record(), "bytes": self.path.stat().st_size, "sha256": sha256(self.path),
             "parameters": sum(each.numel() for each in self.network.parameters()),
         }  # fmt: skip
-        self._write_beside(figures)
+        self._write_beside(parity, figures)
         self._say(parity, figures)
 
     def _graph(self) -> nn.Module:
@@ -110,25 +104,24 @@ class _Export:
         return self.format.make(self._graph(), self.description)
 
     def _quantised(self) -> Save:
-        """Static quantisation of the fp32 file, calibrated on training images."""
+        """Static quantisation of the fp32 file, calibrated on images that training learnt from."""
         settings = self.settings
         if settings.format != "onnx":
             raise InputError(f"precision=int8 is for format=onnx, not {settings.format}")
         if not settings.dataset.option:
             raise InputError("precision=int8 is calibrated on training images: add dataset=... dataset.root=DIR")
-        train = self._read(settings.dataset.train_split)
-        assert train
+        train = self._known(read_learnt(self.task, self.checkpoint, settings.dataset))
         with TemporaryDirectory() as folder:
             source = Path(folder, "fp32.onnx")
             self._made()(source, self.description)
             loader = self._loader(train, settings.calibration_images)
             return quantise(source, loader.epoch(0), self.description)
 
-    def _require(self, parity: Parity) -> None:
+    def _require(self, parity: Compared) -> None:
         """Raise RunFailed for an export that is not the same network."""
         settings = self.settings
         if settings.precision != "int8":
-            parity.require(settings.tolerance or TOLERANCES[settings.precision])
+            self.kind.require_same(parity, settings)
             return
         if parity.drop is None:
             raise InputError("precision=int8 is kept by its score: it needs the data set, not images=")
@@ -138,50 +131,45 @@ class _Export:
                 f"nothing is kept ({parity.words})"
             )
 
-    def _read(self, name: str | None) -> Split | None:
-        """A split of the data set. Raises InputError where it is not there, saying what else the check can take."""
-        dataset = self.settings.dataset
-        if not dataset.option or name is None:
+    def _read(self, dataset: Dataset) -> Tested:
+        """A data set's images to test on. Raises InputError where there are none, saying what else is possible."""
+        if not dataset.option or dataset.eval_split is None:
             raise InputError(
                 "an export is checked on real images before it is kept: add images=FOLDER, or dataset=... "
                 "dataset.root=DIR"
             )
         try:
-            (split,) = self.task.read(dataset, [name])
+            tested = read_tested(self.task, self.checkpoint, dataset)
         except InputError as error:
             raise InputError(f"{error}\nAn export is checked on real images: images=FOLDER are others") from error
-        if differs := self.checkpoint.class_mismatch(split.classes, dataset.name):
-            raise InputError(f"{self.checkpoint.path} was {differs}")
-        return split
+        return self._known(tested)
 
-    def _loader(self, split: Split, most: int | None) -> Loader:
-        """Batches of a split's images, at most so many, spread evenly over it."""
-        dataset = self.settings.dataset
-        whole = self.task.evaluation_batches(
-            split, dataset, CPU, workers=self.settings.workers, batch_size=BATCH, channels_last=False
-        )
-        chosen = _spread(whole.indices, most)
-        return plain_loader(whole.pixels, chosen, split, whole.view, BATCH, CPU)
+    def _known(self, images: Tested) -> Tested:
+        """Images whose classes are those that the network knows. Raises InputError for others."""
+        if differs := self.checkpoint.class_mismatch(images.split.classes, self.settings.dataset.name):
+            raise InputError(f"{self.checkpoint.path} was {differs}")
+        return images
+
+    def _loader(self, tested: Tested, most: int | None) -> Loader:
+        """Batches of the images, at most so many, spread evenly over them."""
+        dataset, workers, batch = self.settings.dataset, self.settings.workers, self.kind.batch
+        whole = tested.batches(self.task, dataset, CPU, workers=workers, batch_size=batch, channels_last=False)
+        return _spread(whole, most)
 
     def _evaluate(self) -> Evaluate:
         """The evaluator on the images of the check."""
         settings, dataset = self.settings, self.settings.dataset
-        if self.split is not None:
-            return self.task.evaluator(
-                self._loader(self.split, settings.check_images), self.split, dataset.metric, "fp32"
-            )
-        split = _unlabelled(find_pictures(str(settings.images)), self.classes, self.task)
-        chosen = _spread(np.arange(len(split)), settings.check_images)
-        described = self.description
-        view = View(tuple(described.mean), tuple(described.std))
-        pixels = DecodedPixels(split.images, described.size, 0, "Take it out of images=")
-        return self.task.evaluator(
-            plain_loader(pixels, chosen, split, view, BATCH, CPU), split, self.task.metrics[0], "fp32"
-        )
+        if self.tested:
+            loader = self._loader(self.tested, settings.check_images)
+            return self.task.evaluator(loader, self.tested.split, dataset.metric, "fp32")
+        paths = find_pictures(str(settings.images))
+        labels = self.task.no_labels(len(paths), len(self.classes))
+        split, loader = self.kind.of_pictures(paths, self.classes, labels, self.description)
+        return self.task.evaluator(_spread(loader, settings.check_images), split, self.task.metrics[0], "fp32")
 
     def _described(self, size: int) -> Description:
         settings, content = self.settings, self.checkpoint.content or {}
-        mean, std = self.checkpoint.normalisation
+        mean, std = self.checkpoint.normalisation_on(settings.dataset)
         network = settings.model
         values = {
             name: value for name, value in network.without_code().items() if name not in ("weights", "path", "init")
@@ -189,7 +177,8 @@ class _Export:
         if not settings.feature:
             values.pop("projection", None)
         chosen = Thresholds.of(self.checkpoint.path, lambda: digest(self.network.state_dict()))
-        decisions = chosen.decisions(str(self.task.activation)) if chosen else Decisions(str(self.task.activation))
+        activation = self.task.activation or ""
+        decisions = chosen.decisions(activation) if chosen else Decisions(activation)
         names = library_of(self.shipped)
         is_onnx = settings.format == "onnx"
         return Description(
@@ -197,7 +186,8 @@ class _Export:
             task=task_name(self.checkpoint), activation=decisions.activation, classes=list(self.classes), size=size,
             mean=list(mean), std=list(std), fit=fit_of(self.checkpoint), precision=settings.precision, names=names,
             input="uint8" if settings.uint8 else "normalised",
-            outputs=["probabilities" if settings.uint8 else "logits", *(["feature"] if settings.feature else [])],
+            outputs=self.kind.outputs(settings), from_random=self.checkpoint.saw_only_its_data,
+            category_ids=content.get("category_ids"),
             opset=settings.opset if is_onnx else None,
             thresholds=None if decisions.thresholds is None else list(decisions.thresholds),
             thresholds_chosen=chosen.words if chosen else None, temperature=decisions.temperature,
@@ -207,15 +197,18 @@ class _Export:
             weights_sha256=digest(self.network.state_dict()), licence=settings.licence or _LICENCE,
         )  # fmt: skip
 
-    def _write_beside(self, figures: dict[str, Any]) -> None:
+    def _write_beside(self, parity: Compared, figures: dict[str, Any]) -> None:
         """The card, and the figures for programs."""
         layout = self.settings.format if self.settings.format in LAYOUTS else self.description.names
         arch = arch_there(layout, self.network)
-        text = card(self.path, self.settings.format, self.description, arch, figures, self.task.definitions)
+        text = card(
+            self.path, self.settings.format, self.description, arch, figures, self.task.definitions,
+            thing=self.kind.thing, same=f"on {figures['parity']['images']} images {parity.difference}",
+        )  # fmt: skip
         write_text(self.path.with_name(f"{self.path.name}.md"), text)
         write_json(self.path.with_name(f"{self.path.name}.json"), {"description": vars(self.description)} | figures)
 
-    def _say(self, parity: Parity, figures: dict[str, Any]) -> None:
+    def _say(self, parity: Compared, figures: dict[str, Any]) -> None:
         logger.info("%s", parity.words)
         for name, value in figures.get("bench", {}).items():
             logger.info("%s: %s images/s", name, value)
@@ -232,15 +225,10 @@ _LICENCE = (
 )
 
 
-def _spread(indices: Any, most: int | None) -> Any:
-    """At most so many of the indices, evenly spread."""
-    if most is None or len(indices) <= most:
-        return indices
-    return indices[np.linspace(0, len(indices) - 1, most).round().astype(np.int64)]
-
-
-def _unlabelled(paths: Sequence[Path], classes: Sequence[str], task: Task) -> Split:
-    """Pictures without labels as a split, so that evaluation takes them; its score is undefined."""
-    labels = task.no_labels(len(paths), len(classes))
-    ids = tuple(str(number) for number in range(len(paths)))
-    return Split("images", tuple(classes), ids, labels, FileImages(tuple(paths)))
+def _spread(loader: Loader, most: int | None) -> Loader:
+    """The loader of at most so many of its images, evenly spread."""
+    if most is None or len(loader.indices) <= most:
+        return loader
+    part = copy.copy(loader)
+    part.indices = loader.indices[np.linspace(0, len(loader.indices) - 1, most).round().astype(np.int64)]
+    return part

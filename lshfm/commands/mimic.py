@@ -17,12 +17,13 @@ from lshfm.datasets.split import Split
 from lshfm.errors import InputError
 from lshfm.losses.lsh import HashFunctions
 from lshfm.mimicking import hashing
-from lshfm.mimicking.kept import KeptOutputs, outputs_key
+from lshfm.mimicking.kept_outputs import KeptOutputs, outputs_key
+from lshfm.mimicking.maps import check_maps
 from lshfm.mimicking.measure import ComparedEvaluator, show, start_comparing
 from lshfm.mimicking.objective import stage_objective
 from lshfm.mimicking.starts import Start, find_start, settled
 from lshfm.mimicking.tape import open_tape
-from lshfm.mimicking.teachers import TeacherFile, find_teacher
+from lshfm.mimicking.teachers import TeacherFile, cast_once, find_teacher
 from lshfm.objectives.teacher import Recorded, Teacher
 from lshfm.ranks.device import prepare
 from lshfm.ranks.group import on_main
@@ -60,6 +61,8 @@ def mimic_here(jobs: Sequence[Job[Mimic]], device: torch.device) -> str:
     task = open_task(dataset, last.folders)
     jobs = _stages_of(task, jobs)
     task.check_losses({name: loss.kind for name, loss in last.settings.loss.chosen.items()})
+    for job in jobs:
+        task.check_mimicking(job.settings.loss, job.settings.student)
     train, test = task.read(dataset, [dataset.train_split, dataset.eval_split])
     teacher = find_teacher(last, task, train)
     logger.info("teacher %s from %s, feature width %d", teacher.name, teacher.path, teacher.network.num_features)
@@ -135,12 +138,12 @@ class Stage:
         settings = self.settings
         if not settings.is_stage1:
             check_selection(settings, self.task, self.train, self.test)
-        prepare(self.device, deterministic=settings.deterministic)
+        prepare(self.device, deterministic=settings.deterministic, varied=self.task.has_varied_shapes)
         torch.manual_seed(settings.seed)
         student, weights = self._student(start)
         self._say_unpublished()
         data = self.task.training_data(self.train, self.test, settings, self.device)
-        speed = speed_of(settings, self.device, len(data.batches.indices))
+        speed = speed_of(settings, self.device, len(data.batches.indices), varied=self.task.has_varied_shapes)
         teacher = self.teacher.placed(self.device, precision=speed.precision, channels_last=settings.channels_last)
         tape = open_tape(settings, self.teacher, teacher, data)
         run = place.folder.path
@@ -158,6 +161,8 @@ class Stage:
             start_comparing(folder, validate, student, settings.eval_batch_size)
             functions, constants = self._hash_functions(folder.path, teacher, data, start)
             taught_by = Recorded(teacher.num_features) if tape else teacher
+            if speed.fused:
+                cast_once(teacher, settings.dataset.size, self.device)
             objective = stage_objective(
                 settings, self.task, student, taught_by, functions, data, self.device, speed.precision
             )
@@ -172,7 +177,8 @@ class Stage:
             for key, value in identity.items()
             if used_in_stage(self.settings, key) and not key.startswith("teacher") and key != "student.init"
         }
-        return used | {"student.weights": start.identity, "teacher": self.teacher.identity}
+        teacher = {f"teacher.{name}": value for name, value in self.teacher.constants.items()}
+        return used | {"student.weights": start.identity, "teacher": self.teacher.identity} | teacher
 
     def _made_by(self, start: Start, weights: str) -> dict[str, Any]:
         """Entries on the method for results and checkpoints."""
@@ -194,8 +200,9 @@ class Stage:
         if kinds & {"feature", "correct"} and student.num_features != self.teacher.network.num_features:
             raise InputError(
                 f"{name}'s feature is {student.num_features} wide, the teacher's {self.teacher.network.num_features}: "
-                "student.projection=true bridges them"
+                + ("student.projection=true bridges them" if self.task.has_projection else "they must be equally wide")
             )
+        check_maps(settings.loss, student, self.teacher.network, settings.dataset.size)
         return place_trained(student, self.device, settings), weights
 
     def _say_unpublished(self) -> None:
@@ -209,7 +216,7 @@ class Stage:
         dataset, its = self.settings.dataset, self.teacher
         key = outputs_key(
             its.identity, its.normalisation, teacher.precision, split, loader, data.pixels[split.name],
-            dataset.task, dataset.metric,
+            dataset.task, dataset.metric, its.constants,
         )  # fmt: skip
         kept = KeptOutputs(run / f"teacher_{'test' if is_test else 'held_out'}.npz", key, len(loader.indices))
         labels = not self.settings.is_stage1

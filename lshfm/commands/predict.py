@@ -1,4 +1,4 @@
-"""lshfm predict: labels of pictures by a trained network."""
+"""lshfm predict: labels of pictures, or objects in them, by a trained network."""
 
 import os
 import time
@@ -22,11 +22,13 @@ from lshfm.files.write import replacing
 from lshfm.ranks.device import choose, describe_hardware, prepare
 from lshfm.runs.folder import RunFolder, Status
 from lshfm.runs.naming import checked_name, file_title, join
-from lshfm.runs.record import Results, peak_memory
-from lshfm.shipping.drawing import ON_A_SHEET, annotated, contact_sheet
+from lshfm.runs.provenance import peak_memory
+from lshfm.runs.record import Results
+from lshfm.shipping.answering import AnyNetwork
+from lshfm.shipping.answers import Answers, Entry
+from lshfm.shipping.drawing import ON_A_SHEET, TILE, contact_sheet
 from lshfm.shipping.inputs import find_pictures
 from lshfm.shipping.load import open_predictor
-from lshfm.shipping.predictor import Prediction, Predictor
 from lshfm.shipping.writing import PredictionFiles
 
 FEW = 12  # pictures whose labels the console shows instead of a file
@@ -42,7 +44,7 @@ def run(job: Job[Predict]) -> None:
     settings = job.settings
     path = checkpoint_file(settings.checkpoint, Path(settings.checkpoint_dir).expanduser())
     pictures = FileImages(tuple(find_pictures(settings.input)))
-    extras = settings.features or settings.pictures or settings.sheet
+    extras = settings.features or settings.pictures or settings.sheet or settings.devkit or settings.coco_ids
     is_shown = len(pictures) <= FEW and settings.format == "auto" and not extras and not settings.name
     if not is_shown:
         require_writable(_folder_of(settings, path), "output_dir")
@@ -51,30 +53,28 @@ def run(job: Job[Predict]) -> None:
         raise InputError(f"gpus={settings.gpus}: predict runs on one device, as gpus=[0]")
     prepare(device, deterministic=False)
     predictor = open_predictor(path, device, job.folders, fast=settings.speed == "fast")
+    ids = Path(settings.coco_ids).expanduser() if settings.coco_ids else None
+    answers = predictor.answers(features=settings.features, devkit=settings.devkit, coco_ids=ids)
+    answers.check(list(map(str, pictures.paths)))
     if is_shown:
-        broken = _show(predictor, pictures, settings)
+        broken = _show(predictor, answers, pictures, settings)
     else:
-        broken = _Folder(job, path, predictor, pictures, device).fill()
+        broken = _Folder(job, path, predictor, answers, pictures, device).fill()
     if broken:
         raise RunFailed(_told(broken, len(pictures)))
 
 
-def _show(predictor: Predictor, pictures: FileImages, settings: Predict) -> dict[str, str]:
+def _show(predictor: AnyNetwork, answers: Answers, pictures: FileImages, settings: Predict) -> dict[str, str]:
     """Print a line a picture; returns the faults of broken ones by path."""
     broken = {}
     for outputs in predictor.stream(pictures, batch_size=settings.batch_size):
         for each in predictor.records(pictures, outputs, settings.threshold, settings.top):
             assert each.source is not None
             if each.error is None:
-                console.print(f"{printable(each.source)}: {_labels(each.labels)}")
+                console.print(f"{printable(each.source)}: {answers.words(each)}")
             else:
                 broken[each.source] = each.error
     return broken
-
-
-def _labels(labels: Mapping[str, float]) -> str:
-    words = [f"{printable(name)} {probability:.3f}" for name, probability in labels.items()]
-    return ", ".join(words) or "no label passes its threshold"
 
 
 def _told(broken: Mapping[str, str], total: int) -> str:
@@ -93,14 +93,16 @@ class _Folder:
     """A folder of predictions."""
 
     def __init__(
-        self, job: Job[Predict], checkpoint: Path, predictor: Predictor, pictures: FileImages, device: torch.device
-    ) -> None:
+        self, job: Job[Predict], checkpoint: Path, predictor: AnyNetwork, answers: Answers, pictures: FileImages,
+        device: torch.device,
+    ) -> None:  # fmt: skip
         self.job, self.settings, self.device = job, job.settings, device
-        self.checkpoint, self.predictor, self.pictures = checkpoint, predictor, pictures
+        self.checkpoint, self.predictor, self.answers, self.pictures = checkpoint, predictor, answers, pictures
         self.folder = RunFolder(_folder_of(self.settings, checkpoint))
         self.identity = {
             "weights": sha256(checkpoint), "pictures": pictures.signature(), "decisions": repr(predictor.decisions),
             **{key: getattr(self.settings, key) for key in _CHANGE_RESULTS},
+            **{key: value for key in _OF_DETECTORS if (value := getattr(self.settings, key))},
         }  # fmt: skip
 
     def fill(self) -> dict[str, str]:
@@ -114,7 +116,7 @@ class _Folder:
     def _predict(self) -> dict[str, str]:
         settings, total = self.settings, len(self.pictures)
         files = PredictionFiles(
-            self.folder.path, self.predictor.classes, batch_size=settings.batch_size, has_features=settings.features
+            self.folder.path, self.answers, batch_size=settings.batch_size, has_features=settings.features
         )
         begun, done = time.perf_counter(), files.resume(total)
         first = done
@@ -163,27 +165,25 @@ class _Folder:
         cores = len(os.sched_getaffinity(0))
         return 0 if left < FROM_HERE_IN_WORKERS else cores if self.settings.workers is None else self.settings.workers
 
-    def _draw(self, records: Sequence[Prediction], first: int) -> None:
-        """Copies with labels: pictures/NUMBER_NAME.jpg, the number being the picture's place in the input."""
+    def _draw(self, records: Sequence[Any], first: int) -> None:
+        """Copies with labels or boxes: pictures/NUMBER_NAME.jpg, the number being the picture's place in the input."""
         for index, each in enumerate(records, start=first):
             if each.error is None:
                 name = f"{index:06d}_{plain(self.pictures.paths[index].stem)[:80]}.jpg"
                 with replacing(self.folder.path / "pictures" / name) as temporary:
-                    annotated(self.pictures.picture(index), _lines(each.labels)).save(temporary, "JPEG", quality=90)
+                    drawn = self.answers.drawn(self.pictures.picture(index), self.answers.entry(each))
+                    drawn.save(temporary, "JPEG", quality=90)
 
-    def _write_sheet(self, entries: Sequence[Mapping[str, Any]]) -> None:
+    def _write_sheet(self, entries: Sequence[Entry]) -> None:
         good = [(index, entry) for index, entry in enumerate(entries) if "error" not in entry][:ON_A_SHEET]
-        tiles = [(self.pictures.picture(index), _lines(entry["labels"])) for index, entry in good]
+        tiles = [self.answers.drawn(self.pictures.picture(index), entry, TILE) for index, entry in good]
         if tiles:
             with replacing(self.folder.path / "sheet.jpg") as temporary:
                 contact_sheet(tiles).save(temporary, "JPEG", quality=90)
 
 
 _CHANGE_RESULTS = ("threshold", "top", "batch_size", "format", "features", "pictures", "sheet", "speed")
-
-
-def _lines(labels: Mapping[str, float]) -> list[str]:
-    return [f"{printable(name)[:40]} {probability:.2f}" for name, probability in labels.items()]
+_OF_DETECTORS = ("devkit", "coco_ids")  # older predictions lack them
 
 
 def _folder_of(settings: Predict, checkpoint: Path) -> Path:

@@ -8,10 +8,14 @@ from lshfm.errors import InputError
 
 HELP = """usage: lshfm recipes
 
-Lists the published experiments (arXiv 2011.01424): data set, teacher -> student with their poolings, the command of
-each, the published score in percent ("-" where there is none): mAP, and top-1 for CIFAR and ImageNet; and what the
-network starts from. "elsewhere": top-1 of the common benchmark (CRD's), with the same networks and schedule.
-"not published" marks settings that no published experiment has: those of the pair's others, with that loss."""
+Lists the published experiments (arXiv 2011.01424): data set, teacher -> student
+with their poolings, the command of each, the published score in percent ("-"
+where there is none): mAP, top-1 for CIFAR and ImageNet, AP50 for boxes; and
+what the network starts from. "elsewhere": top-1 of the common benchmark
+(CRD's), with the same networks and schedule. "not published" marks settings
+that no published experiment has: those of the pair's others, with that loss.
+
+lshfm recipes | grep voc2007                  those on one data set"""
 LAST = """Each command also takes dataset.root=DIR, and mimic teacher=PATH, the trained teacher's checkpoint.
 What is typed wins over the recipe. Not published: any other loss, with beta 1 and the data set's defaults."""
 

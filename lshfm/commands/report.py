@@ -22,8 +22,8 @@ from lshfm.report.tables_page import (
     runs_table,
     settings_table,
 )
+from lshfm.runs.facts import read_run, saved_settings
 from lshfm.runs.finding import find_runs
-from lshfm.runs.kept import read_run, saved_settings
 from lshfm.tasks.examples import examples
 from lshfm.tasks.task import Task, open_task
 from lshfm.tasks.thumbnails import saved_dataset
@@ -32,16 +32,23 @@ FORMATS = ("html", "md", "csv", "json", "tex")
 KEYS = ("out", "format", "output_dir", "title")
 HELP = """usage: lshfm report RUN... [format=html|md|csv|json|tex] [out=FILE]
 
-Shows runs side by side: scores with mean and standard deviation over seeds, training curves, average precision by
-class, precision and recall, how students mimic, images with the largest gains and losses, throughput, settings that
-differ, versions and commands.
+Shows runs side by side: scores with mean and standard deviation over seeds,
+training curves, average precision or accuracy by class, precision and recall,
+confusions, how students mimic, images with the largest gains and losses,
+throughput, settings that differ, versions and commands.
 
-RUN     a run folder, a sweep's, a folder with run folders below it, a glob in quotes, or a run's or sweep's name
-format  html (the default): one page with pictures that needs no network, `pip install 'lshfm[report]'`;
-        md: all tables; csv, json: the comparison for scripts; tex: the comparison for papers
-out     the file to write; without it report.html, or the console for the others
-title   the page's heading
-output_dir  where names are looked for; without it outputs"""
+RUN         a run folder, a sweep's, a folder with run folders below it, a glob
+            in quotes, or a run's or sweep's name
+format      html (the default): one page with pictures that needs no network,
+            `pip install 'lshfm[report]'`; md: all tables; csv, json: the
+            comparison for scripts; tex: the comparison for papers
+out         the file to write; without it report.html, or the console for the
+            others
+title       the page's heading
+output_dir  where names are looked for; without it outputs
+
+lshfm report outputs                          every run there
+lshfm report 'outputs/mimic/*_stage2' format=tex out=table.tex"""
 
 
 @dataclass(frozen=True)

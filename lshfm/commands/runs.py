@@ -24,16 +24,21 @@ HELP = """usage: lshfm runs [KEY=VALUE] ...
        lshfm runs compare A B
        lshfm runs clean [what=unfinished,superseded,last] [delete=true]
 
-Lists the runs in output_dir: finished, running, unfinished, failed; their number, epochs, age, and the settings in
-which they differ. It reads folders alone.
+Lists the runs in output_dir: finished, running, unfinished, failed; their
+number, epochs, age, and the settings in which they differ. It reads folders
+alone.
 
   output_dir=outputs   where they lie
-  where=...            only those that fit: where='dataset=shapes,state=finished,lr>=0.1,name=*stage2'
-  sort=age             by any column or setting; sort=score begins with the best; a - in front turns it around
+  where=...            only those that fit, say
+                       where='dataset=shapes,state=finished,name=*stage2'
+  sort=age             by any column or setting; sort=score begins with the
+                       best; a - in front turns it around
   format=table         or csv, json, for scripts
 
-compare prints the settings in which two runs differ, and their metrics side by side; A and B are names or folders.
-clean lists what could go, and deletes it with delete=true; runs at work are left alone."""
+compare prints the settings in which two runs differ, and their metrics side by
+side; A and B are names or folders.
+clean lists what could go, and deletes it with delete=true; runs at work are
+left alone."""
 FORMATS = ("table", "csv", "json")
 STYLES = {State.RUNNING: "bold", State.FAILED: "red", State.DAMAGED: "red", State.FOREIGN: "dim"}
 

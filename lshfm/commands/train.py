@@ -13,7 +13,6 @@ from lshfm.config.compose import Job
 from lshfm.config.schema import Train
 from lshfm.console import logger
 from lshfm.engine.state import State
-from lshfm.objectives.supervised import Supervised
 from lshfm.ranks.device import prepare
 from lshfm.ranks.group import num_ranks
 from lshfm.ranks.start import in_ranks
@@ -61,11 +60,11 @@ def _train(job: Job[Train], device: torch.device) -> RunFolder:
         settings, dataset = job.settings, begun
         train, test = task.read(dataset, [dataset.train_split, dataset.eval_split])
     check_selection(settings, task, train, test)
-    prepare(device, deterministic=settings.deterministic)
+    prepare(device, deterministic=settings.deterministic, varied=task.has_varied_shapes)
     torch.manual_seed(settings.seed)
     network, weights = _network(settings, task, train.classes)
     data = task.training_data(train, test, settings, device)
-    speed = speed_of(settings, device, len(data.batches.indices))
+    speed = speed_of(settings, device, len(data.batches.indices), varied=task.has_varied_shapes)
     state = _state(settings, task, network, data.labels, device, speed)
     validate = task.evaluator(data.validation, data.validation_split, dataset.metric, speed.precision)
     final = task.evaluator(data.test, test, dataset.metric, speed.precision)
@@ -97,5 +96,5 @@ def _state(
     name, loss = task.label_loss(settings.loss, num_ranks() * settings.accumulate, at="loss", labels=labels)
     log_loss(name, loss)
     network = place_trained(network, device, settings)
-    objective = Supervised(network, loss.to(device), name, freeze=settings.freeze, precision=speed.precision)
+    objective = task.supervised(network, loss.to(device), name, freeze=settings.freeze, precision=speed.precision)
     return assembled(objective, settings, speed)

@@ -21,10 +21,7 @@ def build(node: Mapping[str, Any], at: str = "", **arguments: Any) -> Any:
     if not isinstance(node, Mapping) or "_target_" not in node:
         raise InputError(f"an option's YAML file must name what to build, as _target_: package.module.Name; got {node}")
     target = str(node["_target_"])
-    try:
-        function = hydra.utils.get_object(target)
-    except Exception as error:
-        raise InputError(f"cannot import {target}: {error}\nIs its module installed, or on PYTHONPATH?") from error
+    function = imported(target)
     keywords = {name: value for name, value in node.items() if name != "_target_"} | arguments
     try:
         inspect.signature(function).bind(**keywords)
@@ -46,6 +43,14 @@ def build(node: Mapping[str, Any], at: str = "", **arguments: Any) -> Any:
         where = next((f" ({each.filename}, line {each.lineno})" for each in place), "")
         what = f"{type(error).__name__}: {error}{where}"
         raise InputError(f"{target} cannot be made with {_shown(keywords)}: {what}") from error
+
+
+def imported(target: str) -> Any:
+    """What a `_target_` names. Raises InputError when it cannot be imported."""
+    try:
+        return hydra.utils.get_object(target)
+    except Exception as error:
+        raise InputError(f"cannot import {target}: {error}\nIs its module installed, or on PYTHONPATH?") from error
 
 
 def _shown(keywords: Mapping[str, Any]) -> str:

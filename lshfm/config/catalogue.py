@@ -11,7 +11,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lshfm.config import CONF_DIR, schema
+from lshfm.config import CONF_DIR, resolvers, schema  # noqa: F401 - resolvers: so that they are there
 from lshfm.config.changes import fill_in, flatten
 from lshfm.config.check import group_of, key_types
 from lshfm.config.groups import POOLINGS, Dataset, LabelLoss, Network, without_pooling
@@ -29,6 +29,10 @@ _NAMED_TWICE = {
     "ResNet50": ("cifar_resnet50", "resnet50"),
     **dict.fromkeys(("MobileNetV2", "mobilenetv2"), ("cifar_mobilenet_v2", "mobilenet_v2")),
 }
+
+# Hydra copies the store, hundreds of teachers in it, for each composition: a third of the time, for nothing, since all
+# that is loaded from it is copied too.
+ConfigStore.__deepcopy__ = lambda store, _: store  # type: ignore[attr-defined]
 
 
 def group_folder(command: str, role: str) -> str:
@@ -166,7 +170,7 @@ def comments(group: str, option: str, folders: Sequence[Path] = ()) -> dict[str,
     for entry in node.get("defaults", []) if isinstance(node, dict) else []:
         base = _base(group, entry)
         found |= comments(*base, folders) if base and base != (group, option) else {}
-    return found | dict(re.findall(r"^(\w+):[^#\n]*\s#\s+(.+)$", text, re.MULTILINE))
+    return found | dict(re.findall(r"^(\w+):[^#\n]*[ \t]#[ \t]+(.+)$", text, re.MULTILINE))
 
 
 def loss_kind(option: str) -> str | None:

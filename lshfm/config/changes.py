@@ -32,13 +32,13 @@ def changes_results(command: str, dotted: str) -> bool:
     return key_field is None or bool(key_field.metadata["changes_results"])
 
 
-def changed_keys(config: DictConfig, reference: DictConfig) -> dict[str, Any]:
+def changed_keys(config: DictConfig, reference: DictConfig, values: Mapping[str, Any]) -> dict[str, Any]:
     """Dotted keys whose values differ from what the chosen options and the other keys give, with these values.
 
-    reference: the settings composed from the options of `config` alone.
+    reference: the settings composed from the options of `config` alone. values: the resolved ones of `config`, under
+    dotted keys: resolving is what takes the time of composing.
     """
     raw, raw_reference = (flatten(OmegaConf.to_container(c)) for c in (config, reference))  # type: ignore[arg-type]
-    values = flatten(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
     changed, alone = {}, config.copy()
     for dotted, value in raw.items():
         if (dotted in raw_reference and raw_reference[dotted] == value) or dotted.startswith(("published.", "recipe.")):

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import field, is_dataclass, make_dataclass
 from functools import cache
 from pathlib import Path
-from types import NoneType
+from types import NoneType, UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
@@ -111,7 +111,10 @@ def _cell(hint: Any) -> Any:
 
 
 def _converted(dotted: str, value: Any, hint: Any) -> Any:
-    """The value as the key's type, by way of OmegaConf. Raises InputError."""
+    """The value as the key's type, by way of OmegaConf where it is of another one. Raises InputError."""
+    is_interpolation = isinstance(value, str) and "${" in value  # refused below, by OmegaConf
+    if not is_interpolation and type(value) in (get_args(hint) if isinstance(hint, UnionType) else (hint,)):
+        return value
     typed = _cell(hint)
     try:
         typed.value = value

@@ -19,14 +19,12 @@ from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue
 
-from lshfm.config import CONF_DIR, schema
+from lshfm.config import CONF_DIR, resolvers, schema  # noqa: F401 - resolvers: so that they are there
 from lshfm.config.catalogue import register_teachers
 from lshfm.config.changes import changed_keys, fill_in, flatten
 from lshfm.config.check import check, check_choices, check_homes, is_group, key_types, losses, role_of, settings_of
 from lshfm.config.presets import chosen_by_presets
 from lshfm.errors import InputError
-
-OmegaConf.register_new_resolver("by_speed", lambda speed, exact, fast: fast if speed == "fast" else exact, replace=True)
 
 S = TypeVar("S", schema.Train, schema.Mimic, schema.Eval, schema.Check, schema.Predict, schema.Export)
 
@@ -56,12 +54,13 @@ def compose(
     if saved:
         fill_in(config, saved, typed={_key_of(override) for override in overrides})
     values = _plain(config)
+    resolved = flatten(values)  # as they were given: `check` converts
     check(values, keys)
     check_homes(flatten(values))
     settings = settings_of(keys, values, {role_of(group): option for group, option in choices.items()})
     chosen = [_choose(group, option) for group, option in choices.items() if option and group != "experiment"]
     reference, _ = compose_unchecked(keys.command, chosen)
-    return Job(settings, changed_keys(config, reference), tuple(config_folders()), tuple(typed))
+    return Job(settings, changed_keys(config, reference, resolved), tuple(config_folders()), tuple(typed))
 
 
 def check_alone(keys: type[schema.Settings], overrides: Sequence[str]) -> dict[str, Any]:
@@ -76,12 +75,15 @@ def check_alone(keys: type[schema.Settings], overrides: Sequence[str]) -> dict[s
     return values
 
 
+WHERE = {"checkpoint": ", the name of a trained network (`lshfm runs` lists them) or a file"}
+
+
 def peek(command: str, overrides: Sequence[str], dotted: str) -> Any:
     """One value of a command, read while others may still be missing. Raises InputError if it is not given."""
     config, _ = compose_unchecked(command, overrides)
     value = OmegaConf.select(config, dotted, throw_on_missing=False)
     if value is None:
-        raise InputError(f"not given: {dotted}. Add {dotted}=...")
+        raise InputError(f"not given: {dotted}. Add {dotted}=...{WHERE.get(dotted, '')}")
     check_homes({dotted: value})
     return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
 
@@ -238,7 +240,7 @@ def _plain(config: DictConfig) -> dict[str, Any]:
     except (MissingMandatoryValue, InterpolationToMissingValueError) as error:
         raw = flatten(OmegaConf.to_container(config))  # type: ignore[arg-type]
         missing = sorted(name for name, value in raw.items() if value == "???")
-        add = " ".join(f"{name}=..." for name in missing)
+        add = " ".join(f"{name}=...{WHERE.get(name, '')}" for name in missing)
         raise InputError(f"not given: {', '.join(missing)}. Add {add}") from error
     assert isinstance(values, dict)
     return {str(name): value for name, value in values.items()}

@@ -15,6 +15,7 @@ from lshfm.config.compose import Job
 from lshfm.config.groups import Dataset, LabelLoss, Network, Teacher, without_pooling
 from lshfm.config.schema import Eval, Mimic, Train, Training
 from lshfm.config.shared import Schedule
+from lshfm.config.slips import is_folder
 from lshfm.errors import InputError, at, nearest, printable
 
 NO_FILES = (None, "none", "imagenet", "auto")  # starting weights that are no path
@@ -43,7 +44,7 @@ def require_together(settings: Training) -> None:
 def _require_alone(schedule: Schedule, epochs: int) -> None:
     others = {
         "cosine_epochs": schedule.cosine_epochs not in (0, epochs), "steps": bool(schedule.steps),
-        "warmup": schedule.warmup > 0, "initial_lr": schedule.initial_lr > 0,
+        "warmup": schedule.warmup > 0, "warmup_steps": schedule.warmup_steps > 0, "initial_lr": schedule.initial_lr > 0,
     }  # fmt: skip
     given = [f"schedule.{name}={getattr(schedule, name)}" for name, is_given in others.items() if is_given]
     if given:
@@ -84,9 +85,8 @@ def teacher_file(teacher: Teacher, folder: Path, folders: tuple[Path, ...] = ())
     if which := named_twice("teacher", given):
         raise InputError(which)
     known = [*options("model", folders), *(path.stem for path in folder.glob("*.ckpt"))]
-    raise InputError(
-        f"teacher={given}: no network, no file and no checkpoint in {folder} is called so{nearest(given, known)}"
-    )
+    near = nearest(given, known)
+    raise InputError(f"teacher={given}: no network, no file and no checkpoint in {folder} is called so{near}")
 
 
 def missing_teacher(job: Job[Mimic] | Job[Eval]) -> InputError:
@@ -128,7 +128,7 @@ def refuse_pretrained(group: str, network: Network) -> None:
 def require_root(dataset: Dataset) -> None:
     """Where the data set's folder is not there its own reader says so, and what it expects there. Raises InputError."""
     root = dataset.own.get("root")
-    if root is None or is_one_of_many() or _is_folder(str(root)):
+    if root is None or is_one_of_many() or is_folder(str(root)):
         return
     with at("dataset"):
         build(dataset.own, at="dataset").split(dataset.train_split)
@@ -198,17 +198,24 @@ def require_input(named: str, key: str = "input") -> None:
 
 
 def checkpoint_file(named: str, folder: Path) -> Path:
-    """The file that a path, or the name of a finished checkpoint in `folder`, means; it need not be there."""
-    finished = folder / f"{named.removesuffix('.ckpt')}.ckpt"
-    is_name = re.fullmatch(r"[A-Za-z0-9._-]+", named) and not Path(named).is_file()
-    return finished if is_name and (finished.is_file() or not Path(named).suffix) else Path(named).expanduser()
+    """The file that a path, or the name of a finished checkpoint in `folder`, means; it need not be there.
+
+    A name may have its command in front, as lists of runs have it: mimic/student_stage2.
+    """
+    name = re.fullmatch(r"(?:(?:train|mimic)/)?([A-Za-z0-9._-]+)", named)
+    if name and not Path(named).is_file():
+        finished = folder / f"{name[1].removesuffix('.ckpt')}.ckpt"
+        if finished.is_file() or not Path(named).suffix:
+            return finished
+    return Path(named).expanduser()
 
 
 def _missing(path: Path, named: str) -> str:
     if path == Path(named).expanduser():
         return f"{path}: no such file"
-    near = nearest(named, (other.stem for other in path.parent.glob("*.ckpt")))
-    return f"checkpoint={named}: no such file, and no checkpoint in {path.parent} is called so{near}"
+    names = sorted(other.stem for other in path.parent.glob("*.ckpt"))
+    there = nearest(named, names) or "; there are: " * bool(names) + ", ".join(names[:3])
+    return f"checkpoint={named}: no such file, and no checkpoint in {path.parent} is called so{there}"
 
 
 def require_starts(job: Job[Train]) -> None:
@@ -241,10 +248,3 @@ def is_one_of_many() -> bool:
     """Whether torchrun or srun started this process: then rank 0 looks at the files, once, for all of them."""
     is_torchrun = "RANK" in os.environ and "WORLD_SIZE" in os.environ
     return is_torchrun or os.environ.get("SLURM_STEP_NUM_TASKS", "1") != "1"
-
-
-def _is_folder(name: str) -> bool:
-    try:
-        return Path(name).expanduser().is_dir()
-    except (OSError, ValueError):
-        return False  # the reader says what is wrong with it

@@ -21,7 +21,7 @@ from lshfm.config.words import typed_keys
 
 E = TypeVar("E", Eval, Export)
 
-DEFAULTS: dict[str, Any] = {"eval_batch_size": 64, "precision": "fp32", "channels_last": False}
+DEFAULTS: dict[str, Any] = {"precision": "fp32", "channels_last": False}
 
 
 def compose_with(

@@ -13,9 +13,9 @@ from omegaconf import OmegaConf
 from lshfm.config.catalogue import group_folder, groups, in_order, loss_kind, named_twice, options
 from lshfm.config.changes import flatten
 from lshfm.config.compose import hydra_ready
-from lshfm.config.slips import synonym, timm_hint
+from lshfm.config.slips import bare_word, is_folder, own_images, synonym, timm_hint
 from lshfm.config.words import folders_of
-from lshfm.errors import InputError, RunFailed, nearest
+from lshfm.errors import InputError, RunFailed, nearest, printable
 
 
 def explain(command: str, error: Exception) -> InputError:
@@ -42,7 +42,8 @@ def explain(command: str, error: Exception) -> InputError:
     if "Config group override" in text:
         return InputError(f"{'=, '.join(groups(command))}= each take an option's name; one is given something else")
     if isinstance(error, OverrideParseException):
-        return InputError(f"cannot read {error.override!r}: an argument is GROUP=OPTION or KEY=VALUE")
+        meant = bare_word(command, str(error.override))
+        return InputError(f"cannot read {error.override!r}: an argument is GROUP=OPTION or KEY=VALUE{meant}")
     if "Ambiguous value" in text:
         return InputError(f"several values for one key make a sweep, which takes -m: {text.splitlines()[0]}")
     if match := re.search(r"node `([\w.]+)` is not a container", text):
@@ -63,7 +64,9 @@ def _no_option(command: str, role: str, option: str) -> InputError:
     if group_folder(command, role) == "model" and (which := named_twice(role, option)):
         return InputError(which)
     near, hint = nearest(option, known), timm_hint(command, role, option)
-    return InputError(f"{role}={option}: no such {role}{near}.{hint} There are: {', '.join(known)}")
+    if role == "dataset" and is_folder(option):
+        near, hint = "", f" {own_images(option)}."
+    return InputError(f"{role}={printable(option)}: no such {role}{near}.{hint} There are: {', '.join(known)}")
 
 
 def _all_keys(command: str, words: Sequence[str]) -> list[str]:

@@ -14,6 +14,19 @@ def without_pooling(option: str) -> str:
 
 
 @dataclass(frozen=True)
+class Pictures:
+    """Keys of data sets for detection, whose pictures keep their shape; their shorter side gets `size` pixels."""
+
+    train_sizes: list[int] | None = key(
+        "pixels of a picture's shorter side in training, one drawn for each picture; without it 11, from 0.6 x size to "
+        "size", low=32, high=8192,
+    )  # fmt: skip
+    skip_empty: bool = key(
+        "leave pictures without an object, crowds being some, out of training; false: they are background"
+    )
+
+
+@dataclass(frozen=True)
 class Dataset(Group):
     """A data set: the keys that all have; `own` holds the others."""
 
@@ -40,6 +53,7 @@ class Dataset(Group):
     mean: list[float] = key("mean of the normalisation, RGB in [0, 1]", low=0, high=1)
     std: list[float] = key("standard deviation of the normalisation", above=0, high=1)
     preset: dict[str, Any] = key("defaults of the keys above, as published for this data set")
+    pictures: Pictures | None = part()
     # A network's classes, where it is evaluated: they are the data set's, unless that says otherwise.
     known_classes: tuple[str, ...] | None = field(default=None, metadata={"is_inner": True})
 
@@ -139,6 +153,16 @@ class Temperature:
 
 
 @dataclass(frozen=True)
+class OfBoxes:
+    """Keys of mimicking losses that detectors have."""
+
+    positions: str = key(
+        "of detectors: features of all places are mimicked, or of those that see an object", choices=("all", "matched")
+    )
+    beta_warmup: float = key("of detectors: epochs over which beta rises from 0", low=0)
+
+
+@dataclass(frozen=True)
 class ChosenLoss:
     """One of mimic's losses: a weighted sum of terms, each a node to build."""
 
@@ -157,6 +181,7 @@ class MimicLoss(Group):
     alpha: float = key("weight of the softmax KL of the logits, beside the chosen losses", low=0)
     hashing: Hashing | None = part()
     temperature: Temperature | None = part()
+    of_boxes: OfBoxes | None = part()
 
     @property
     def chosen(self) -> dict[str, ChosenLoss]:

@@ -16,7 +16,7 @@ from lshfm.config.changes import flatten
 from lshfm.config.check import is_group, key_types, role_of
 from lshfm.config.compose import compose_unchecked, config_folders, hydra_ready, to_yaml
 from lshfm.config.groups import without_pooling
-from lshfm.config.headings import HIDDEN, SECTIONS, STAGES, TEXTS
+from lshfm.config.headings import FIRST, HIDDEN, SECTIONS, STAGES, TEXTS
 from lshfm.config.keys import key_fields
 from lshfm.config.recipes import recipe_command
 from lshfm.config.sweeping import help_rows
@@ -44,6 +44,7 @@ EXAMPLES = {
     "predict": [
         "lshfm predict checkpoint=checkpoints/NAME.ckpt input=photo.jpg",
         "lshfm predict checkpoint=NAME input=photos format=csv sheet=true",
+        "lshfm predict checkpoint=DETECTOR input=photos pictures=true devkit=true",
         "lshfm predict checkpoint=NAME input='photos/**/*.jpg' threshold=0.7 features=true",
     ],
     "export": [
@@ -61,7 +62,9 @@ NOTES = {  # what a group takes beside its options' names
     "teacher": "add _GMP or _GWP for the pooling; or a checkpoint's PATH or name",
     "loss": "several as [l2,kl_sigmoid]",
 }
-MARGIN = 26  # columns before a key's text
+MARGIN, FIRST_MARGIN = 26, 30  # columns before a key's text
+FLAGS = """--cfg job prints all settings and runs nothing; -m sweeps over several values.
+Hydra's flags work too: --config-dir DIR, --hydra-help."""
 
 
 def command_help(command: str, overrides: Sequence[str], width: int | None = None) -> str:
@@ -77,16 +80,16 @@ def command_help(command: str, overrides: Sequence[str], width: int | None = Non
             for name, hint in key_types(keys).items()
             if is_group(hint)
         }
-    lines = [f"usage: lshfm {command} [GROUP=OPTION] [KEY=VALUE] ...", "", "examples:"]
-    lines += [f"  {example}" for example in EXAMPLES[command]]
+    lines = [f"usage: lshfm {command} [GROUP=OPTION] [KEY=VALUE] ...", "", "most used, each with an example:"]
+    lines += [_first(example, text, values | chosen, width) for example, text in FIRST[command].items()]
+    lines += ["", "examples:", *(_example(example, width) for example in EXAMPLES[command])]
     heading = "groups (GROUP=OPTION; your own in DIR/GROUP/NAME.yaml with --config-dir DIR):"
     lines += ["", heading, *chapter] if chapter else []
     lines += ["", "keys (KEY=VALUE; in brackets what holds now):"]
     for heading, rows in {**_sections(keys, values), **of_groups, **help_rows(command)}.items():
         lines += ["", f"{heading}:", *(_wrapped(row, width) for row in rows)] if rows else []
     notes = ["settings=FILE takes the config.yaml of a run folder; what else is typed wins."] * (command in TRAINS)
-    flags = "Hydra's flags work too: -m sweeps, --cfg job prints the settings, --config-dir DIR, --hydra-help."
-    return "\n".join([*lines, "", *notes, flags])
+    return "\n".join([*lines, "", *notes, FLAGS])
 
 
 def terminal_width() -> int | None:
@@ -131,7 +134,11 @@ def _group_rows(command: str, role: str, keys: type, option: Any, values: Mappin
     """The keys of a group: the chosen option's own, then those of all options."""
     if option is None and role == "dataset":  # eval: the checkpoint names it
         aside = ("preset",)
-        of_all = {each.name: each.metadata["text"] for each in key_fields(keys) if each.name not in aside}
+        of_all = {
+            each.name: each.metadata["text"]
+            for each in key_fields(keys)
+            if each.name not in aside and each.metadata["text"]
+        }
         texts = {"root": "folder of the data set", **of_all}
         shown = dict.fromkeys(texts, "the checkpoint's") | {"cache_dir": "LSHFM_CACHE, else ~/.cache/lshfm"}
         return [_row(f"{role}.{name}", text, shown[name]) for name, text in texts.items()]
@@ -198,11 +205,24 @@ def _row(name: str, text: str, value: Any) -> str:
     return f"  {f'{name}  ':<24}{text}  [{_show(value)}]"
 
 
-def _wrapped(row: str, width: int | None) -> str:
+def _example(command: str, width: int | None) -> str:
+    """A command line that can be typed, over several lines where the terminal is narrow."""
+    lines = textwrap.wrap(command, (width or 10**6) - 8, break_long_words=False, break_on_hyphens=False)
+    return "  " + " \\\n      ".join(lines)
+
+
+def _first(example: str, text: str, values: Mapping[str, Any], width: int | None) -> str:
+    """The row of a key that one types first, with the value that it has."""
+    now = values.get(example.partition("=")[0])
+    known = "" if now in (None, "???") else f" (now {_show(now)})"
+    return _wrapped(f"  {example:<{FIRST_MARGIN - 4}}  {text}{known}", width, FIRST_MARGIN)
+
+
+def _wrapped(row: str, width: int | None, margin: int = MARGIN) -> str:
     """A row over as many lines as a terminal needs, its text in a column of its own."""
     if width is None or len(row) <= width:
         return row
-    indent = " " * min(MARGIN, width // 2)
+    indent = " " * min(margin, width // 2)
     return textwrap.fill(
         row, width, subsequent_indent=indent, drop_whitespace=True, break_long_words=False, break_on_hyphens=False
     )

@@ -10,7 +10,6 @@ from uuid import UUID, uuid4
 
 import hydra
 import yaml
-from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -20,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from lshfm.config import CONF_DIR
 from lshfm.config.compose import conf_folder
 from lshfm.config.explain import explain, not_launched
+from lshfm.config.parser import args_parser
 from lshfm.config.sweep import checked_sweep
 from lshfm.config.words import folders_of
 from lshfm.console import logger
@@ -130,7 +130,7 @@ def answer(command: str, work: Callable[[list[str]], None]) -> bool:
     _set_up_logs()
     try:
         with conf_folder([folder.absolute() for folder in folders]):
-            work(list(get_args_parser().parse_args(words).overrides))
+            work(list(args_parser().parse_args(words).overrides))
     except (HydraException, OmegaConfBaseException) as error:
         raise explain(command, error) from error
     return True

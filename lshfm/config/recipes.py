@@ -36,6 +36,7 @@ class Recipe:
     teacher: str | None
     teacher_mAP: float | None  # in percent
     note: str | None
+    hardware: str | None  # of the published runs
     experiments: tuple[Experiment, ...]
 
 
@@ -60,7 +61,7 @@ def published_pairs(dataset: str, teacher: str, student: str, pool: str | None, 
         node: Any = OmegaConf.to_container(OmegaConf.load(path))
         chosen = {group.rpartition("/")[2]: name for item in node["defaults"] for group, name in item.items()}
         pair = (chosen.get("dataset"), chosen.get("teacher"), chosen.get("model@student"))
-        if pair == (dataset, teacher, student) and node["student"]["pool"] == pool:
+        if pair == (dataset, teacher, student) and node["student"].get("pool") == pool:
             found.append(path.stem)
     return found
 
@@ -72,17 +73,23 @@ def _recipe(path: Path) -> Recipe:
     loss = chosen.get("label_loss@loss") or chosen["loss"]
     return Recipe(
         dataset=chosen["dataset"],
-        network=f"{chosen.get('model@student') or chosen['model']} ({node[role]['pool']})",
-        teacher=_teacher(chosen["teacher"]) if "teacher" in chosen else None,
+        network=_title(chosen.get("model@student") or chosen["model"], node[role].get("pool")),
+        teacher=_teacher(chosen["teacher"], "pool" in node[role]) if "teacher" in chosen else None,
         teacher_mAP=recipe_node.get("teacher_mAP"),
         note=recipe_node.get("note"),
+        hardware=recipe_node.get("hardware"),
         experiments=tuple(_experiments(f"lshfm {recipe_node['command']} experiment={path.stem}", loss, node)),
     )
 
 
-def _teacher(option: str) -> str:
+def _title(network: str, pool: str | None) -> str:
+    """A network with its pooling, if it is one that has any."""
+    return f"{network} ({pool})" if pool else network
+
+
+def _teacher(option: str, has_pooling: bool) -> str:
     network = without_pooling(option)
-    return f"{network} ({option[len(network) + 1 :] or 'GAP'})"
+    return _title(network, (option[len(network) + 1 :] or "GAP") if has_pooling else None)
 
 
 def _experiments(command: str, loss: str, node: Mapping[str, Any]) -> Iterator[Experiment]:
@@ -105,4 +112,5 @@ def _start(stage: str, entry: Mapping[str, Any]) -> str:
         return f"{WEIGHTS}, instead of a file never released"
     if entry.get("init") == "none":
         return RANDOM
-    return WEIGHTS if stage == "1" or "init" in entry else f"stage 1 with {entry['stage1_loss']}"
+    starts_itself = stage == "1" or "init" in entry or entry.get("projection") is False
+    return WEIGHTS if starts_itself else f"stage 1 with {entry['stage1_loss']}"

@@ -139,7 +139,9 @@ class Eval(Machine):
     command: ClassVar = "eval"
 
     checkpoint: str = key("the checkpoint to evaluate")
-    eval_batch_size: int | None = key("images a batch; without it as in training", low=1, changes_results=False)
+    eval_batch_size: int = key(
+        "images a batch; without it as in training, else as suits the data set", low=1, changes_results=False
+    )
     threshold: float | None = key(
         "probability from which a label counts as predicted in precision, recall and F1; without it 0.5",
         above=0, below=1,
@@ -179,17 +181,21 @@ class Predict:
     checkpoint: str = key("the network: a checkpoint's file or name, a .safetensors or an .onnx file")
     input: str = key("pictures: a file, a folder with those in it, a glob in quotes, or a .txt list of files")
     threshold: float | None = key(
-        "probability from which a class is predicted; without it those chosen for each class, else 0.5", low=0, high=1
+        "probability or score from which a class is predicted; without it those chosen for each class, else 0.5",
+        low=0,
+        high=1,
     )
-    top: int | None = key("at most so many labels a picture; without threshold= the likeliest so many", low=1)
+    top: int | None = key("at most so many labels or objects a picture; without threshold= the likeliest", low=1)
     batch_size: int = key("pictures a batch", low=1)
     format: str = key(
         "file of the predictions: jsonl or csv; auto: jsonl, and none for a few pictures",
         choices=("auto", "jsonl", "csv"),
     )
     features: bool = key("also write features.npy (n, D), and ids.npy with the files' names")
-    pictures: bool = key("also write copies of the pictures with their labels")
-    sheet: bool = key("also write sheet.jpg, small copies of the first pictures with their labels")
+    pictures: bool = key("also write copies of the pictures with their labels, or boxes")
+    sheet: bool = key("also write sheet.jpg, small copies of the first pictures with their labels, or boxes")
+    devkit: bool = key("of detectors: also write the VOC devkit's files, one a class")
+    coco_ids: str | None = key("of detectors: a file in COCO's format with the pictures' ids for detections.json")
     speed: str = key("fast: bf16 on a GPU, which changes the last digits; exact: fp32", choices=("exact", "fast"))
     gpus: Any = key("the CUDA device, as [0], or [] for the CPU; without it the first GPU if there is one", high=1024)
     workers: int | None = key("processes that decode pictures; without it one a core", low=0, high=256)

@@ -35,6 +35,7 @@ class Schedule:
     cosine_epochs: float = key("length of the cosine, at least `epochs`; 0 turns it off", low=0)
     steps: list[float] = key("epochs from which the learning rate is a tenth of what it was", low=0)
     warmup: float = key("epochs of linear warm-up", low=0)
+    warmup_steps: int = key("where warmup is 0: steps of it, less than an epoch's; 0 turns it off", low=0)
     initial_lr: float = key("learning rate at the start of the warm-up", low=0)
     policy: str = key(
         "cosine (warm-up x cosine x steps) or onecycle (up to lr over 0.3 of the run, then down to none); "
@@ -52,8 +53,12 @@ class Augmentation:
     contrast: float = key("strength, likewise", low=0, high=1)
     saturation: float = key("strength, likewise", low=0, high=1)
     area: list[float] | None = key(
-        "random resized crop: smallest and largest share of a picture's area, as [0.08,1]; decodes in every epoch",
-        above=0, high=1,
+        "random resized crop: smallest and largest share of a picture's area, as [0.08,1]; of pictures in a store, or "
+        "decoded in every epoch, as dataset.cache says", above=0, high=1,
+    )  # fmt: skip
+    short_side: int | None = key(
+        "with area: pictures are shrunk to a short side of so many pixels before they are cropped; without it they are "
+        "cropped as they are", low=8, high=8192,
     )  # fmt: skip
     randaugment: int = key("operations of RandAugment on each image; 0: none", low=0, high=100)
     magnitude: int = key("of RandAugment's operations", low=0, high=30)

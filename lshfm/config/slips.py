@@ -9,7 +9,7 @@ from lshfm.config import schema
 from lshfm.config.catalogue import group_folder, groups, options
 from lshfm.config.check import is_group, key_types
 from lshfm.config.keys import key_fields
-from lshfm.errors import InputError, nearest
+from lshfm.errors import InputError, nearest, printable
 
 # A key of timm's, ultralytics', Lightning's or the published scripts -> ours, the first one that the command has.
 _EPOCHS, _BATCH, _SIZE, _GPUS, _WEIGHTS = (
@@ -45,7 +45,7 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("source", "image", "img_path", "input_dir", "folder"), ("input",)),
     **dict.fromkeys(("topk", "top_k", "max_labels"), ("top",)),
     **dict.fromkeys(("data", "data_dir", "data_path", "datadir", "datamodule"), _DATA),
-    **dict.fromkeys(("root", "data_root", "dataset_root", "dataset_dir"), ("dataset.root",)),
+    **dict.fromkeys(("root", "data_root", "dataset_root", "dataset_dir", "dataset.path"), ("dataset.root",)),
     **dict.fromkeys(("num_workers", "nworkers", "n_workers", "j"), ("workers",)),
     **dict.fromkeys(("wd", "decay", "l2_reg"), ("weight_decay",)),
     **dict.fromkeys(("max_epochs", "num_epochs", "epoch_num", "n_epochs", "niter"), _EPOCHS),
@@ -117,7 +117,8 @@ def all_keys(command: str) -> set[str]:
 
 def synonym(command: str, name: str) -> str | None:
     """A clause with our key for another tool's, as far as the command has one; None for names of no other tool."""
-    answers = SYNONYMS.get(name.lower().replace("-", "_"), ())
+    spelt = name.lower().replace("-", "_")
+    answers = SYNONYMS.get(spelt) or SYNONYMS.get(re.sub(r"^(model|student)\.", "", spelt), ())
     known = all_keys(command)
     for answer in answers:
         key, _, says = answer.partition(": ")
@@ -126,6 +127,32 @@ def synonym(command: str, name: str) -> str | None:
         if key.partition("=")[0] in known:
             return f"it is {key} here" + (f" ({says})" if says else "")
     return None
+
+
+def bare_word(command: str, word: str) -> str:
+    """What a word without = was most likely meant for, as a clause with what to type; nothing where that is open."""
+    if command in ("eval", "predict", "export"):
+        example = " input=photos" if command == "predict" else ""
+        return f"; one word alone is the network, as: lshfm {command} NAME{example}"
+    if is_folder(word):
+        return f". {own_images(word)}"
+    return f": {word}=VALUE" if word in all_keys(command) else ""
+
+
+def is_folder(word: str) -> bool:
+    """Whether a word is the path of a folder; one that cannot be a path, such as a very long one, is none."""
+    try:
+        return Path(word).expanduser().is_dir()
+    except (OSError, RuntimeError, ValueError):
+        return False
+
+
+def own_images(folder: str) -> str:
+    """A sentence on how a folder is given."""
+    return (
+        f"Images of your own are dataset=manifest dataset.root={printable(folder)} (with a table), or "
+        "dataset=imagefolder (with a folder for each class)"
+    )
 
 
 def refuse_slips(command: str, words: Sequence[str]) -> None:

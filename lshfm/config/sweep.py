@@ -4,11 +4,11 @@ import re
 from collections.abc import Callable, Sequence
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from lshfm.config.compose import hydra_ready
+from lshfm.config.parser import args_parser
 from lshfm.config.words import folders_of
 from lshfm.errors import InputError
 
@@ -21,7 +21,7 @@ def checked_sweep(argv: Sequence[str], check: Check | None = None) -> list[str]:
 
     check: called with each job's overrides. Raises what it raises, InputError with the job's title in front.
     """
-    typed = get_args_parser().parse_args(list(argv))
+    typed = args_parser().parse_args(list(argv))
     if not typed.multirun or any(word.startswith("hydra/sweeper") for word in typed.overrides):
         return []
     with hydra_ready(folders_of(argv)):

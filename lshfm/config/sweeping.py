@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -18,6 +17,7 @@ from lshfm.config.compose import hydra_ready
 from lshfm.config.early import is_one_of_many
 from lshfm.config.guards import require_few
 from lshfm.config.keys import key, key_fields
+from lshfm.config.parser import args_parser
 from lshfm.config.ranges import Choice, Span, plain, range_of
 from lshfm.config.sweep import FLAGS
 from lshfm.config.words import folders_of, rewrite
@@ -150,7 +150,7 @@ def sweep_keys(command: str) -> list[str]:
 
 def overrides_of(command: str, words: Sequence[str]) -> list[str]:
     """The words of one job as overrides for Hydra, without flags."""
-    return list(get_args_parser().parse_args(rewrite(command, words)).overrides)
+    return list(args_parser().parse_args(rewrite(command, words)).overrides)
 
 
 def as_typed(overrides: Sequence[str]) -> list[str]:

@@ -1,8 +1,8 @@
 """What a data set's files say of its pictures (classes, objects, boxes), and the faults that are found in them."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
@@ -19,14 +19,24 @@ DUPLICATE = "duplicate"
 FILE_NAME = "file name"
 MISSING_ANNOTATION = "image without annotation"
 MISSING_IMAGE = "missing image"
+NO_AREA = "box without area"
 NO_CLASS = "no class"
 NO_IMAGE = "no image"
+ONE_CLASS = "one class"
 OUTSIDE = "box outside the image"
 UNKNOWN_CLASS = "unknown class"
 UNLABELLED = "image without label"
 UNLISTED = "annotation without image"
 WRONG_SIZE = "size other than annotated"
-# Kinds of warnings.
+# Kinds of warnings and notes.
+BACKGROUND = "images without an object"
+COUNTED = "boxes that may be counted from another pixel"
+CROWDS = "crowds"
+EMPTY_CLASS = "classes without an object"
+FRACTIONS = "fractions of pixels"
+NO_BOX = "objects without a box"
+PARTS = "parts of objects"
+SHARES = "boxes that are no pixels"
 FEW_IMAGES = "class with fewer than two images"
 OTHER_CLASSES = "classes other than the training split's"
 ROWS = "several rows of one image"
@@ -40,6 +50,7 @@ class Grade(Enum):
     STOPS = "stops"  # nothing is trained on such data
     COUNTS = "counts"  # the data set is not in order, but for labels of whole images it will do
     WARNS = "warns"  # may be meant so
+    TELLS = "tells"  # nothing is wrong: how something is taken
 
 
 @dataclass(frozen=True)
@@ -63,14 +74,24 @@ class Box(NamedTuple):
     right: float
     bottom: float
 
+    @property
+    def has_area(self) -> bool:
+        """Whether there is anything in it; nothing is in one whose edges are no numbers."""
+        return self.left < self.right and self.top < self.bottom
+
     def fault(self, width: int, height: int) -> str | None:
         """What is wrong with it in an image of this size, if anything; one pixel outside is taken for rounding."""
         shown = f"{self.left:g},{self.top:g} to {self.right:g},{self.bottom:g}"
-        if not (self.left < self.right and self.top < self.bottom):
+        if not self.has_area:
             return f"is empty or not a number: {shown}"
         if self.left >= -1 and self.top >= -1 and self.right <= width + 1 and self.bottom <= height + 1:
             return None
         return f"{shown}, in an image of {width} x {height}"
+
+
+def are_shares(boxes: Collection[Box]) -> bool:
+    """Whether all boxes lie within the first pixel, as shares of an image do."""
+    return bool(boxes) and all(max(box.right, box.bottom) <= 1 for box in boxes)
 
 
 class Object(NamedTuple):
@@ -81,6 +102,8 @@ class Object(NamedTuple):
     crowd: bool = False  # stands for many objects of its class
     box: Box | None = None
     number: str = ""  # its id, or its place among the picture's objects from 1
+    parts: int = 0  # boxes of its own parts, as VOC has of persons: they are no objects
+    area: float | None = None  # of its mask, in pixels, where the format tells it
 
 
 class Picture(NamedTuple):
@@ -107,6 +130,7 @@ class Annotations:
     classes: tuple[str, ...]
     pictures: tuple[Picture, ...]
     is_whole: bool = True  # False where something was left out for its faults
+    category_ids: Mapping[str, str] = field(default_factory=dict)  # the files' own, by class; none in most formats
 
     def labels(self) -> Labels:
         """int8 (n, C): +1 for an object that is not difficult, 0 for difficult ones only, -1 for none."""

@@ -111,7 +111,7 @@ def normalise(
 ) -> Tensor:
     """(pixels / 255 - mean) / std: uint8 (B, S, S, 3) to float32 (B, 3, S, S), NCHW or channels_last."""
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    full, centre, scale = _constants(mean, std, pixels.device)
+    full, centre, scale = constants(mean, std, pixels.device)
     planes = pixels.permute(0, 3, 1, 2).to(torch.float32, memory_format=layout)
     return planes.div_(full).sub_(centre).div_(scale)
 
@@ -135,7 +135,7 @@ def _luma(planes: Tensor) -> Tensor:
 
 
 @lru_cache
-def _constants(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+def constants(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """255, mean and std as tensors on the device; 255 too, as CUDA multiplies by a plain number's reciprocal."""
     full = torch.tensor(255.0, device=device)
     centre, scale = (torch.tensor(v, dtype=torch.float32, device=device).view(3, 1, 1) for v in (mean, std))

@@ -5,7 +5,7 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
-from lshfm.checks import is_whole
+from lshfm.checks import is_whole, look_up
 from lshfm.errors import CONTROL, SURROGATE, InputError, nearest, parameter, printable
 
 _LONGEST_PATH = 4096  # bytes, of which a character is one or more
@@ -93,9 +93,10 @@ def first_five(names: Iterable[str]) -> str:
 
 
 def contents(folder: Path) -> str:
-    """A sentence on what a folder holds."""
+    """A sentence on what a folder holds, hidden files aside."""
     try:
-        names = sorted(entry.name + "/" * entry.is_dir() for entry in folder.iterdir())
+        found = (entry for entry in folder.iterdir() if not entry.name.startswith("."))
+        names = sorted(entry.name + "/" * entry.is_dir() for entry in found)
     except FileNotFoundError:
         return f"There is no {folder}"
     except OSError as error:
@@ -112,12 +113,12 @@ def find_root(root: str | Path) -> Path:
         raise InputError(f"{name} is empty: give the data set's folder, {name}=. for the current one")
     try:
         folder = Path(root).expanduser().absolute()
-        is_file = folder.is_file()
+        look_up(folder)
     except RuntimeError as error:
         raise InputError(f"{name}={root}: {error}") from error
     except OSError as error:
         raise InputError(f"{name}={printable(str(root))} cannot be looked up: {error.strerror}") from error
-    if is_file:
+    if folder.is_file():
         raise InputError(f"{name}={printable(str(root))} is a file: give the folder that it lies in")
     return folder
 

@@ -15,7 +15,7 @@ from lshfm.datasets.in_memory import ArrayImages
 from lshfm.datasets.reader import class_list
 from lshfm.datasets.split import Pixels, Split
 from lshfm.errors import InputError, parameter
-from lshfm.files.arrays import read_arrays
+from lshfm.files.unpickle import read_arrays
 
 SIDE = 32
 PIXELS = 3 * SIDE * SIDE
@@ -132,10 +132,12 @@ def _pickled(data: bytes, where: str, layout: Layout) -> Part:
     if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.ndim != 2 or pixels.shape[1] != PIXELS:
         kind = f"{pixels.dtype} {pixels.shape}" if isinstance(pixels, np.ndarray) else type(pixels).__name__
         raise InputError(f"{where}: 'data' must be uint8 (n, {PIXELS}), and is {kind}")
-    if not isinstance(labels, list) or not all(type(label) is int for label in labels) or len(labels) != len(pixels):
-        what = f"{len(labels)}" if isinstance(labels, list) else type(labels).__name__
+    numbers: list[Any] = labels if isinstance(labels, list) else [labels]
+    other = next((type(each).__name__ for each in numbers if type(each) is not int), None)
+    if other or len(numbers) != len(pixels):
+        what = other or f"{len(numbers)}"
         raise InputError(f"{where}: {layout.labels_key!r} must be {len(pixels)} whole numbers, and is {what}")
-    return _images(pixels), _checked(labels, where, layout)
+    return _images(pixels), _checked(numbers, where, layout)
 
 
 def _binary(data: bytes, where: str, layout: Layout) -> Part:

@@ -83,7 +83,8 @@ class COCO(Reader):
         kept = sorted((id for id in listed if self.keep == "all" or id in objects), key=ascending)
         there = frozenset(known)
         pictures = tuple(_picture(id, folder, listed[id], objects.get(id, ()), there, path) for id in kept)
-        return Annotations(str(path), known, pictures, is_whole=len(listed) == len(data["images"]))
+        ids = {name: id for id, name in own.items()}
+        return Annotations(str(path), known, pictures, len(listed) == len(data["images"]), ids)
 
     def origin(self, name: str) -> tuple[Path, Path]:
         """The annotation file and the image folder."""
@@ -113,7 +114,9 @@ class COCO(Reader):
         annotations, images = self.layouts[0]
         path, folder = self._paths(self.layouts[0], name)
         missing = folder if path.is_file() else path
-        expected = f"Expected: annotations in {annotations}, images in {images}/. {contents(missing.parent)}."
+        others = f"{parameter('annotations')}=annotations/{{split}}.json {parameter('images')}=images/{{split}}"
+        expected = f"Expected: annotations in {annotations}, images in {images}/ (others as {others}). "
+        expected += f"{contents(missing.parent)}."
         raise self.missing(name, f"{missing} is not there. {expected}")
 
     def _there(self, name: str) -> list[tuple[str, str]]:
@@ -147,6 +150,9 @@ def _compare(
         whose = "the given ones" if is_given else "those of the training split"
         what = f"its categories {class_difference(known, own)}: classes are matched by name with {whose}"
         report(Fault(OTHER_CLASSES, path, what, Grade.WARNS))
+    elif known != tuple(own):
+        what = "its categories are in another order, by their ids: classes are matched by name"
+        report(Fault(OTHER_CLASSES, path, what, Grade.TELLS))
     counts = Counter(item.label for items in objects.values() for item in items) if extra else Counter[str]()
     for name in filter(counts.__getitem__, extra):
         what = (

@@ -1,6 +1,6 @@
 """The JSON file of a split in COCO's format: its lists, entry by entry, and what is wrong with each."""
 
-import json
+import math
 import re
 from collections.abc import Container, Iterator, Mapping
 from pathlib import Path, PurePath
@@ -22,6 +22,7 @@ from lshfm.datasets.annotations import (
 )
 from lshfm.datasets.checks import read_text, require_class_name, require_path
 from lshfm.errors import SURROGATE, InputError, parameter, printable
+from lshfm.files.parse import parse_json
 
 LISTS = ("categories", "images", "annotations")
 _LONGEST_ID = 1000
@@ -40,8 +41,8 @@ def ascending(id: str) -> tuple[bool, int, str]:
 def parse(path: Path) -> dict[str, Any]:
     """The file as JSON with the lists of the format, whatever is in them. Raises InputError."""
     try:
-        data = json.loads(read_text(path))
-    except (ValueError, RecursionError) as error:
+        data = parse_json(read_text(path))
+    except ValueError as error:
         raise InputError(f"broken JSON: {error}") from error
     if not isinstance(data, dict):
         raise InputError(f"not in COCO's format: expected an object with {', '.join(LISTS)}")
@@ -49,6 +50,16 @@ def parse(path: Path) -> dict[str, Any]:
         if not isinstance(data.get(key), list):
             raise InputError(f"expected a list '{key}'")
     return data
+
+
+def names_of_images(path: Path) -> dict[str, str]:
+    """The ids of a file's images by their files' names, without folders. Raises InputError for no such file."""
+    try:
+        images = parse_json(read_text(path))["images"]
+        ids = {PurePath(each["file_name"]).name: _id(each["id"]) for each in images}
+    except (ValueError, LookupError, TypeError) as error:
+        raise InputError(f"{path}: not in COCO's format: 'images', each with 'id' and 'file_name'") from error
+    return {name: id for name, id in ids.items() if id is not None}
 
 
 class CocoFile:
@@ -110,12 +121,12 @@ class CocoFile:
     def _object(self, entry: dict[str, Any], label: str, place: int) -> Object:
         number = _id(entry.get("id")) or f"[{place}]"
         try:
-            box = _box(entry.get("bbox"))
+            box, is_crowd = _box(entry.get("bbox")), _is_crowd(entry.get("iscrowd"))
         except InputError as error:
             where = f"{self.path}: annotation {number}"
             self.report(Fault(BROKEN_BOX, where, str(error), Grade.COUNTS))
-            box = None
-        return Object(label, crowd=entry.get("iscrowd") == 1, box=box, number=number)
+            box, is_crowd = None, False
+        return Object(label, crowd=is_crowd, box=box, number=number, area=_area(entry.get("area")))
 
     def _entries(self, key: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
         """The list's entries that have an id of their own: where each stands, its id, the entry."""
@@ -171,6 +182,21 @@ def _name_fault(name: str, folder: Path) -> str | None:
     if path.is_absolute() or _DRIVE.match(name) or ".." in path.parts or not path.parts:
         return f"{shown} is outside its folder: write it as it lies under {folder}, or set {parameter('images')}"
     return None
+
+
+def _is_crowd(value: Any) -> bool:
+    """Whether an object is a crowd. Raises InputError where that is open."""
+    if value not in (None, 0, 1):
+        raise InputError(f"'iscrowd' is {value!r:.80}, expected 0 or 1")
+    return bool(value == 1)
+
+
+def _area(value: object) -> float | None:
+    """Pixels of a mask; None for what is no area, which only tells small objects from large ones."""
+    try:
+        return float(value) if type(value) in _NUMBERS and 0 < value < math.inf else None  # type: ignore[operator, arg-type]
+    except OverflowError:
+        return None
 
 
 def _box(box: object) -> Box | None:

@@ -1,9 +1,9 @@
 """A loader's source of pictures of which every epoch sees other parts."""
 
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +18,10 @@ from lshfm.errors import InputError, parameter
 
 @dataclass(frozen=True)
 class CroppedPixels:
-    """Pictures decoded at each use, a random part of each, as the source of a loader; `of_epoch` sets the parts.
+    """A random part of each picture, as the source of a loader; `of_epoch` sets the parts.
 
-    area: smallest and largest share of a picture's area. workers, advice: as in DecodedPixels. Raises InputError for
+    area: smallest and largest share of a picture's area. workers, advice: as in DecodedPixels. pictures: what is
+    cropped, if not `images`. run: what does the work, `decode` in processes or `in_threads`. Raises InputError for
     pictures that come without their own size, and for shares that are none.
     """
 
@@ -31,6 +32,8 @@ class CroppedPixels:
     advice: str = "Mend it"
     seed: int = 0
     epoch: int = 0
+    pictures: Any = None
+    run: Callable[..., Generator[Pixels | str, None, None]] = decode
 
     def __post_init__(self) -> None:
         low, high = self.area
@@ -54,7 +57,8 @@ class CroppedPixels:
     def stream(self, batches: Iterable[NDArray[np.int64]]) -> Generator[Pixels, None, None]:
         """Uint8 (B, S, S, 3) for each array of indices. InputError: a broken picture."""
         work = partial(crop_batch, size=self.size, area=self.area, seed=self.seed, epoch=self.epoch)
-        for pixels in decode(self.images, work, batches, self.workers):
+        pictures = self.images if self.pictures is None else self.pictures
+        for pixels in self.run(pictures, work, batches, self.workers):
             if isinstance(pixels, str):
                 raise InputError(f"{pixels}\n{self.advice}")
             yield pixels

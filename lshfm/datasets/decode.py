@@ -6,7 +6,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
 from functools import partial
@@ -57,6 +57,18 @@ def decode(
         pool.shutdown(cancel_futures=True)
 
 
+def in_threads(
+    images: Images, work: Callable[[Images, Item], Result], items: Iterable[Item], workers: int
+) -> Generator[Result, None, None]:
+    """As `decode`, in threads: for pictures that lie decoded in memory, where no process has to be told of them."""
+    workers = max(workers, 1)
+    pool = ThreadPoolExecutor(workers)
+    try:
+        yield from ahead(lambda item: pool.submit(work, images, item), items, depth=2 * workers)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
 def ahead(submit: Callable[[Item], Future[Result]], items: Iterable[Item], depth: int) -> Iterator[Result]:
     """Results in the order of the items; up to `depth` are worked on beyond the one that is waited for."""
     pending: deque[Future[Result]] = deque()
@@ -68,16 +80,24 @@ def ahead(submit: Callable[[Item], Future[Result]], items: Iterable[Item], depth
         yield pending.popleft().result()
 
 
-def sweep(images: Images, work: Work, workers: int, report: Report) -> dict[int, str]:
-    """Run `work` over all pictures in chunks; returns its messages on broken ones, by index. Reports (done, total)."""
+def over(
+    images: Images, work: Callable[[Images, range], Result], workers: int
+) -> Generator[tuple[range, Result], None, None]:
+    """`work(images, chunk)` for all pictures, chunk by chunk: in other processes where there are many pictures."""
     total = len(images)
     chunks = [range(start, min(start + _CHUNK, total)) for start in range(0, total, _CHUNK)]
     pooled = workers > 1 and total >= _MIN_IMAGES_FOR_A_POOL
-    broken: dict[int, str] = {}
     with closing(decode(images, work, chunks, workers if pooled else 0)) as results:
-        for chunk, messages in zip(chunks, results, strict=True):
+        yield from zip(chunks, results, strict=True)
+
+
+def sweep(images: Images, work: Work, workers: int, report: Report) -> dict[int, str]:
+    """Run `work` over all pictures in chunks; returns its messages on broken ones, by index. Reports (done, total)."""
+    broken: dict[int, str] = {}
+    with closing(over(images, work, workers)) as results:
+        for chunk, messages in results:
             broken |= messages
-            report(chunk.stop, total)
+            report(chunk.stop, len(images))
     return broken
 
 
@@ -103,10 +123,29 @@ def decode_good(images: Images, index: NDArray[np.int64], size: int) -> tuple[Pi
     return np.stack(good) if good else np.empty((0, size, size, 3), np.uint8), broken
 
 
+def decode_whole(images: Images, index: Iterable[int]) -> tuple[list[Pixels], dict[int, str]]:
+    """The pictures that decode, uint8 (h, w, 3) in their own sizes, and what is wrong with the others, by index."""
+    good, broken = [], {}
+    for number in index:
+        try:
+            good.append(np.array(images.picture(number)))  # type: ignore[attr-defined]
+        except BrokenImage as error:
+            broken[number] = str(error)
+    return good, broken
+
+
 def decode_batch(images: Images, index: NDArray[np.int64], size: int) -> Pixels | str:
     """Uint8 (B, size, size, 3), or what is wrong: an exception would bring its worker's traceback along."""
     try:
         return np.stack([images.pixels(int(i), size) for i in index])
+    except BrokenImage as error:
+        return str(error)
+
+
+def decode_pictures(images: Images, index: NDArray[np.int64]) -> list[Pixels] | str:
+    """Uint8 (h, w, 3) of each picture in its own size, or what is wrong, as `decode_batch` tells it."""
+    try:
+        return [np.array(images.picture(int(i))) for i in index]  # type: ignore[attr-defined]
     except BrokenImage as error:
         return str(error)
 

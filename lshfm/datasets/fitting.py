@@ -19,3 +19,17 @@ def centred(image: Image.Image, size: int) -> Image.Image:
     left, top = round((width - size) / 2), round((height - size) / 2)
     resized = image.resize((width, height), Image.Resampling.BILINEAR)
     return resized.crop((left, top, left + size, top + size))
+
+
+def shrunk_size(size: tuple[int, int], short: int) -> tuple[int, int]:
+    """Width and height of a picture whose short side is at most `short`, its shape kept; 0: as it is."""
+    if not short or min(size) <= short:
+        return size
+    width, height = (max(short, int(side * short / min(size))) for side in size)
+    return width, height
+
+
+def shrunk(image: Image.Image, short: int) -> Image.Image:
+    """A picture whose short side is at most `short`; antialiased, bilinear."""
+    size = shrunk_size(image.size, short)
+    return image if size == image.size else image.resize(size, Image.Resampling.BILINEAR)

@@ -1,5 +1,6 @@
 """Folders of classes: <root>/<split>/<class>/<picture>, as ImageNet and many others come."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,28 +21,34 @@ from lshfm.datasets.checks import (
 from lshfm.datasets.fitting import FITS
 from lshfm.datasets.images import FileImages, digest
 from lshfm.datasets.listing import Listing, list_folders
+from lshfm.datasets.names import Lazy
 from lshfm.datasets.reader import class_list
 from lshfm.datasets.split import Split
 from lshfm.errors import InputError, nearest, parameter
 
 
-@dataclass(frozen=True, eq=False)
-class ListedPaths(Sequence[Path]):
-    """The paths of a listing, each made when it is asked for: a million of them would take a gigabyte."""
+class ListedPaths(Lazy[Path]):
+    """The paths of a listing."""
 
-    listing: Listing
+    def __init__(self, listing: Listing) -> None:
+        super().__init__(len(listing.names), self._path)
+        self.listing = listing
 
-    def __len__(self) -> int:
-        return len(self.listing.names)
+    def _path(self, number: int) -> Path:
+        return self.listing.root / self.listing.id_of(number)
 
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        number = range(len(self))[index]
-        return self.listing.root / self.listing.folder_of(number) / self.listing.names[number]
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ListedPaths, (self.listing,)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both are of one folder, however it is called."""
+        return isinstance(other, ListedPaths) and self.listing.root.resolve() == other.listing.root.resolve()
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(self.listing.root.resolve())
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class FolderImages(FileImages):
     """The pictures of a listing. fit: "crop" is the middle of a picture, its short side resized; "stretch" all of it.
 
@@ -62,17 +69,27 @@ class FolderImages(FileImages):
 
     def fingerprint(self) -> str:
         """Hex digest of the files' names: all that can be known of a million files without asking for each."""
-        return self._fingerprint
+        return self.listing.fingerprint
 
     @cached_property
     def _signature(self) -> str:
         listing = self.listing
-        return digest([str(listing.root), listing.times, self._fingerprint, self.fit, self.upright])
+        return digest([str(listing.root), listing.times, listing.fingerprint, self.fit, self.upright])
 
-    @cached_property
-    def _fingerprint(self) -> str:
-        listing = self.listing
-        return digest([listing.folders, listing.counts, listing.names])
+
+@dataclass(frozen=True, eq=False)
+class FolderSplit(Split):
+    """A split of a listing, whose ids are made when they are asked for; no two are alike, as no two files are."""
+
+    def __post_init__(self) -> None:
+        assert len(self.labels) == len(self.ids) == len(self.images)
+
+    def fingerprint(self) -> str:
+        """As of other splits; of a million pictures it takes seconds, so that it is kept with the list."""
+        assert isinstance(self.images, FolderImages)
+        labels = hashlib.sha256(self.labels.tobytes()).hexdigest()
+        key = digest([self.images.fingerprint(), self.classes, str(self.labels.dtype), labels])
+        return self.images.listing.kept(key, super().fingerprint)
 
 
 class ImageFolder:
@@ -107,7 +124,8 @@ class ImageFolder:
         place = {folder: number for number, folder in enumerate(folders)}
         labels = np.repeat(np.array([place[folder] for folder in listing.folders], np.int64), listing.counts)
         images = FolderImages(ListedPaths(listing), self.exif, fit=self.fit)
-        return Split(name, self._called(folders), tuple(listing.ids()), labels, images)
+        ids: Any = Lazy(len(labels), listing.id_of)
+        return FolderSplit(name, self._called(folders), ids, labels, images)
 
     def _listing(self, name: str) -> Listing:
         require_plain(f"{parameter('root')} split", name)
@@ -138,7 +156,7 @@ class ImageFolder:
         table = {line.split()[0]: line[len(line.split()[0]) :].strip(" \t,:") for line in lines}
         if set(folders) <= table.keys():
             called = [table[folder] or folder for folder in folders]
-        elif len(lines) == len(folders):
+        elif len(lines) == len(folders) and table.keys().isdisjoint(folders):
             called = lines
         else:
             missing = [folder for folder in folders if folder not in table]

@@ -30,6 +30,11 @@ class FusedView(View):
 
     _verdict: list[bool] = field(default_factory=list, compare=False, repr=False)  # empty before the first pictures
 
+    @property
+    def is_fused(self) -> bool:
+        """Whether the kernels are used, which no one knows before the first pictures."""
+        return self._verdict == [True]
+
     def __call__(self, pixels: Tensor, index: Tensor, *, seed: int, epoch: int) -> Tensor:
         """Uint8 (B, S, S, 3) to float32 (B, 3, S, S) on the same device."""
         augment = self.augment

@@ -7,17 +7,22 @@ import stat
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from lshfm.datasets.checks import first_five
 from lshfm.datasets.fitting import fitted
+from lshfm.datasets.paths import absolute, suffix, texts
 from lshfm.datasets.split import BrokenImage, Pixels, Split
 from lshfm.errors import InputError, parameter
+
+Statuses = NDArray[np.int64]
 
 MOST_PIXELS = 2**28  # 16384 x 16384: a picture of so many takes 1 GiB while it is decoded
 # Resizing takes 16 bytes for each column or row of the original: a line of 10^8 pixels would fill the memory.
@@ -31,17 +36,22 @@ _TURNS = {  # by EXIF's orientation
 }  # fmt: skip
 
 
+_TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
+
+
 @dataclass(frozen=True)
 class FileImages:
     """One file a picture, opened only when asked for: a missing one is a broken image like others.
 
     upright: pictures are turned as their EXIF orientation says, as viewers show them. Without it what is called .jpg
     is decoded to the published pixels: as it lies, transparency ignored. Other transparent pictures lie on BACKGROUND.
+    known: the files' `statuses`, where they were asked for already.
     """
 
-    paths: tuple[Path, ...]
+    paths: Sequence[Path]
     upright: bool = True
     fit: str = "stretch"
+    known: Statuses | None = field(default=None, compare=False, repr=False)
     is_listed: ClassVar[bool] = False  # whether the paths were found on the disk a moment ago
 
     def __len__(self) -> int:
@@ -58,30 +68,48 @@ class FileImages:
         """RGB in its own size. Raises BrokenImage."""
         return self._decode(index)
 
+    def own_size(self, index: int) -> tuple[int, int] | None:
+        """Width and height of a picture, without decoding it; None for what is none."""
+        return size_of(self.paths[index], upright=self.upright)
+
     def inspect(self, index: int) -> tuple[tuple[int, int], str]:
         """(width, height) of a picture that can be decoded, and the SHA-256 of its file. Raises BrokenImage."""
         size = self._decode(index).size
         with self.paths[index].open("rb") as file:
             return size, hashlib.file_digest(file, "sha256").hexdigest()
 
+    def as_now(self) -> "FileImages":
+        """The same, with all files' statuses as they are now: those of 80,000 are not asked for at every use."""
+        return replace(self, known=self.statuses)
+
     def signature(self) -> str:
         """Hex digest of every file's absolute path, byte size and time of change, and of how they are decoded."""
-        both = zip(self.paths, self.statuses, strict=True)
-        stats: list[object] = [(str(path.absolute()), *status) for path, status in both]
-        made = [] if all(map(self._is_as_published, self.paths)) else [self.upright, BACKGROUND]
+        return self._signed() if self.known is None else self._known_signature
+
+    def _signed(self) -> str:
+        names = texts(self.paths)
+        both = zip(names, self.statuses.tolist(), strict=True)
+        stats: list[object] = [(absolute(name), *status) for name, status in both]
+        made = [] if all(map(self._is_as_published, names)) else [self.upright, BACKGROUND]
         return digest([*stats, *made, *([] if self.fit == "stretch" else [self.fit])])
+
+    @cached_property
+    def _known_signature(self) -> str:
+        return self._signed()
 
     def fingerprint(self) -> str:
         """Hex digest of the files' byte sizes: all that can be known of their content without reading it."""
-        return digest([size for size, _ in self.statuses])
+        return digest(self.statuses[:, 0].tolist())
 
     @property
-    def statuses(self) -> list[tuple[int, int]]:
-        """Every file's byte size and time of change in ns now, (-1, 0) where there is none."""
-        return [_size_and_time(path) for path in self.paths]
+    def statuses(self) -> Statuses:
+        """Every file's byte size and time of change in ns, (-1, 0) where there is none, (n, 2)."""
+        if self.known is not None:
+            return self.known
+        return np.array([_size_and_time(path) for path in texts(self.paths)], np.int64).reshape(-1, 2)
 
-    def _is_as_published(self, path: Path) -> bool:
-        return not self.upright and path.suffix.lower() in _AS_PUBLISHED
+    def _is_as_published(self, path: str) -> bool:
+        return not self.upright and suffix(path) in _AS_PUBLISHED
 
     def _decode(self, index: int) -> Image.Image:
         where, path = self.where(index), self.paths[index]
@@ -91,7 +119,7 @@ class FileImages:
             with warnings.catch_warnings(action="ignore"), _limit(MOST_PIXELS), Image.open(path) as image:
                 if fault := _unusable(image):
                     raise BrokenImage(where, fault)
-                if self._is_as_published(path):
+                if self._is_as_published(str(path)):
                     return _to_rgb(image)
                 return _turned(_to_rgb(image, BACKGROUND), image if self.upright else None)
         except BrokenImage:
@@ -159,16 +187,38 @@ def _limit(most: int) -> Iterator[None]:
 
 def pixels_of(image: Image.Image, size: int, fit: str = "stretch") -> Pixels:
     """An opened picture as `FileImages.pixels` gives a file's, whose reader closes it. Raises BrokenImage."""
+    return np.array(fitted(upright_rgb(image), size, fit))
+
+
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """An opened picture as `FileImages.picture` gives a file's. Raises BrokenImage."""
     if fault := _unusable(image):
         raise BrokenImage("the image", fault)
-    return np.array(fitted(_turned(_to_rgb(image, BACKGROUND), image), size, fit))
+    return _turned(_to_rgb(image, BACKGROUND), image)
+
+
+def as_now(split: Split) -> Split:
+    """The split, with the statuses of its files as they are now; one of listed folders, whose times count, as it is."""
+    images = split.images
+    return replace(split, images=images.as_now()) if type(images) is FileImages else split
+
+
+def size_of(path: Path, *, upright: bool) -> tuple[int, int] | None:
+    """Width and height of a picture, without decoding it; None for what is none. upright: as EXIF turns it."""
+    try:
+        with warnings.catch_warnings(action="ignore"), _limit(MOST_PIXELS), Image.open(path) as image:
+            turned = upright and image.getexif().get(ExifTags.Base.Orientation) in _TURNED
+            return image.size[::-1] if turned else image.size
+    except Exception:  # noqa: BLE001 - damaged files make Pillow raise nearly anything
+        return None
 
 
 def find_missing(split: Split) -> list[int]:
     """Indices of pictures whose file is missing, empty or not a regular one; opens none, so it is quick."""
     if not isinstance(split.images, FileImages) or split.images.is_listed:
         return []
-    return [i for i, (size, _) in enumerate(split.images.statuses) if size <= 0]
+    missing: list[int] = np.flatnonzero(split.images.statuses[:, 0] <= 0).tolist()
+    return missing
 
 
 def refuse_missing(split: Split) -> None:
@@ -183,7 +233,7 @@ def refuse_missing(split: Split) -> None:
         )
 
 
-def _size_and_time(path: Path) -> tuple[int, int]:
+def _size_and_time(path: str | Path) -> tuple[int, int]:
     """Byte size and time of change in ns; (-1, 0) for what isn't there or is no regular file."""
     try:
         status = os.stat(path)  # noqa: PTH116 - half of Path.stat's time

@@ -12,8 +12,10 @@ import numpy as np
 
 from lshfm.datasets.annotations import Fault, Grade
 from lshfm.datasets.images import FileImages
+from lshfm.datasets.paths import PathsWithin
 from lshfm.datasets.reader import Reader, strict
 from lshfm.datasets.split import Split
+from lshfm.files.parse import parse_json
 
 FORMAT = 1  # of the file, and of what a reader makes of annotations
 WORTH_KEEPING = 5_000  # images: fewer are read in a moment
@@ -62,10 +64,10 @@ def _kept(path: Path, key: str, name: str, source: Reader, pictures: Path) -> Sp
         return None
     try:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:  # whose checksums it compares
-            about, labels = json.loads(file["about"].tobytes()), file["labels"]
+            about, labels = parse_json(file["about"].tobytes()), file["labels"]
         if about["key"] != key or labels.shape != (len(about["ids"]), len(about["classes"])):
             return None
-        images = FileImages(tuple(Path(f"{pictures}{os.sep}{each}") for each in about["names"]), upright=source.exif)
+        images = FileImages(PathsWithin(str(pictures), tuple(about["names"])), upright=source.exif)
         return Split(name, tuple(about["classes"]), tuple(about["ids"]), labels, images)
     except (OSError, ValueError, KeyError, TypeError, AssertionError, EOFError, zipfile.BadZipFile):
         return None

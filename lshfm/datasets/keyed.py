@@ -30,6 +30,8 @@ class Stream(IntEnum):
     CROP_TOP = 10
     CROP_LEFT = 11
     MIX = 12
+    SIZE = 20
+    SAMPLES = 21
     RESIZED_CROP = 1000  # and 39 more
     RANDAUGMENT = 2000  # and two for each operation
 

@@ -4,30 +4,41 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lshfm.datasets.checks import require_class_name
-from lshfm.errors import InputError
+from lshfm.datasets.images import digest
+from lshfm.datasets.names import Names
+from lshfm.errors import InputError, RunFailed
+from lshfm.files.parse import parse_json
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".webp", ".tif", ".tiff", ".gif")
-_FORMAT = 1
+_FORMAT = 2
+_MOST_PRINTS = 16  # of a list that are kept
 
 
 @dataclass(frozen=True, eq=False)
 class Listing:
-    """Folders below `root`, by name, with the time each was changed (ns), how many pictures it has, and their names."""
+    """Folders below `root`, by name, with the time each was changed (ns), how many pictures it has, and their names.
+
+    fingerprint: hex digest of folders, counts and names. prints: a file of what else was made of the list, if it is
+    kept.
+    """
 
     root: Path
     folders: tuple[str, ...]
     times: tuple[int, ...]
     counts: tuple[int, ...]
-    names: Sequence[str]  # of all pictures, folder by folder, each folder's by name
+    names: Names  # of all pictures, folder by folder, each folder's by name
+    fingerprint: str
+    prints: Path | None = None
 
     def folder_of(self, number: int) -> str:
         """The folder of a picture."""
@@ -37,12 +48,24 @@ class Listing:
     def _ends(self) -> NDArray[np.int64]:
         return np.cumsum(np.array(self.counts, np.int64))
 
+    def id_of(self, number: int) -> str:
+        """FOLDER/NAME of a picture."""
+        return f"{self.folder_of(number)}/{self.names[number]}"
+
     def ids(self) -> Iterator[str]:
-        """FOLDER/NAME of each picture."""
-        start = 0
+        """Those of all, in order."""
+        names = iter(self.names)
         for folder, count in zip(self.folders, self.counts, strict=True):
-            yield from (f"{folder}/{name}" for name in self.names[start : start + count])
-            start += count
+            yield from (f"{folder}/{name}" for name in islice(names, count))
+
+    def kept(self, key: str, make: Callable[[], str]) -> str:
+        """A text that follows from the list and the key: as it is kept beside the list, else made and kept."""
+        prints = _prints(self.prints)
+        if key not in prints:
+            prints = dict([*prints.items(), (key, make())][-_MOST_PRINTS:])
+            if self.prints:
+                _keep(self.prints, json.dumps(prints).encode())
+        return prints[key]
 
 
 def list_folders(root: Path, lists: Path | None) -> Listing:
@@ -55,11 +78,16 @@ def list_folders(root: Path, lists: Path | None) -> Listing:
     kept = _read(file, root, folders, times) if file else None
     if kept is not None:
         return kept
-    names = [_pictures(root / folder) for folder in folders]
-    every = [name for each in names for name in each]
-    found = Listing(root, folders, times, tuple(map(len, names)), every)
+    blocks, counts = [], []
+    for folder in folders:
+        names = _pictures(root / folder)
+        counts.append(len(names))
+        blocks.append("".join(f"{name}\n" for name in names).encode("utf-8"))
+    names_of_all = Names(b"".join(blocks))
+    print_ = digest([folders, counts, list(names_of_all)])
+    found = Listing(root, folders, times, tuple(counts), names_of_all, print_, file and _beside(file))
     if file:
-        _keep(file, found)
+        _keep(file, _text(found))
     return found
 
 
@@ -91,30 +119,46 @@ def _pictures(folder: Path) -> list[str]:
 def _read(file: Path, root: Path, folders: tuple[str, ...], times: tuple[int, ...]) -> Listing | None:
     """The kept listing, if it is whole and of the same folders with the same times."""
     try:
-        head, _, names = file.read_text(encoding="utf-8").partition("\n")
-        saved = json.loads(head)
-        every = names.split("\n") if names else []
-        counts = tuple(saved["counts"])
+        with file.open("rb") as kept:
+            saved = parse_json(kept.readline())
+            names = Names(kept.read())
+        counts, print_ = tuple(saved["counts"]), str(saved["fingerprint"])
         same = (saved["format"], saved["root"], saved["folders"], saved["times"]) == (
             _FORMAT, str(root), list(folders), list(times),
         )  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    is_whole = same and len(counts) == len(folders) and sum(counts) == len(every)
-    return Listing(root, folders, times, counts, every) if is_whole else None
+    is_whole = same and len(counts) == len(folders) and sum(counts) == len(names)
+    return Listing(root, folders, times, counts, names, print_, _beside(file)) if is_whole else None
 
 
-def _keep(file: Path, found: Listing) -> None:
-    """Write a listing; where that cannot be done, it is made anew the next time."""
-    from lshfm.files.write import write_bytes  # imports torch, which decode workers do without
+def _beside(file: Path) -> Path:
+    return file.with_name(f"{file.stem}_prints.json")
 
+
+def _text(found: Listing) -> bytes:
     head = {
         "format": _FORMAT, "root": str(found.root), "folders": found.folders, "times": found.times,
-        "counts": found.counts,
+        "counts": found.counts, "fingerprint": found.fingerprint,
     }  # fmt: skip
-    text = json.dumps(head) + "\n" + "\n".join(found.names)
+    return json.dumps(head).encode() + b"\n" + found.names.block
+
+
+def _prints(file: Path | None) -> dict[str, str]:
+    try:
+        found = parse_json(file.read_bytes()) if file else {}
+    except (OSError, ValueError):
+        return {}
+    is_whole = isinstance(found, dict) and all(isinstance(value, str) for value in found.values())
+    return found if is_whole else {}
+
+
+def _keep(file: Path, content: bytes) -> None:
+    """Write what is kept; where that cannot be done, it is made anew the next time."""
+    from lshfm.files.write import write_bytes  # imports torch, which decode workers do without
+
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(file, io.BytesIO(text.encode("utf-8")))
-    except OSError:
+        write_bytes(file, io.BytesIO(content))
+    except (OSError, RunFailed):
         return

@@ -9,11 +9,11 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from lshfm.datasets import keyed
 from lshfm.datasets.augment import Augment, normalise, send
+from lshfm.datasets.cutting import ALL, Index, Share, batches
 from lshfm.datasets.decode import ahead, decode, decode_batch
 from lshfm.datasets.mixing import Mixing
 from lshfm.datasets.overlap import in_advance, side_of
@@ -21,10 +21,9 @@ from lshfm.datasets.split import Images, Labels, Pixels
 from lshfm.datasets.store_file import Store
 from lshfm.errors import InputError
 
-Index = NDArray[np.int64]
-
 # So many pixels at a time stay in a CPU's cache through all steps of augmentation: three times as fast.
 _CACHED_PIXELS = 400_000
+_READ_AT_ONCE = 2**20  # bytes of a batch: fewer are read in less time than a thread takes to be asked for them
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,6 @@ class PixelSource(Protocol):
 
     def stream(self, batches: Iterable[Index]) -> Generator[Pixels | Tensor, None, None]:
         """Uint8 (B, S, S, 3) for each array of indices, on the host or a device. InputError: a broken picture."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -78,6 +76,7 @@ class StoredPixels:
         return len(self.store.pixels)
 
     def stream(self, batches: Iterable[Index]) -> Generator[Pixels | Tensor, None, None]:
+        """Uint8 (B, S, S, 3) for each array of indices; pinned memory where that was asked for."""
         pixels = np.asarray(self.store.pixels)
 
         def take(index: Index) -> Pixels | Tensor:
@@ -88,8 +87,12 @@ class StoredPixels:
             pixels.take(index, 0, out=room.numpy(), mode="clip")  # with mode="raise" it would be buffered
             return room
 
+        steps = list(batches)
+        if not self.pinned and steps and pixels[: len(steps[0])].nbytes <= _READ_AT_ONCE:
+            yield from map(take, steps)
+            return
         with ThreadPoolExecutor(1) as pool:
-            yield from ahead(lambda index: pool.submit(take, index), batches, depth=2)
+            yield from ahead(lambda index: pool.submit(take, index), steps, depth=2)
 
 
 @dataclass(frozen=True)
@@ -125,33 +128,16 @@ class View:
 
     def __call__(self, pixels: Tensor, index: Tensor, *, seed: int, epoch: int) -> Tensor:
         """Uint8 (B, S, S, 3) to float32 (B, 3, S, S) on the same device."""
-        fits = max(1, _CACHED_PIXELS // pixels[0, ..., 0].numel())
-        rows = fits if pixels.device.type == "cpu" else len(pixels)
-        parts = [slice(start, start + rows) for start in range(0, len(pixels), rows)]
-        made = [self._part(pixels[part], index[part], seed, epoch) for part in parts]
-        return made[0] if len(made) == 1 else torch.cat(made)
+        rows = max(1, _CACHED_PIXELS // (pixels.shape[1] * pixels.shape[2]))
+        if len(pixels) <= rows or pixels.device.type != "cpu":
+            return self._part(pixels, index, seed, epoch)
+        starts = range(0, len(pixels), rows)
+        return torch.cat([self._part(pixels[s : s + rows], index[s : s + rows], seed, epoch) for s in starts])
 
     def _part(self, pixels: Tensor, index: Tensor, seed: int, epoch: int) -> Tensor:
         if self.augment:
             pixels = self.augment(pixels, index, seed=seed, epoch=epoch)
         return normalise(pixels, self.mean, self.std, channels_last=self.channels_last)
-
-
-@dataclass(frozen=True)
-class Share:
-    """The part of a loader's work that belongs to rank `rank` of `num` ranks."""
-
-    rank: int = 0
-    num: int = 1
-
-    def within(self, batches: Sequence[Index]) -> Sequence[Index]:
-        """A part of every batch, as training needs it; `num` divides their sizes."""
-        sizes = [len(batch) // self.num for batch in batches]
-        return [batch[self.rank * n : (self.rank + 1) * n] for n, batch in zip(sizes, batches, strict=True)]
-
-    def among(self, batches: Sequence[Index]) -> Sequence[Index]:
-        """Some of the batches, whole: what is in one, and so its bits, do not depend on the number of ranks."""
-        return batches[self.rank :: self.num]
 
 
 class Loader:
@@ -177,26 +163,18 @@ class Loader:
         drop_last: bool,
         indices: Index | None = None,
         seed: int = 0,
-        share: Share = Share(),
+        share: Share = ALL,
         pools: Sequence[Index] | None = None,
         last_multiple: int | None = None,
         mixing: Mixing | None = None,
     ) -> None:
         assert len(pixels) == len(labels)
         assert not drop_last or batch_size % share.num == 0
-        self.pixels = pixels
-        self.labels = labels
+        self.pixels, self.labels = pixels, labels
         self.indices = np.arange(len(labels)) if indices is None else indices
-        self.batch_size = batch_size
-        self.device = device
-        self.view = view
-        self.shuffle = shuffle
-        self.drop_last = drop_last
-        self.seed = seed
-        self.share = share
-        self.pools = pools
-        self.last_multiple = last_multiple
-        self.mixing = mixing
+        self.batch_size, self.drop_last, self.last_multiple = batch_size, drop_last, last_multiple
+        self.device, self.view, self.mixing = device, view, mixing
+        self.shuffle, self.seed, self.pools, self.share = shuffle, seed, pools, share
         if not batches(self.indices, batch_size, drop_last):
             raise InputError(f"batch_size={batch_size} is more than the {len(self.indices)} images there are")
 
@@ -204,12 +182,23 @@ class Loader:
         """Steps of an epoch, of this rank."""
         return len(self._steps(self.indices))
 
+    @property
+    def images(self) -> int:
+        """Images in the batches of an epoch, of all ranks."""
+        return sum(map(len, self._batches(self.indices)))
+
+    @property
+    def full(self) -> int:
+        """Images in a full batch, of this rank."""
+        return len(self._steps(self.indices)[0])
+
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The epoch's batches from step `start` on; the steps before it cost nothing."""
-        steps = self._steps(self.order(epoch))[start:]
+        order = self.order(epoch)
+        steps, whole = self._steps(order)[start:], self._whole(order)[start:]
         of_epoch = getattr(self.pixels, "of_epoch", None)  # a source whose pictures differ from epoch to epoch
         with closing((of_epoch(self.seed, epoch) if of_epoch else self.pixels).stream(steps)) as stream:
-            made = (self._batch(index, pixels, epoch) for index, pixels in zip(steps, stream, strict=True))
+            made = (self._batch(*each, epoch) for each in zip(steps, whole, stream, strict=True))
             yield from in_advance(made, side_of(self.device))
 
     def order(self, epoch: int) -> Index:
@@ -222,25 +211,25 @@ class Loader:
 
     def used(self, epoch: int) -> Index:
         """The samples that an epoch's batches hold, those of all ranks."""
-        return np.concatenate(batches(self.order(epoch), self.batch_size, self.drop_last, self.last_multiple))
+        return np.concatenate(self._batches(self.order(epoch)))
+
+    def _batches(self, order: Index) -> Sequence[Index]:
+        return batches(order, self.batch_size, self.drop_last, self.last_multiple)
+
+    def _whole(self, order: Index) -> Sequence[Index]:
+        """The samples of each of this rank's steps, those of all ranks."""
+        cut = self._batches(order)
+        return cut if self.drop_last else self.share.among(cut)
 
     def _steps(self, order: Index) -> Sequence[Index]:
-        cut = batches(order, self.batch_size, self.drop_last, self.last_multiple)
-        return self.share.within(cut) if self.drop_last else self.share.among(cut)
+        whole = self._whole(order)
+        return self.share.within(whole) if self.drop_last else whole
 
-    def _batch(self, index: Index, pixels: Pixels | Tensor, epoch: int) -> Batch:
+    def _batch(self, index: Index, whole: Index, pixels: Pixels | Tensor, epoch: int) -> Batch:
         samples = torch.from_numpy(index)
-        sent = send(torch.as_tensor(pixels), self.device)
         labels = send(torch.from_numpy(self.labels[index]), self.device)
-        images = self.view(sent, samples, seed=self.seed, epoch=epoch)
-        if self.mixing:
-            images, mixed = self.mixing(images, labels, samples, seed=self.seed, epoch=epoch)
-            return Batch(samples, images, labels, epoch, *mixed)
-        return Batch(samples, images, labels, epoch)
-
-
-def batches(order: Index, batch_size: int, drop_last: bool, last_multiple: int | None = None) -> Sequence[Index]:
-    """The order cut into batches; the last one may be smaller, and goes if `drop_last`, but for a `last_multiple`."""
-    unit = last_multiple or batch_size
-    end = len(order) // unit * unit if drop_last else len(order)
-    return [order[start : min(start + batch_size, end)] for start in range(0, end, batch_size)]
+        images = self.view(send(torch.as_tensor(pixels), self.device), samples, seed=self.seed, epoch=epoch)
+        if not self.mixing:
+            return Batch(samples, images, labels, epoch)
+        images, mixed = self.mixing(images, labels, torch.from_numpy(whole), seed=self.seed, epoch=epoch)
+        return Batch(samples, images, labels, epoch, *mixed)

@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from lshfm.datasets.annotations import NO_CLASS, ROWS, SEPARATOR, Annotations, Fault, Grade, Picture, Report
+from lshfm.datasets.annotations import NO_CLASS, ROWS, SEPARATOR, Annotations, Fault, Grade, Object, Picture, Report
 from lshfm.datasets.checks import find_root, read_text, require_choice, require_plain, require_text
-from lshfm.datasets.reader import Reader, class_list, clause, objects_of, own_classes
+from lshfm.datasets.reader import Reader, class_list, clause, own_classes
 from lshfm.datasets.sheet import ENDINGS, Row, Sheet, read_sheet, separate
 from lshfm.errors import InputError, parameter
 
@@ -128,14 +128,21 @@ def _pictures(root: Path, rows: Iterable[Row]) -> Iterator[Picture]:
     for row in rows:
         same.setdefault((row.id or row.path, row.path), []).append(row)
     for (id, path), each in same.items():
-        present, difficult = ([label for row in each for label in getattr(row, key)] for key in ("labels", "difficult"))
-        yield Picture(id, root / path, each[0].at, objects_of(present, difficult))
+        yield Picture(id, root / path, each[0].at, tuple(_objects(each)))
+
+
+def _objects(rows: Iterable[Row]) -> Iterator[Object]:
+    """The labels of an image's rows, with their boxes where they have one; difficult ones last."""
+    rows = list(rows)
+    yield from (Object(label, box=row.box) for row in rows for label in row.labels)
+    yield from (Object(label, difficult=True, box=row.box) for row in rows for label in row.difficult)
 
 
 def _several_rows(path: Path, sheet: Sheet, num_pictures: int) -> Iterator[Fault]:
     again = len(sheet.rows) - num_pictures
-    told = {(row.id, row.path, row.labels, row.difficult) for row in sheet.rows}
-    is_row_a_label = all(len(row.labels) + len(row.difficult) == 1 for row in sheet.rows)
+    told = {(row.id, row.path, row.labels, row.difficult, row.box) for row in sheet.rows}
+    fewest = 0 if any(row.box for row in sheet.rows) else 1  # an image without an object has a row, too
+    is_row_a_label = all(fewest <= len(row.labels) + len(row.difficult) <= 1 for row in sheet.rows)
     if again and not (is_row_a_label and len(told) == len(sheet.rows)):
         what = f"{again} of {len(sheet.rows)} rows name an image again: its labels are taken together"
         yield Fault(ROWS, str(path), what, Grade.WARNS)

@@ -1,4 +1,4 @@
-"""Mixup and cutmix: a batch's pictures mixed with others of the same batch, keyed by (seed, epoch, first sample)."""
+"""Mixup and cutmix: a batch's pictures mixed in pairs, keyed by (seed, epoch, the batch's first sample)."""
 
 import math
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lshfm.checks import is_number
 from lshfm.datasets import keyed
+from lshfm.datasets.augment import send
 from lshfm.datasets.keyed import Stream
 from lshfm.errors import InputError
 
@@ -17,6 +18,9 @@ from lshfm.errors import InputError
 @dataclass(frozen=True)
 class Mixing:
     """Every picture of a batch is mixed with another of it: x = share * x + (1 - share) * x[order], one share a batch.
+
+    The first with the second, the third with the fourth and so on, as shuffling has dealt them: so that ranks with an
+    even number each mix as one alone does. The last of an odd number stays as it is.
 
     mixup: both pictures lie over each other (Zhang et al. 2018, arXiv 1710.09412); cutmix: a rectangle of the second
     lies on the first, and the share is that of the pixels that are left (Yun et al. 2019, arXiv 1905.04899). Each value
@@ -41,13 +45,16 @@ class Mixing:
     def __call__(
         self, images: Tensor, labels: Tensor, index: Tensor, *, seed: int, epoch: int
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Images (B, 3, S, S) mixed, and (the second labels (B, ...), the first ones' share); `index` on the CPU."""
+        """Images (B, 3, S, S) mixed, and (the second labels (B, ...), the first ones' share).
+
+        index: of the samples of all ranks' batch, on the CPU.
+        """
         first = int(index[0])
         random = np.random.Generator(np.random.PCG64(int(keyed.bits(seed, epoch, first, Stream.MIX)[0])))
         takes_cutmix = self.cutmix > 0 and (self.mixup == 0 or random.random() < 0.5)
         a = self.cutmix if takes_cutmix else self.mixup
         share = float(random.beta(a, a))
-        order = torch.from_numpy(random.permutation(len(images))).to(images.device)
+        order = send(partners(len(images)), images.device)
         if takes_cutmix:
             rows, columns = rectangle(images.shape[2], images.shape[3], share, random.random(2))
             images = images.clone()
@@ -56,7 +63,13 @@ class Mixing:
             share = 1 - covered / (images.shape[2] * images.shape[3])
         else:
             images = share * images + (1 - share) * images[order]
-        return images, (labels[order], torch.tensor(share, dtype=torch.float32, device=images.device))
+        return images, (labels[order], send(torch.tensor(share, dtype=torch.float32), images.device))
+
+
+def partners(n: int) -> Tensor:
+    """The place of each picture's partner, int64 (n,)."""
+    order = torch.arange(n) ^ 1
+    return order.clamp_(max=n - 1)
 
 
 def rectangle(height: int, width: int, share: float, centre: NDArray[np.float64]) -> tuple[slice, slice]:

@@ -1,5 +1,6 @@
 """Batches that are sent and augmented while the device works on the one before."""
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any, Protocol, TypeVar
@@ -8,6 +9,8 @@ import torch
 from torch import Tensor
 
 T = TypeVar("T")
+
+QUEUED = 2  # batches whose work may still be to do when another one is made
 
 
 class Side(Protocol):
@@ -19,6 +22,14 @@ class Side(Protocol):
 
     def hand_over(self, done: Any, tensors: list[Tensor]) -> None:
         """Let the queue that trains wait until it is done; the tensors are then its own."""
+        ...
+
+    def mark(self) -> Any:
+        """What tells when the queue that trains has done all that is in it now."""
+        ...
+
+    def wait(self, mark: Any) -> None:
+        """Wait for a mark, on the host."""
         ...
 
 
@@ -40,6 +51,16 @@ class SideStream:
         for tensor in tensors:
             tensor.record_stream(current)  # its memory is free only when that stream has used it
 
+    def mark(self) -> Any:
+        """An event, in waiting for which the host leaves the processor to others."""
+        event = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+        event.record(torch.cuda.current_stream(self._stream.device))
+        return event
+
+    def wait(self, mark: Any) -> None:
+        """The device has the work on a later batch to do meanwhile."""
+        mark.synchronize()
+
 
 @lru_cache
 def side_of(device: torch.device) -> Side | None:
@@ -50,14 +71,19 @@ def side_of(device: torch.device) -> Side | None:
 def in_advance(batches: Iterator[Any], side: Side | None) -> Iterator[Any]:
     """The batches, each made one ahead of its turn, in the queue beside; as they come where there is none.
 
-    Their `columns` are tensors by name.
+    Their `columns` are tensors by name. The host, which queues a recorded step in no time, gets no further ahead of the
+    device than QUEUED batches: each takes memory until its step is done.
     """
     if side is None:
         yield from batches
         return
+    marks: deque[Any] = deque()
     ahead: tuple[Any, Any] = side.do(lambda: next(batches, None))
     while ahead[0] is not None:
         batch, done = ahead
+        if len(marks) == QUEUED:
+            side.wait(marks.popleft())
         ahead = side.do(lambda: next(batches, None))
         side.hand_over(done, [each for each in batch.columns.values() if each is not None])
         yield batch
+        marks.append(side.mark())

@@ -18,7 +18,6 @@ from lshfm.datasets.annotations import (
     Annotations,
     Fault,
     Grade,
-    Object,
     Picture,
     Report,
     repeated,
@@ -43,13 +42,14 @@ class Reader(ABC):
     """A data set of pictures in files.
 
     classes: their names, in the order of a network's outputs; None where the files say so. exif: whether pictures are
-    turned as their EXIF orientation says.
+    turned as their EXIF orientation says. first_pixel: what the files call the leftmost and topmost one.
     """
 
     root: Path
     classes: tuple[str, ...] | None = None
     unlabelled: str = "negative"
     exif: bool = True
+    first_pixel: int = 0
     empty: str = "lists no image"  # what is wrong with a split that has none
 
     @abstractmethod
@@ -179,8 +179,3 @@ def _spellings(found: Annotations) -> Iterator[Fault]:
 def _pictures_of_each(found: Annotations) -> Counter[str]:
     present, difficult = found.counts()
     return present + difficult
-
-
-def objects_of(present: Sequence[str], difficult: Sequence[str] = ()) -> tuple[Object, ...]:
-    """Labels of a whole picture as objects without a place."""
-    return (*(Object(name) for name in present), *(Object(name, difficult=True) for name in difficult))

@@ -1,4 +1,4 @@
-"""Stores that lie in the device's memory, so that a batch is gathered there by its numbers."""
+"""Stores, and pictures that are an array, in the device's memory: a batch is gathered there by its numbers."""
 
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass
@@ -7,7 +7,10 @@ import torch
 from torch import Tensor
 
 from lshfm.datasets.augment import send
-from lshfm.datasets.loader import Index, PixelSource, StoredPixels
+from lshfm.datasets.cutting import Index
+from lshfm.datasets.in_memory import ArrayPixels
+from lshfm.datasets.loader import PixelSource, StoredPixels
+from lshfm.datasets.split import Pixels
 from lshfm.datasets.store import human
 from lshfm.datasets.store_file import Store
 from lshfm.errors import InputError, parameter
@@ -18,9 +21,9 @@ CHUNK = 64 * 2**20  # bytes that are copied at a time
 
 @dataclass(frozen=True)
 class ResidentPixels:
-    """The pixels of a store in a device's memory."""
+    """Pixels in a device's memory. store: that they were copied from; None for an array's."""
 
-    store: Store
+    store: Store | None
     pixels: Tensor  # uint8 (n, S, S, 3)
 
     def __len__(self) -> int:
@@ -39,24 +42,29 @@ def resident(source: PixelSource, device: torch.device, cache: str) -> tuple[Pix
     memory. Raises InputError where it does not fit.
     """
     may = cache == "device" or (cache == "auto" and device.type == "cuda")
-    if not may or not isinstance(source, StoredPixels):
+    if not may or not isinstance(source, StoredPixels | ArrayPixels):
         return source, ""
-    needed, free = source.store.pixels.nbytes, free_bytes(device)
+    store = source.store if isinstance(source, StoredPixels) else None
+    pixels = source.array if isinstance(source, ArrayPixels) else source.store.pixels
+    needed, free = pixels.nbytes, free_bytes(device)
     place = "memory" if device.type == "cpu" else f"the memory of {device}"
     sizes = f"{human(needed)} of {human(free)} that are free there"
     if cache == "device" and needed > free:
         key = parameter("cache")
-        raise InputError(f"{key}=device: the store does not fit into {place}: {sizes}. {key}=on reads it from the disk")
+        what = "the store does" if store else "the pictures do"
+        other = f"{key}=on reads it from the disk" if store else f"{key}=auto leaves them where they are"
+        raise InputError(f"{key}=device: {what} not fit into {place}: {sizes}. {other}")
     if cache == "auto" and needed > free // SHARE:
         return source, ""
-    return ResidentPixels(source.store, _copied(source.store, device)), f"The store lies in {place}: {sizes}."
+    what = "The store lies" if store else "The pictures lie"
+    return ResidentPixels(store, _copied(pixels, device)), f"{what} in {place}: {sizes}."
 
 
-def _copied(store: Store, device: torch.device) -> Tensor:
-    rows = max(1, CHUNK // max(store.pixels[:1].nbytes, 1))
-    copy = torch.empty(store.pixels.shape, dtype=torch.uint8, device=device)
+def _copied(pixels: Pixels, device: torch.device) -> Tensor:
+    rows = max(1, CHUNK // max(pixels[:1].nbytes, 1))
+    copy = torch.empty(pixels.shape, dtype=torch.uint8, device=device)
     for start in range(0, len(copy), rows):
-        copy[start : start + rows] = torch.from_numpy(store.pixels[start : start + rows].copy())
+        copy[start : start + rows] = torch.from_numpy(pixels[start : start + rows].copy())
     return copy
 
 

@@ -2,31 +2,21 @@
 
 import csv
 import io
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from lshfm.datasets.annotations import BROKEN_ANNOTATION, Fault, Report
-from lshfm.datasets.checks import first_five, read_text, require_class_name, require_path, require_unique
+from lshfm.datasets.annotations import BROKEN_ANNOTATION, Box, Fault, Report
+from lshfm.datasets.checks import read_text, require_class_name, require_path
 from lshfm.datasets.reader import clause
-from lshfm.errors import InputError, nearest, printable
+from lshfm.datasets.sheet_columns import IN_ORDER, NAMES, box_of, by_flag, require_roles, roles_of
+from lshfm.errors import InputError, printable
+from lshfm.files.parse import parse_json
 
 ENDINGS = (".csv", ".tsv", ".jsonl")
-# What a column means, by its names in any case; the first is ours.
-NAMES = {
-    "path": (
-        "path", "image", "filename", "file", "file_name", "filepath", "file_path", "image_path", "img", "img_path",
-    ),
-    "labels": ("labels", "label", "tags", "tag", "classes", "class", "categories", "category"),
-    "difficult": ("difficult",),
-    "id": ("id",),
-}  # fmt: skip
-_ROLES = {name: role for role, names in NAMES.items() for name in names}
 _MARKS = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False, "": False}
 SEPARATOR = ";"
-_PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 
 class Row(NamedTuple):
@@ -37,15 +27,20 @@ class Row(NamedTuple):
     labels: tuple[str, ...]
     difficult: tuple[str, ...]
     id: str  # "" where the row has none
+    box: Box | None = None  # of the row's one object
 
 
 @dataclass
 class Sheet:
-    """A manifest's rows. classes: of one-hot columns, else none. is_whole: whether every row could be read."""
+    """A manifest's rows. classes: of one-hot columns, else none. is_whole: whether every row could be read.
+
+    label_field: what the field with the labels is called; "" where there is none.
+    """
 
     rows: list[Row] = field(default_factory=list)
     classes: tuple[str, ...] = ()
     is_whole: bool = True
+    label_field: str = ""
 
     def labels(self) -> Iterator[str]:
         """Every label of every row."""
@@ -60,13 +55,13 @@ class _Unreadable(InputError):
         self.fault = Fault(BROKEN_ANNOTATION, where, what)
 
 
-def read_sheet(path: Path, separator: str | None, report: Report) -> Sheet:
-    """All rows that can be read; `report` is told of the others.
+def read_sheet(path: Path, separator: str | None, report: Report, text: str | None = None) -> Sheet:
+    """All rows that can be read; `report` is told of the others. text: the file's, or its beginning, if it is read.
 
     separator: of labels in a field. Without it SEPARATOR, and labels that are listed one by one are taken as they are.
     """
     sheet = Sheet()
-    for row in _rows(path, separator, sheet):
+    for row in _rows(path, separator, sheet, text):
         if isinstance(row, Fault):
             sheet.is_whole = False
             report(row)
@@ -81,10 +76,10 @@ def separate(names: str, separator: str) -> tuple[str, ...]:
     return tuple(filter(None, map(str.strip, parts)))
 
 
-def _rows(path: Path, separator: str | None, sheet: Sheet) -> Iterator[Row | Fault]:
+def _rows(path: Path, separator: str | None, sheet: Sheet, text: str | None) -> Iterator[Row | Fault]:
     read = _json_lines if path.suffix == ".jsonl" else _table
     try:
-        for at, row in read(path, read_text(path), separator, sheet):
+        for at, row in read(path, read_text(path) if text is None else text, separator, sheet):
             yield _row_or_fault(at, row)
     except _Unreadable as error:
         yield error.fault
@@ -113,7 +108,7 @@ def _table(path: Path, text: str, separator: str | None, sheet: Sheet) -> Rows:
         for cells in filter(None, reader):
             at = f"{path}, line {reader.line_num}"
             columns = columns or _Columns(f"{path}, line 1", header, cells)
-            sheet.classes = columns.classes
+            sheet.classes, sheet.label_field = columns.classes, columns.roles.get("labels", "")
             yield at, lambda at=at, cells=cells, columns=columns: columns.row(at, cells, separator)  # type: ignore[misc]
     except csv.Error as error:
         raise _Unreadable(f"{path}, line {reader.line_num}", f"broken CSV: {error}") from error
@@ -130,14 +125,14 @@ class _Columns:
     def __init__(self, at: str, header: list[str], first: Sequence[str]) -> None:
         self.header = header
         try:
-            self.roles = _roles(header)
+            self.roles = roles_of(header)
             others = [name for name in header if name not in self.roles.values()]
             marks = [cell.strip().lower() for name, cell in zip(header, first, strict=False) if name in others]
             is_one_hot = "labels" not in self.roles and any(marks) and all(mark in _MARKS for mark in marks)
             self.classes = tuple(others) if is_one_hot else ()
             for name in self.classes:
                 require_class_name("class", name)
-            _require_roles(self.roles, header, () if is_one_hot else others, is_one_hot=is_one_hot)
+            require_roles(self.roles, header, () if is_one_hot else others, is_one_hot=is_one_hot)
         except InputError as error:
             raise _Unreadable(at, str(error)) from error
 
@@ -149,9 +144,9 @@ class _Columns:
                 'several labels are separated by ";", a field with a comma is put in quotes'
             )
         fields = dict(zip(self.header, cells, strict=True))
-        path, id, labels, difficult = (fields.get(self.roles.get(role, ""), "") for role in _IN_ORDER)
+        path, id, labels, difficult = (fields.get(self.roles.get(role, ""), "") for role in IN_ORDER)
         shown = separate(labels, separator or SEPARATOR) if "labels" in self.roles else self._marked(fields)
-        return _row(at, path.strip(), id, shown, separate(difficult, separator or SEPARATOR))
+        return _row(at, path.strip(), id, shown, separate(difficult, separator or SEPARATOR), fields, self.roles)
 
     def _marked(self, fields: Mapping[str, str]) -> tuple[str, ...]:
         for name in self.classes:
@@ -160,67 +155,34 @@ class _Columns:
         return tuple(name for name in self.classes if _MARKS[fields[name].strip().lower()])
 
 
-_IN_ORDER = ("path", "id", "labels", "difficult")
-
-
-def _roles(fields: Iterable[str]) -> dict[str, str]:
-    """The field's name for each role that one has. Raises InputError where two have the same."""
-    fields = list(fields)
-    require_unique("field", fields)
-    roles: dict[str, str] = {}
-    for name in fields:
-        role = _ROLES.get(name.lower(), "")
-        if role in roles:
-            raise InputError(f"both '{roles[role]}' and '{name}' stand for the {role}: leave one out")
-        roles |= {role: name} if role else {}
-    return roles
-
-
-def _require_roles(
-    roles: Mapping[str, str], fields: Sequence[str], others: Sequence[str], *, is_one_hot: bool = False
-) -> None:
-    for role in ("path", "labels"):
-        if role not in roles and not (role == "labels" and is_one_hot):
-            hint = _hint(fields) if role == "path" else ""
-            raise InputError(f"no '{role}' among {first_five(fields) or 'no fields'}{hint}")
-    for name in others:
-        if not name:
-            raise InputError("a column has no name: pandas writes one of row numbers, but not with index=False")
-        raise InputError(f"unknown field '{printable(name)}'{nearest(printable(name), _ROLES)}")
-
-
-def _hint(fields: Iterable[str]) -> str:
-    """What a header without a path may be: one with semicolons, or no header at all."""
-    if ";" in "".join(fields):
-        return ": fields are separated by commas or tabs, and labels within one by semicolons"
-    is_row = any(field.lower().endswith(_PICTURES) for field in fields)
-    return ": the first line must name the columns, as path,labels" * is_row
-
-
-def _json_lines(path: Path, text: str, separator: str | None, _sheet: Sheet) -> Rows:
+def _json_lines(path: Path, text: str, separator: str | None, sheet: Sheet) -> Rows:
     """Objects with a path, a list or text of labels, and perhaps difficult ones and an id."""
     # Not splitlines(): JSON strings may hold the other characters it takes for line ends.
     for number, line in enumerate(text.split("\n"), start=1):
         at = f"{path}, line {number}"
         if line.strip():
-            yield at, lambda at=at, line=line: _parsed(at, line, separator)  # type: ignore[misc]
+            yield at, lambda at=at, line=line: _parsed(at, line, separator, sheet)  # type: ignore[misc]
 
 
-def _parsed(at: str, line: str, separator: str | None) -> Row:
+def _parsed(at: str, line: str, separator: str | None, sheet: Sheet) -> Row:
     try:
-        fields = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        fields = parse_json(line)
+    except ValueError as error:
         raise InputError(f"broken JSON: {error}") from error
     if not isinstance(fields, dict):
         raise InputError(f"expected an object with {', '.join(NAMES)}")
-    roles = _roles(fields)
-    _require_roles(roles, list(fields), [name for name in fields if name not in roles.values()])
+    roles = roles_of(fields)
+    require_roles(roles, list(fields), [name for name in fields if name not in roles.values()])
+    sheet.label_field = roles["labels"]
     texts = {role: fields.get(roles.get(role), "") for role in ("path", "id")}
     for role, value in texts.items():
         if not isinstance(value, str):
             raise InputError(f"'{roles[role]}' must be text")
+    flag = roles.get("difficult", "")
+    if "left" in roles and isinstance(fields.get(flag), int):
+        fields[flag] = str(fields[flag])
     labels, difficult = (_names(fields, roles.get(role), separator) for role in ("labels", "difficult"))
-    return _row(at, texts["path"], texts["id"], labels, difficult)
+    return _row(at, texts["path"], texts["id"], labels, difficult, fields, roles)
 
 
 def _names(fields: Mapping[str, object], key: str | None, separator: str | None) -> tuple[str, ...]:
@@ -232,13 +194,17 @@ def _names(fields: Mapping[str, object], key: str | None, separator: str | None)
     return tuple(part for name in names for part in separate(name, separator)) if separator else tuple(names)
 
 
-def _row(at: str, path: str, id: str, labels: tuple[str, ...], difficult: tuple[str, ...]) -> Row:
+def _row(
+    at: str, path: str, id: str, labels: tuple[str, ...], difficult: tuple[str, ...], fields: Mapping[str, object],
+    roles: Mapping[str, str],
+) -> Row:  # fmt: skip
     require_path("path", path)
     require_path("id", id)
+    labels, difficult = by_flag(labels, difficult, fields, roles)
     for name in labels + difficult:
         require_class_name("label", name)
     if not path.strip():
         raise InputError("the path is empty")
     if ".." in Path(path).parts and not Path(path).is_absolute():
         raise InputError(f"{path!r} leads out of the root; write an absolute path if that is meant")
-    return Row(at, path, labels, difficult, id)
+    return Row(at, path, labels, difficult, id, box_of(fields, roles, len(labels) + len(difficult)))

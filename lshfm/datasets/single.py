@@ -16,9 +16,12 @@ OneLabel = NDArray[np.int64]
 def single_labels(split: Split, name: str) -> OneLabel:
     """The labels of a split that has one an image; of labels int8 (n, C) each image's only +1.
 
-    name: of the data set, for messages. Raises InputError for images with none or several, and for labels out of range.
+    name: of the data set, for messages. Raises InputError for one class alone, for images with none or several labels,
+    and for labels out of range.
     """
     labels, count = split.labels, len(split.classes)
+    if count == 1:
+        raise InputError(f"{name} {only_class(split.classes)}")
     if labels.dtype == np.int8 and labels.shape == (len(split), count):
         return _only_ones(split, name)
     if not np.issubdtype(labels.dtype, np.integer) or labels.shape != (len(split),):
@@ -33,6 +36,14 @@ def single_labels(split: Split, name: str) -> OneLabel:
             f"{printable(split.ids[bad[0]])}: there are {count} classes, 0 to {count - 1}"
         )
     return labels.astype(np.int64)
+
+
+def only_class(classes: Sequence[str]) -> str:
+    """What is wrong with a data set of one class, as a clause that continues its name."""
+    return (
+        f"has one class, {printable(classes[0])}: with one label an image there is nothing to tell apart. Images that "
+        "show something else make another class; folders of classes lie right in the split's folder"
+    )
 
 
 def _only_ones(split: Split, name: str) -> OneLabel:

@@ -72,9 +72,14 @@ class Split:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def about(self) -> dict[str, Any]:
+        """What else a network that learns from it should know, as plain values by name."""
+        return {}
+
     def fingerprint(self) -> str:
         """SHA-256 over classes, ids, labels and the pictures' fingerprint: equal for copies of a data set."""
-        names = json.dumps([self.classes, self.ids, self.images.fingerprint()])
+        names = json.dumps([self.classes, list(self.ids), self.images.fingerprint()])
         return hashlib.sha256(names.encode() + self.labels.tobytes()).hexdigest()
 
 

@@ -1,10 +1,12 @@
-"""A split's pictures, decoded and resized once into a file of uint8 pixels that is mapped into memory."""
+"""A split's pictures, decoded and resized once into a file of uint8 pixels that is mapped into memory.
+
+kind, of all functions: how the file is laid out, StoreFile for squares, or RaggedFile for pictures of many shapes.
+"""
 
 import hashlib
 import json
 import logging
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,6 +21,7 @@ from lshfm.datasets.split import Images
 from lshfm.datasets.store_file import Store, StoreFile
 from lshfm.errors import InputError, RunFailed, parameter
 from lshfm.files.locks import locked
+from lshfm.files.room import free_bytes
 
 log = logging.getLogger("lshfm")
 
@@ -30,26 +33,32 @@ def store_bytes(n: int, size: int) -> int:
     return StoreFile(Path(), n, size).length
 
 
-def choose_cache(cache: str, needed: int, cache_dir: Path) -> tuple[bool, str]:
+def choose_cache(cache: str, needed: int, cache_dir: Path, memory: int | None = None) -> tuple[bool, str]:
     """Whether to use a store that takes `needed` more bytes in `cache_dir`, and a sentence for the log that says so.
 
-    `cache` is "on" (or "device"), "off" or "auto": on if the store takes at most half of what is free there.
+    `cache` is "on" (or "device"), "off" or "auto": on if the store takes at most half of what is free there. memory: of
+    the machine, in bytes, where a store must fit there to pay.
     """
     key = parameter("cache")
     require_choice(key, cache, ("auto", "on", "off", "device"))
     if cache == "off":
         return False, f"Pixels are decoded in every epoch ({key}=off)."
-    free = _free_bytes(cache_dir)
+    free = free_bytes(cache_dir)
     sizes = f"{human(needed)} more, {human(free)} free"
     if cache == "auto" and needed > free / 2:
         why = f"a store of them in {cache_dir} would take over half of the room: {sizes}"
         return False, f"Pixels are decoded in every epoch ({why}); {key}=on makes it all the same."
+    if cache == "auto" and memory is not None and needed > memory:
+        why = f"a store of them would not stay in memory: {human(needed)} of {human(memory)}"
+        return False, f"Pixels are decoded in every epoch ({why}); {key}=on makes it all the same."
     return True, f"Pixels are decoded once, into a store in {cache_dir} ({sizes})."
 
 
-def find_store(images: Images, size: int, cache_dir: Path, *, name: str) -> Store | None:
+def find_store(
+    images: Images, size: int, cache_dir: Path, *, name: str, kind: type[StoreFile] = StoreFile
+) -> Store | None:
     """The finished store of exactly these pictures, if there is one."""
-    file = _file(images, size, cache_dir, name)
+    file = file_of(images, size, cache_dir, name, kind)
     return None if file.fault() else file.open()
 
 
@@ -62,6 +71,7 @@ def open_store(
     workers: int,
     report: Report,
     skip_broken: bool = False,
+    kind: type[StoreFile] = StoreFile,
 ) -> Store:
     """The pictures' store in `cache_dir`, built first where it is missing, damaged or stale.
 
@@ -71,7 +81,7 @@ def open_store(
     RunFailed: the disk filled up meanwhile, or a decoding process was killed.
     """
     assert len(images) > 0
-    file = _file(images, size, cache_dir, name)
+    file = file_of(images, size, cache_dir, name, kind)
 
     def find() -> Store | None:
         store = None if file.fault() else file.open()
@@ -96,12 +106,12 @@ def pixel_key(images: Images, size: int) -> str:
     return _digest([*made_by, images.signature()])[:16]
 
 
-def _file(images: Images, size: int, folder: Path, name: str) -> StoreFile:
+def file_of(images: Images, size: int, folder: Path, name: str, kind: type[StoreFile] = StoreFile) -> StoreFile:
     """The store's file: <name>_<size>_<hash of name and pictures' folder>_<pixel_key>.npy."""
     place = _place(images)
     key = pixel_key(images, size)
     plain = re.sub(r"[^\w.-]+", "-", name)
-    return StoreFile(folder / f"{plain}_{size}_{_digest([name, place])[:8]}_{key}.npy", len(images), size)
+    return kind(folder / f"{plain}_{size}_{_digest([name, place])[:8]}_{key}.npy", len(images), size)
 
 
 def _place(images: Images) -> str:
@@ -139,10 +149,10 @@ def _sole_builder(path: Path) -> Iterator[None]:
 
 def _build(file: StoreFile, images: Images, workers: int, report: Report, skip_broken: bool) -> None:
     """Build the store under a temporary name, then rename it; nothing is left if that fails."""
-    part = replace(file, path=file.path.with_suffix(".part"))
+    part = replace(file, path=file.path.with_suffix(".part")).planned(images, workers)
     try:
         _clear(file)
-        _require_room(file.length, file.path.parent)
+        _require_room(part.length, file.path.parent)
         part.allocate()
         broken = sweep(images, part.fill, workers, report)
         if not skip_broken:
@@ -169,7 +179,7 @@ def _clear(file: StoreFile) -> None:
 
 
 def _require_room(needed: int, folder: Path) -> None:
-    free = _free_bytes(folder)
+    free = free_bytes(folder)
     if needed * 1.05 > free:
         raise InputError(
             f"No room for the pixel store in {folder}: it needs {human(needed)} and 5 % to spare, "
@@ -191,12 +201,6 @@ def _refuse(broken: dict[int, str], n: int) -> None:
 def _other_ways() -> str:
     folder, cache = parameter("cache_dir"), parameter("cache")
     return f"{folder}=DIR puts it elsewhere, {cache}=off decodes in every epoch instead."
-
-
-def _free_bytes(folder: Path) -> int:
-    """Free bytes of the disk that `folder` lies on, or will once it is made."""
-    existing = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
-    return shutil.disk_usage(existing).free
 
 
 def human(size: float) -> str:

@@ -53,6 +53,8 @@ class VOC(Reader):
     unless given.
     """
 
+    first_pixel = 1
+
     def __init__(
         self,
         root: str | Path,
@@ -175,7 +177,8 @@ def _objects(root: Element, begins: str, report: Report) -> Iterator[Object]:
             what = f"<difficult> is '{printable(difficult)}', expected 0 or 1"
             report(Fault(BROKEN_ANNOTATION, f"{begins}{number}", what))
         box = _box(fields.get("bndbox"), f"{begins}{number}", report)
-        yield Object(_text(fields, "name"), difficult == "1", box=box, number=str(number))
+        parts = len(element.findall("part"))
+        yield Object(_text(fields, "name"), difficult == "1", box=box, number=str(number), parts=parts)
 
 
 def _text(fields: Mapping[str, Element], name: str) -> str:

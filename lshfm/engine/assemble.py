@@ -30,6 +30,7 @@ def assemble(
     compile_teacher: bool = False,
     compile_student: bool = False,
     compiler: Compiler = inductor,
+    varied: bool = False,
 ) -> State:
     """The state before the first step. All ranks together; they start with rank 0's weights.
 
@@ -38,7 +39,8 @@ def assemble(
     start, passes over them as long as they have no gradients, and keeps nothing of them. ema: decay of the moving
     average of the weights, 0 for none. constants, average: as in State. fused: the optimiser's update is one kernel.
     capturable: it can be recorded, see `make_step`. compile_teacher, compile_student: the frozen networks of a step,
-    and what is trained, are compiled for the shape of the first batch. compiler: what compiles them.
+    and what is trained, are compiled for the shape of the first batch. compiler: what compiles them. varied: it does
+    so for batches of any shape.
     """
     clock = Clock()
     torch_optimizer = make_optimizer(
@@ -47,7 +49,7 @@ def assemble(
     )  # fmt: skip
     if freeze_epochs:
         objective.hold()
-    compiled = _compile(objective, compiler, teacher=compile_teacher, student=compile_student)
+    compiled = _compile(objective, compiler, teacher=compile_teacher, student=compile_student, varied=varied)
     objective.trained = replicate(objective.trained, clock)
     moving = MovingAverage(objective.model, ema) if ema else None
     return State(
@@ -56,12 +58,12 @@ def assemble(
     )  # fmt: skip
 
 
-def _compile(objective: Objective, compiler: Compiler, *, teacher: bool, student: bool) -> list[Compiled]:
+def _compile(objective: Objective, compiler: Compiler, *, teacher: bool, student: bool, varied: bool) -> list[Compiled]:
     """Compile networks of a step: after freezing, and before DDP wraps what is trained, whose hooks stay outside."""
     compiled: list[Compiled] = []
 
     def wrap(network: nn.Module) -> nn.Module:
-        compiled.append(Compiled(network, compiler))
+        compiled.append(Compiled(network, compiler, varied=varied))
         return compiled[-1]
 
     if teacher:

@@ -46,6 +46,11 @@ class WeightAverage:
             for name, total in self._sums.items()
         }
 
+    def bytes_of(self, network: nn.Module) -> int:
+        """What the sums over a network take."""
+        tensors = network.state_dict().values()
+        return sum(8 * each.numel() if each.is_floating_point() else each.nbytes for each in tensors)
+
     def state_dict(self) -> dict[str, Any]:
         """Plain containers and tensors."""
         return {"added": list(self.added), "sums": dict(self._sums)}

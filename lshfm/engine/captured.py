@@ -56,14 +56,15 @@ class StaticBatch:
 
 
 class CapturedStep:
-    """A step whose work is recorded at its first batch, and repeated for all of the same shapes; others go eagerly.
+    """A step whose work is recorded at its first full batch, and repeated for all of the same shapes.
 
-    It is recorded anew where `State.generation` is another, as after the release of a held backbone. The steps that
-    are tried before recording leave no trace. Where recording fails, the log says why, and all steps go eagerly.
+    Others go eagerly. images: of a full batch; None: as many as the first one has. It is recorded anew where
+    `State.generation` is another, as after the release of a held backbone. The steps that are tried before recording
+    leave no trace. Where recording fails, the log says why, and all steps go eagerly.
     """
 
-    def __init__(self, eager: Work, graphs: Graphs) -> None:
-        self.eager, self.state, self.graphs = eager, eager.state, graphs
+    def __init__(self, eager: Work, graphs: Graphs, images: int | None = None) -> None:
+        self.eager, self.state, self.graphs, self.images = eager, eager.state, graphs, images
         self._replay: Callable[[], None] | None = None
         self._generation: int | None = None  # that the recording, or the attempt, is of
         self._inputs = StaticBatch({})
@@ -75,7 +76,7 @@ class CapturedStep:
         if not self.state.is_averaging:  # the moving average's first update is another than all later ones
             return self.eager(batch, lr)
         self.state.set_lr(lr)
-        if self._generation != self.state.generation:
+        if self._generation != self.state.generation and len(batch.index) == (self.images or len(batch.index)):
             self._record(batch)
         if self._replay is None or not self._fits(batch):
             return self.eager(batch, lr)
@@ -106,6 +107,7 @@ class CapturedStep:
             self.graphs.warm_up(self._work, WARM_UP)
             self._replay = self.graphs.record(self._work)
         except Exception as error:  # noqa: BLE001 - what cannot be recorded fails in many ways
+            self._inputs, self._losses = StaticBatch({}), {}  # whose memory is wanted by the steps to come
             _say((str(error).strip() or type(error).__name__).splitlines()[0])
         finally:
             before.restore()

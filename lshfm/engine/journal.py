@@ -19,8 +19,8 @@ SECONDS_WORTH_A_LINE = 60.0  # of the time to go
 class Journal:
     """Collects losses on the device and copies them to the host once a log line, so that no step waits for a copy.
 
-    Losses are means over all ranks, `batch_size` is that of all; rank 0 writes to `lines`. steps: of an epoch. every:
-    steps between lines. name_samples: maps sample numbers to names for a message.
+    Losses are means over all ranks, which have as many images of a batch each; rank 0 writes to `lines`. steps: of an
+    epoch. every: steps between lines. name_samples: maps sample numbers to names for a message.
     """
 
     def __init__(
@@ -29,16 +29,15 @@ class Journal:
         *,
         epochs: int,
         steps: int,
-        batch_size: int,
         every: int,
         name_samples: Callable[[Sequence[int]], list[str]],
     ) -> None:
         self.lines, self.epochs, self.steps = lines, epochs, steps
-        self.batch_size, self.every, self.name_samples = batch_size, every, name_samples
+        self.every, self.name_samples = every, name_samples
         self._pending: list[tuple[int, int, torch.Tensor, dict[str, torch.Tensor], float]] = []
         self._rows: list[list[float]] = []  # losses since the last line that are on the host already
         self._names: list[str] = []
-        self._steps_timed = 0  # since the last line
+        self._images_timed = 0  # of this rank since the last line
         self._means: dict[str, float] = {}
         self._rate: float | None = None  # images a second of all ranks
         self._waiting: tuple[float, int] | None = None  # percent of the time, for which rank
@@ -64,7 +63,7 @@ class Journal:
 
     def step(self, state: State, index: torch.Tensor, losses: dict[str, torch.Tensor], lr: float) -> None:
         """The losses of the step that `state` has just done; every so many steps a line is written."""
-        self._steps_timed += 1
+        self._images_timed += len(index)
         self._pending.append((state.epoch, state.step, index, losses, lr))
         if state.step % self.every == 0:
             self.flush(state)
@@ -100,7 +99,7 @@ class Journal:
             return
         self._means = self._mean_losses()
         self._write(StepLine(state.epoch + 1, state.step, lr, self._means, *self._measure_speed(state)))
-        self._rows, self._steps_timed = [], 0
+        self._rows, self._images_timed = [], 0
 
     def _mean_losses(self) -> dict[str, float]:
         """Of the steps since the last line."""
@@ -109,12 +108,12 @@ class Journal:
 
     def _measure_speed(self, state: State) -> tuple[float | None, Waiting | None]:
         """Images a second of all ranks, and how long the fastest rank waited for the slowest since the last line."""
-        if not self._steps_timed:
+        if not self._images_timed:
             return None, None  # all steps of this line were done before the run was stopped
         state.clock.lap()  # include the work that a GPU still had queued when its losses were copied
         times = all_gather(state.clock.take(), in_step=True)
         seconds, busy = times[0][0], [busy_seconds for _, busy_seconds in times]
-        rate = self._steps_timed * self.batch_size / max(seconds, 1e-9)
+        rate = self._images_timed * num_ranks() / max(seconds, 1e-9)
         self._rate = rate
         if num_ranks() == 1:
             return round(rate, 2), None
@@ -206,7 +205,7 @@ class Journal:
         raise RunFailed(
             f"the loss is not finite: {named} at epoch {epoch + 1}, step {step}, lr {lr:.3g}.\n"
             f"Samples of that step: {', '.join(self.name_samples(index.tolist()))}.\n"
-            "Try a lower lr or a warm-up (schedule.warmup=1); earlier checkpoints are intact."
+            "Try a lower lr, clip_grad=1 or a warm-up (schedule.warmup=1); earlier checkpoints are intact."
         )
 
 

@@ -50,8 +50,9 @@ def fit(
         if is_enough(state):
             break
         state.begin_epoch()
+        steps = len(batches)
         for batch in batches.epoch(epoch, state.step):
-            lr = schedule(epoch + state.step / len(batches))
+            lr = schedule(epoch + state.step / steps)
             losses = step(batch, lr)
             journal.step(state, batch.index, losses, lr)
             pause(state)

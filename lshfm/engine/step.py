@@ -1,5 +1,6 @@
 """A training step: forward, backward and update on one batch; its losses are those before the update."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -51,26 +52,44 @@ class EagerStep:
         return losses
 
     def _gradients(self, batch: Batch) -> dict[str, Tensor]:
-        losses: dict[str, Tensor] = {}
-        parts = batch.split(self.accumulate)
-        for part in parts:
-            with self.state.gradients(last=part is parts[-1]):
-                named = {name: loss / self.accumulate for name, loss in self.state.objective(part).items()}
-                torch.stack(list(named.values())).sum().backward()  # type: ignore[no-untyped-call]
-            losses = {name: loss.detach() + losses.get(name, 0.0) for name, loss in named.items()}
+        if self.accumulate == 1:  # as below, without operations that change nothing
+            named = self.state.objective(batch)
+            _backward(named)
+            losses = {name: loss.detach() for name, loss in named.items()}
+        else:
+            losses = self._of_parts(batch.split(self.accumulate))
         if self.clip_grad is not None:
             torch.nn.utils.clip_grad_norm_(self.state.learning(), self.clip_grad)
         return losses
 
+    def _of_parts(self, parts: Sequence[Any]) -> dict[str, Tensor]:
+        losses: dict[str, Tensor] = {}
+        for part in parts:
+            with self.state.gradients(last=part is parts[-1]):
+                named = {name: loss / self.accumulate for name, loss in self.state.objective(part).items()}
+                _backward(named)
+            losses = {name: loss.detach() + losses.get(name, 0.0) for name, loss in named.items()}
+        return losses
+
+
+def _backward(losses: Mapping[str, Tensor]) -> None:
+    torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
+
 
 def make_step(
-    state: State, *, accumulate: int = 1, clip_grad: float | None = None, capture: Graphs | None = None
+    state: State,
+    *,
+    accumulate: int = 1,
+    clip_grad: float | None = None,
+    capture: Graphs | None = None,
+    images: int | None = None,
 ) -> Step:
     """The step for a state as `assemble` made it.
 
     accumulate, clip_grad: as in EagerStep. capture: what records the whole step, for an optimiser that was made with
-    `capturable`; None: it goes operation by operation. Networks that are compiled are tried before the first step.
+    `capturable`; None: it goes operation by operation. images: of a full batch at this rank, whose shape is compiled
+    and recorded; None: that of the first batch. Networks that are compiled are tried before the first step.
     """
     eager = EagerStep(state, accumulate=accumulate, clip_grad=clip_grad)
-    step: Step = CapturedStep(eager, capture) if capture else eager
-    return CheckedStep(step, state, accumulate) if state.compiled else step
+    step: Step = CapturedStep(eager, capture, images) if capture else eager
+    return CheckedStep(step, state, accumulate, images) if state.compiled else step

@@ -70,6 +70,8 @@ def check_pickle(file: IO[bytes], *, most_kept: int | None = None) -> None:
             if most_kept is not None and isinstance(argument, int) and argument > most_kept:
                 raise InputError("refused: it asks for endless memory")
             memo[argument] = stack[-1]
+        elif opcode.name == "MEMOIZE":  # from protocol 4 on, for PUT
+            memo[len(memo)] = stack[-1]
         elif opcode.name.endswith("GET"):
             stack.append(memo[argument])
         else:
@@ -142,5 +144,8 @@ STAND_INS: list[Any] = [
     (_scalar, "numpy.core.multiarray.scalar"),
     (_scalar, "numpy._core.multiarray.scalar"),
     (Number, "numpy.dtype"),
-    *((_Aside, name) for name in ("argparse.Namespace", "pathlib.PosixPath", "pathlib.WindowsPath")),
-]
+    (_Aside, "argparse.Namespace"),
+    *((_Aside, f"{module}.{name}")
+      for module in ("pathlib", "pathlib._local")  # the latter is Python 3.13's
+      for name in ("PosixPath", "WindowsPath")),
+]  # fmt: skip

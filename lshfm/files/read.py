@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from lshfm.checks import look_up
 from lshfm.errors import InputError
 from lshfm.files.pickles import STAND_INS, check_pickles
 
@@ -88,13 +89,12 @@ def read_checkpoint(path: Path, *, whole: bool = True) -> dict[str, Any]:
 
 def _require_file(path: Path) -> None:
     try:
-        if path.is_file():
-            return
-        exists = path.exists()
+        look_up(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be looked up: {error.strerror}") from error
-    what = "is a folder, not a checkpoint" if path.is_dir() else "is not a regular file" if exists else "no such file"
-    raise InputError(f"{path}: {what}")
+    if not path.is_file():
+        what = "is not a regular file" if path.exists() else "no such file"
+        raise InputError(f"{path}: {'is a folder, not a checkpoint' if path.is_dir() else what}")
 
 
 class _Copy:

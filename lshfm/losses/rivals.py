@@ -28,20 +28,24 @@ class DKD(nn.Module):
 
     def forward(self, logits_s: Tensor, logits_t: Tensor, labels: Tensor) -> Tensor:
         assert logits_s.shape == logits_t.shape, "broadcasting would hide a mistake"
-        target = F.one_hot(labels, logits_s.shape[1]).bool()
         (two_s, others_s), (two_t, others_t) = (
-            _decoupled(logits / self.temperature, target) for logits in (logits_s, logits_t)
+            _decoupled(logits / self.temperature, labels[:, None]) for logits in (logits_s, logits_t)
         )
         losses = self.alpha * _kl(two_s, two_t) + self.beta * _kl(others_s, others_t)
         return self.temperature**2 * losses.mean()
 
 
 def _decoupled(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Logarithms of the probabilities (B, 2) of the target and of the rest, and (B, C - 1) among the rest."""
+    """Logarithms of the probabilities (B, 2) of the target and of the rest, and (B, C - 1) among the rest.
+
+    target: (B, 1). Picked by place, as a mask would make the host wait for a GPU.
+    """
     log_p = F.log_softmax(logits, dim=1)
-    rest = logits[~target].view(len(logits), -1)
-    two = torch.stack([log_p[target], torch.logsumexp(log_p.masked_fill(target, -torch.inf), dim=1)], dim=1)
-    return two, F.log_softmax(rest, dim=1)
+    rest = torch.arange(logits.shape[1] - 1, device=logits.device)
+    rest = rest + (rest >= target)  # (B, C - 1)
+    without = log_p.scatter(1, target, -torch.inf)
+    two = torch.stack([log_p.gather(1, target)[:, 0], torch.logsumexp(without, dim=1)], dim=1)
+    return two, F.log_softmax(logits.gather(1, rest), dim=1)
 
 
 def _kl(log_s: Tensor, log_t: Tensor) -> Tensor:
@@ -85,6 +89,7 @@ class Hint(nn.Module):
         self.stage = stage
 
     def forward(self, maps_s: Sequence[Tensor], maps_t: Sequence[Tensor]) -> Tensor:
+        """The mean squared difference of the chosen stage's maps, a scalar. Raises InputError as above."""
         _require_stages(maps_s, maps_t)
         name = parameter("stage")
         if not 0 <= self.stage < len(maps_s):

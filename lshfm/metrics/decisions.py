@@ -29,7 +29,7 @@ class Decisions:
     def probabilities(self, logits: NDArray[Any]) -> NDArray[np.float64]:
         """(n, C) to the same, in float64."""
         scaled = np.asarray(logits, np.float64) / self.temperature
-        return sigmoid(scaled) if self.activation == "sigmoid" else _softmax(scaled)
+        return sigmoid(scaled) if self.activation == "sigmoid" else softmax(scaled)
 
     def chosen(
         self, probabilities: NDArray[np.float64], threshold: float | None = None, top: int | None = None
@@ -66,7 +66,8 @@ def sigmoid(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return result
 
 
-def _softmax(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def softmax(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Shares of e^x along the last axis, without overflow."""
     powers = np.exp(values - values.max(axis=-1, keepdims=True))
     result: NDArray[np.float64] = powers / powers.sum(axis=-1, keepdims=True)
     return result

@@ -58,6 +58,14 @@ def measure(logits: Logits, labels: Labels, classes: Sequence[str], headline: st
     }
 
 
+def losses_of_images(logits: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.float64]:
+    """Each image's cross-entropy in nats (n,); 0 where the label is -1, which is not known."""
+    is_known = labels >= 0
+    losses = np.zeros(len(logits))
+    losses[is_known] = np.concatenate([nll for _, _, nll, _ in _of_parts(logits[is_known], labels[is_known])])
+    return losses
+
+
 def _of_parts(logits: Logits, labels: Labels) -> Iterator[tuple[NDArray[Any], ...]]:
     """Of some images at a time: the label's place among the logits, the likeliest class, -log p, its probability."""
     for start in range(0, max(len(logits), 1), _ROWS):

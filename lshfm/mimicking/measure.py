@@ -17,12 +17,12 @@ from lshfm.errors import InputError, RunFailed, at
 from lshfm.losses.lsh import draw_weights, hash_bias
 from lshfm.metrics.mimicry import compare, constant_bits, measure, own_medians_agreement
 from lshfm.mimicking.hashing import classifier_std
-from lshfm.mimicking.kept import KeptOutputs
+from lshfm.mimicking.kept_outputs import KeptOutputs
 from lshfm.objectives.teacher import Teacher
 from lshfm.ranks.group import PeerLost, on_main
 from lshfm.report.features import student_row, table, teacher_row
+from lshfm.runs.facts import BEFORE
 from lshfm.runs.folder import RunFolder
-from lshfm.runs.kept import BEFORE
 from lshfm.runs.memory import enough_to_evaluate
 from lshfm.runs.predictions import write_predictions
 from lshfm.tasks.task import Arrays, Task

@@ -9,7 +9,6 @@ from lshfm.losses.lsh import HashFunctions
 from lshfm.mimicking.terms import terms_by_kind
 from lshfm.objectives.align import Align
 from lshfm.objectives.learner import Learner
-from lshfm.objectives.mimic import Mimic as MimicObjective
 from lshfm.objectives.teacher import Recorded, Teacher
 from lshfm.ranks.group import num_ranks
 from lshfm.tasks.losses import log_loss
@@ -36,7 +35,7 @@ def stage_objective(
         settings.label_loss, num_ranks() * settings.accumulate, at="label_loss", labels=data.labels
     )
     log_loss(label_name, label_loss)
-    return MimicObjective(
-        student, teacher, label_loss=label_loss.to(device), label_name=label_name, gamma=settings.loss.gamma,
-        feature_terms=on_features, logit_terms=on_logits, other_terms=terms, freeze=freeze, precision=precision,
+    return task.mimic(
+        student, teacher, settings.loss, label_loss=label_loss.to(device), label_name=label_name,
+        on_features=on_features, on_logits=on_logits, others=terms, freeze=freeze, precision=precision,
     )  # fmt: skip

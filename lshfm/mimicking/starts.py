@@ -61,7 +61,8 @@ def find_start(settings: Mimic, teacher: TeacherFile, split: Split, aligned: Pat
     if settings.is_stage1 or (init is None and student.projection is None):
         return Start(student.weights or "none")
     if aligned is None and student.weights not in (None, "none", "auto", "imagenet"):
-        logger.warning("student.weights=%s is where stage 1 starts; stage 2 does not use it", student.weights)
+        where = f"student.init={init}" if init else "the stage 1 that it found; stage 1 starts there"
+        logger.warning("student.weights=%s is not used: stage 2 starts at %s", student.weights, where)
     if init in ("none", "imagenet", "auto"):
         _say_unreleased(settings)
         return Start(init)

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +13,8 @@ from lshfm.config.schema import Mimic
 from lshfm.console import logger
 from lshfm.datasets.loader import Loader
 from lshfm.errors import InputError, count
+from lshfm.files.parse import parse_json
+from lshfm.files.room import free_bytes
 from lshfm.files.tape import Tape
 from lshfm.files.write import write_json
 from lshfm.mimicking.taught import TaughtBatches
@@ -87,7 +88,7 @@ def _prepare(tape: Tape, key: Mapping[str, Any], loader: Loader, epochs: int) ->
             "then replay on any number"
         )
     new = sum(tape.epoch_bytes for epoch in missing if not tape.has(epoch))
-    free = _free(tape.folder)
+    free = free_bytes(tape.folder)
     if new * 1.05 > free:
         raise InputError(
             f"no room for the teacher tape in {tape.folder.parent}: it needs {new / 1e9:.2f} GB, {free / 1e9:.2f} GB "
@@ -125,7 +126,7 @@ def _nearest(home: Path, key: Mapping[str, Any]) -> str:
     found: list[tuple[int, str]] = []
     for about in sorted(home.glob(f"*/{ABOUT}")) if home.is_dir() else ():
         try:
-            there = json.loads(about.read_text(encoding="utf-8"))["key"]
+            there = parse_json(about.read_text(encoding="utf-8"))["key"]
             differing = [name for name in key if there.get(name) != key[name]]
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue
@@ -149,11 +150,6 @@ def _spans(epochs: Sequence[int]) -> str:
             spans.append([epoch])
     texts = [str(span[0]) if len(span) == 1 else f"{span[0]}-{span[-1]}" for span in spans]
     return f"epochs {', '.join(texts)}" if texts else "no whole epoch"
-
-
-def _free(folder: Path) -> int:
-    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    return shutil.disk_usage(existing).free
 
 
 def _digest(key: Mapping[str, Any]) -> str:

@@ -1,7 +1,9 @@
 """Finding the teacher that a command names: a network, a finished checkpoint's name, or any file."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -32,6 +34,8 @@ class TeacherFile:
     identity: str  # SHA-256 over its weights
     normalisation: Normalisation | None  # from the student's pixels to its own; None where they are the same
     data: str | None  # fingerprint of the split that it was trained on, where its file tells
+    constants: dict[str, Any] = field(default_factory=dict)  # as Task.constants
+    make: Callable[..., Teacher] = Teacher  # as Task.teacher
 
     def record(self) -> dict[str, str]:
         """The entry on it in results and checkpoints."""
@@ -39,9 +43,16 @@ class TeacherFile:
 
     def placed(self, device: torch.device, *, precision: str, channels_last: bool) -> Teacher:
         """The teacher as objectives take it, on its device."""
-        teacher = Teacher(self.network, precision=precision, normalisation=self.normalisation)
+        teacher = self.make(self.network, precision=precision, normalisation=self.normalisation)
         place(teacher, device, channels_last=channels_last)
         return teacher
+
+
+def cast_once(teacher: Teacher, size: int, device: torch.device) -> None:
+    """Have the steps of a bf16 teacher cast its weights once, where that leaves its outputs as they are."""
+    if teacher.precision == "bf16":
+        images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+        teacher.cast_once(images.to(device))
 
 
 def find_teacher(job: Job[Mimic] | Job[Eval], task: Task, split: Split) -> TeacherFile:
@@ -55,7 +66,10 @@ def find_teacher(job: Job[Mimic] | Job[Eval], task: Task, split: Split) -> Teach
     if checkpoint.settings:
         _check_network(checkpoint, typed)
     elif typed.target is None:
-        raise InputError(f"{path} does not say which network it holds: add it, as teacher=resnet34 teacher.path={path}")
+        raise InputError(
+            f"{path} does not say which network it holds: add it, as teacher=NETWORK teacher.path={path} (with "
+            f"experiment=, which names it, teacher.path={path} alone)"
+        )
     if checkpoint.content is not None:
         _check_fits(checkpoint, job, split)
     else:
@@ -65,14 +79,17 @@ def find_teacher(job: Job[Mimic] | Job[Eval], task: Task, split: Split) -> Teach
         )  # fmt: skip
     network = checkpoint.network(
         task, split.classes, dataset.size, built_as=None if checkpoint.settings else typed,
-        cannot=f"cannot teach {len(split.classes)} classes of {dataset.name}",
+        cannot=f"cannot teach {len(split.classes)} classes of {dataset.name}", at="teacher",
     )  # fmt: skip
     broken = [name for name, tensor in network.state_dict().items() if not torch.isfinite(tensor).all()]
     if broken:
         raise InputError(f"the teacher {path} is broken: {broken[0]} holds values that are not finite")
-    pixels = renormalisation(dataset.mean, dataset.std, *checkpoint.normalisation)
+    pixels = renormalisation(dataset.mean, dataset.std, *checkpoint.normalisation_on(dataset))
     name = (checkpoint.settings or typed).title
-    return TeacherFile(path, name, network, digest(network.state_dict()), pixels, checkpoint.data)
+    return TeacherFile(
+        path, name, network, digest(network.state_dict()), pixels, checkpoint.data, task.constants(network),
+        task.teacher,
+    )  # fmt: skip
 
 
 def _folder(job: Job[Mimic] | Job[Eval]) -> Path:
@@ -86,17 +103,22 @@ def _path(job: Job[Mimic] | Job[Eval], split: Split) -> Path:
 
 
 def _only_candidate(job: Job[Mimic] | Job[Eval], split: Split) -> Path:
-    """The one finished `train` checkpoint of the network that the job names, on this data set."""
+    """The one finished `train` checkpoint of the network that the job names, on this data set.
+
+    Of several that were trained on data sets of this name, as sets of one layout have, that of these very images.
+    """
     typed, dataset = job.settings.teacher, job.settings.dataset.name
     option = without_pooling(str(typed.option))
-    candidates = [
-        path
+    found = [
+        (path, content)
         for path, content in checkpoints(_folder(job))
         if content.get("command", "train") == "train"
         and same_network(content, option, typed.design)
         and content["dataset"]["values"]["name"] == dataset
         and content["classes"] == list(split.classes)
     ]
+    same = [path for path, content in found if (content.get("identity") or {}).get("data.train") == split.fingerprint()]
+    candidates = same or [path for path, _ in found]
     if len(candidates) > 1:
         listed = "\n".join(f"  teacher={path if is_teacher(path.stem) else path.stem}" for path in candidates)
         raise InputError(f"several finished {typed.title} on {dataset} are in {_folder(job)}; choose one:\n{listed}")
@@ -109,9 +131,11 @@ def _check_fits(checkpoint: Checkpoint, job: Job[Mimic] | Job[Eval], split: Spli
     assert checkpoint.content
     path, dataset, content = checkpoint.path, job.settings.dataset, checkpoint.content
     trained_on = content["dataset"]["values"]["name"]
+    differs = checkpoint.class_mismatch(split.classes, dataset.name)
     if trained_on != dataset.name:
-        raise InputError(f"the teacher {path} was trained on {trained_on}, but this is {dataset.name}")
-    if differs := checkpoint.class_mismatch(split.classes, dataset.name):
+        way = "" if differs else f"; their classes are the same: dataset.name={trained_on} takes it"
+        raise InputError(f"the teacher {path} was trained on {trained_on}, but this is {dataset.name}{way}")
+    if differs:
         raise InputError(f"the teacher {path}: {differs}")
     if checkpoint.is_stage1:
         raise InputError(f"{path} is of a stage 1: its classifier is untrained, so it is no teacher")

@@ -20,6 +20,8 @@ FILES: dict[str, tuple[str, ...]] = {
     "resnet50": ("resnet50-0676ba61.pth", "resnet50-19c8e357.pth"),
     "resnet101": ("resnet101-63fe2227.pth", "resnet101-5d3b4d8f.pth"),
     "mobilenet_v2": ("mobilenet_v2-b0353104.pth",),
+    "vgg11": ("vgg11-8a719046.pth", "vgg11-bbd30ac9.pth"),
+    "vgg16": ("vgg16-397923af.pth",),
     "vgg16_bn": ("vgg16_bn-6c64b313.pth",),
     "vgg19_bn": ("vgg19_bn-c79401a0.pth",),
 }

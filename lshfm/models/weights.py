@@ -148,10 +148,13 @@ def _check_body(model: nn.Module, expected: State, body: State, path: Path) -> N
     name = getattr(model, "arch", type(model).__name__)
     recognised = recognise({name.removeprefix("backbone."): tensor.shape for name, tensor in body.items()})
     known = f" but of {recognised}" if recognised not in (None, name) else ""
-    lines = [f"{path}: these are not weights of {name}{known}", *faults[:5]]
-    if len(faults) > 5:
-        lines.append(f"and {len(faults) - 5} more")
-    raise InputError("\n  ".join(lines))
+    raise other_network(path, f"{name}{known}", faults)
+
+
+def other_network(path: Path, name: str, faults: Sequence[str]) -> InputError:
+    """The error for a file whose weights are not those of the named network, with the first five faults."""
+    more = [f"and {len(faults) - 5} more"] if len(faults) > 5 else []
+    return InputError("\n  ".join([f"{path}: these are not weights of {name}", *faults[:5], *more]))
 
 
 def published_network(path: Path) -> tuple[str, dict[str, Any]] | None:
@@ -178,7 +181,8 @@ def _check_published_arch(model: nn.Module, arch: str, path: Path) -> None:
         )
 
 
-def _check_finite(state: State, path: Path) -> None:
+def require_finite(state: State, path: Path) -> None:
+    """InputError for values that are not finite, naming the first of their tensors."""
     for name, tensor in state.items():
         if not torch.isfinite(tensor).all():
             raise InputError(f"{path}: {name} holds values that are not finite")
@@ -231,7 +235,7 @@ def load_weights(model: nn.Module, path: Path, classes: Sequence[str] | None = N
     loaded = Loaded(kind, path, sha256(path), words=words)
     same_classes = classes is None or not source.classes or tuple(classes) == source.classes
     taken |= _take_heads(model, expected, state, same_classes, loaded)
-    _check_finite(taken, path)
+    require_finite(taken, path)
     model.load_state_dict(taken, strict=False)
     loaded.taken = len(taken)
     return loaded

@@ -72,6 +72,9 @@ class Learner(nn.Module):
     def wrap_frozen(self, wrap: Callable[[nn.Module], nn.Module]) -> None:
         """Have steps run what `wrap` makes of the frozen networks beside `trained`; here there are none."""
 
+    def hasten(self, *, bf16: bool, compiled: bool) -> None:
+        """Let losses take bf16 where it changes next to nothing, and compile what they can; most have neither."""
+
     def train(self, mode: bool = True) -> Self:
         """Set training mode; frozen BatchNorm statistics, and those of a held backbone, stay in eval mode."""
         super().train(mode)

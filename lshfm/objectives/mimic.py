@@ -8,26 +8,11 @@ from torch import Tensor, nn
 
 from lshfm.errors import InputError
 from lshfm.objectives.learner import LabelledBatch, Learner, over_labels
-from lshfm.objectives.teacher import Recorded, Teacher
-from lshfm.objectives.terms import Terms, add_up
+from lshfm.objectives.teacher import Recorded, Teacher, WithMaps
+from lshfm.objectives.terms import Terms, add_up, scaled
 from lshfm.ranks.device import autocast
 from lshfm.ranks.group import num_ranks
 from lshfm.ranks.sums import total
-
-
-class WithMaps(nn.Module):
-    """A network whose call gives the maps of its stages before its outputs, so that one pass gives both."""
-
-    network: Any  # an nn.Module with `maps`
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, images: Tensor) -> tuple[list[Tensor], tuple[Tensor, Tensor]]:
-        """(B, 3, S, S) -> maps (B, C_i, h_i, w_i), (feature (B, D), logits (B, C))."""
-        maps, outputs = self.network.maps(images)
-        return maps, outputs
 
 
 class Mimic(Learner):
@@ -59,7 +44,9 @@ class Mimic(Learner):
         self.feature_terms, self.logit_terms = feature_terms, logit_terms
         self.other_terms = nn.ModuleDict({kind: terms for kind, terms in (other_terms or {}).items() if terms.names})
         if self.takes_maps:
-            _require_maps(model, teacher)
+            if isinstance(teacher, Recorded):
+                raise InputError("the chosen loss compares maps, which no teacher tape holds: teacher_tape=off")
+            require_maps(model, teacher.network)
             self.trained = WithMaps(model)
 
     @property
@@ -69,14 +56,14 @@ class Mimic(Learner):
 
     def wrap_frozen(self, wrap: Callable[[nn.Module], nn.Module]) -> None:
         """The teacher's network, in steps alone."""
-        self.teacher.wrap(wrap)
+        self.teacher.wrap(wrap, maps=self.takes_maps)
 
     def forward(self, batch: LabelledBatch) -> dict[str, Tensor]:
         """Named losses of a batch, fp32 scalars; those of equal names are summed."""
         with autocast(batch.images.device, self.precision):
             maps_s, (feature_s, logits_s) = self._student(batch.images)
         maps_t, (feature_t, logits_t) = self._taught(batch)
-        label = self.gamma * over_labels(batch, lambda labels: self.label_loss(logits_s.float(), labels))
+        label = scaled(over_labels(batch, lambda labels: self.label_loss(logits_s.float(), labels)), self.gamma)
         features = self.feature_terms(feature_s, feature_t)
         logits = self.logit_terms(logits_s, logits_t)
         others = self._others(batch, (maps_s, maps_t), (feature_s, feature_t), (logits_s, logits_t))
@@ -107,10 +94,9 @@ class Mimic(Learner):
         return found
 
 
-def _require_maps(model: nn.Module, teacher: Teacher | Recorded) -> None:
-    if isinstance(teacher, Recorded):
-        raise InputError("the chosen loss compares maps, which no teacher tape holds: teacher_tape=off")
-    for network in (model, teacher.network):
+def require_maps(*networks: nn.Module) -> None:
+    """Raise InputError for a network that does not give the maps of its stages."""
+    for network in networks:
         if not callable(getattr(network, "maps", None)):
             raise InputError(
                 f"{getattr(network, 'arch', type(network).__name__)} has no maps(images), which the chosen "

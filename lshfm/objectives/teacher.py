@@ -1,12 +1,13 @@
 """The teacher: a frozen network that sees the same augmented pixels as the student, normalised its own way."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor, nn
 
 from lshfm.errors import InputError
+from lshfm.models.cast import cast_once
 from lshfm.objectives.learner import ImageBatch
 from lshfm.ranks.device import autocast
 
@@ -42,6 +43,21 @@ def _per_channel(numbers: tuple[float, ...]) -> Tensor:
     return torch.tensor(numbers).view(-1, 1, 1)  # (3, 1, 1)
 
 
+class WithMaps(nn.Module):
+    """A network whose call gives the maps of its stages before its outputs, so that one pass gives both."""
+
+    network: Any  # an nn.Module with `maps`
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> tuple[list[Tensor], tuple[Tensor, Tensor]]:
+        """(B, 3, S, S) -> maps (B, C_i, h_i, w_i), (feature (B, D), logits (B, C))."""
+        maps, outputs = self.network.maps(images)
+        return maps, outputs
+
+
 class Teacher(nn.Module):
     """A frozen network: its parameters never learn, it never leaves eval mode, and it keeps no gradients.
 
@@ -60,6 +76,7 @@ class Teacher(nn.Module):
         super().__init__()
         self.network, self.precision = network.requires_grad_(False), precision
         self._in_steps: nn.Module | None = None  # what `forward` runs in place of the network
+        self._maps_in_steps: nn.Module | None = None  # and `maps`
         scale, shift = map(_per_channel, normalisation) if normalisation else (None, None)
         self.register_buffer("scale", scale, persistent=False)
         self.register_buffer("shift", shift, persistent=False)
@@ -79,13 +96,38 @@ class Teacher(nn.Module):
         """Stay in eval mode: an objective's train() reaches its teacher too."""
         return super().train(False)
 
-    def wrap(self, wrap: Callable[[nn.Module], nn.Module]) -> None:
-        """Have steps run what `wrap` makes of the network, say a compiled one."""
-        self._in_steps = wrap(self.network).eval()
+    def wrap(self, wrap: Callable[[nn.Module], nn.Module], *, maps: bool = False) -> None:
+        """Have steps run what `wrap` makes of the network that they run so far, say a compiled one.
+
+        maps: steps ask for `maps`, and for nothing else.
+        """
+        if maps:
+            self._maps_in_steps = wrap(WithMaps(self._network_of_steps)).eval()
+        else:
+            self._in_steps = wrap(self._network_of_steps).eval()
+
+    @property
+    def _network_of_steps(self) -> nn.Module:
+        return self.network if self._in_steps is None else self._in_steps
+
+    @torch.no_grad()
+    def cast_once(self, images: Tensor) -> bool:
+        """Have steps run a copy of the network whose weights are cast to bf16 already, where a bf16 teacher has them.
+
+        images: (B, 3, S, S), on which the copy has to give the same outputs, to the bit; whether it does.
+        """
+        if self.precision != "bf16":
+            return False
+        copied = cast_once(self.network, torch.bfloat16)
+        same = map(torch.equal, self._embed(images, copied), self._embed(images, self.network))
+        if not all(same):
+            return False
+        self._in_steps = copied
+        return True
 
     def forward(self, batch: ImageBatch) -> tuple[Tensor, Tensor]:
         """Feature (B, num_features) and logits (B, C) of a batch, both fp32."""
-        return self._embed(batch.images, self.network if self._in_steps is None else self._in_steps)
+        return self._embed(batch.images, self._network_of_steps)
 
     def embed(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 3, S, S), normalised as the student's -> feature (B, num_features), logits (B, C), both fp32."""
@@ -101,7 +143,8 @@ class Teacher(nn.Module):
     def maps(self, batch: ImageBatch) -> tuple[list[Tensor], tuple[Tensor, Tensor]]:
         """Maps of the network's stages, and what `forward` gives, of a batch; all fp32."""
         with autocast(batch.images.device, self.precision):
-            maps, (feature, logits) = self.network.maps(self._own(batch.images))  # type: ignore[operator]
+            network = self._maps_in_steps or WithMaps(self._network_of_steps)
+            maps, (feature, logits) = network(self._own(batch.images))
         return [each.float() for each in maps], (feature.float(), logits.float())
 
     def _own(self, images: Tensor) -> Tensor:
@@ -130,7 +173,7 @@ class Recorded(nn.Module):
         super().__init__()
         self.num_features = num_features
 
-    def wrap(self, wrap: Callable[[nn.Module], nn.Module]) -> None:
+    def wrap(self, wrap: Callable[[nn.Module], nn.Module], *, maps: bool = False) -> None:
         """As of a teacher: there is no network to wrap."""
 
     def forward(self, batch: TaughtBatch) -> tuple[Tensor, Tensor]:

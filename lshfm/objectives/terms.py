@@ -28,6 +28,11 @@ def add_up(named: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
     return total
 
 
+def scaled(loss: Tensor, weight: float) -> Tensor:
+    """A loss times its factor, which in most cases is 1."""
+    return loss if weight == 1 else weight * loss
+
+
 class Terms(nn.Module):
     """A sum of losses, each with its factor and its name (arXiv 2011.01424, section 3: beta * L_kd)."""
 
@@ -37,15 +42,17 @@ class Terms(nn.Module):
         self.weights = [term.weight for term in terms]
         self.losses = nn.ModuleList(term.loss for term in terms)
 
-    def forward(self, student: Given, teacher: Given, *more: Tensor) -> dict[str, Tensor]:
+    def forward(self, student: Given, teacher: Given, *more: Given) -> dict[str, Tensor]:
         """Features (B, D), logits (B, C) or lists of maps of both, to weighted fp32 scalars by name.
 
         more: what these losses take beside, passed on as it is. Whatever the networks' precision, losses are fp32.
         """
+        if not self.names:
+            return {}
         both = _float(student), _float(teacher)
         terms = zip(self.names, self.weights, self.losses, strict=True)
         with autocast(_device(student), "fp32"):
-            return add_up((name, weight * loss(*both, *more)) for name, weight, loss in terms)
+            return add_up((name, scaled(loss(*both, *more), weight)) for name, weight, loss in terms)
 
 
 def _float(given: Given) -> Given:

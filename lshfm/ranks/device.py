@@ -4,15 +4,21 @@ import importlib.util
 import os
 import platform
 import shutil
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
 from importlib.metadata import version
 from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from lshfm.checks import device_numbers
 from lshfm.errors import InputError
+from lshfm.ranks.allocator import keep_freed_memory
 from lshfm.ranks.group import Place
+
+_CAST = torch.float32, torch.float16, torch.bfloat16  # what autocast casts
 
 
 def choose(gpus: Any, ranks: int | None = None, given: Place | None = None) -> list[torch.device]:
@@ -45,19 +51,62 @@ def share_cores(parts: int) -> None:
         torch.set_num_threads(max(1, torch.get_num_threads() // parts))
 
 
-def prepare(device: torch.device, *, deterministic: bool) -> None:
-    """Set the process up for `device`; deterministic allows only algorithms with repeatable bits."""
+def prepare(device: torch.device, *, deterministic: bool, varied: bool = False) -> None:
+    """Set the process up for `device`; deterministic allows only algorithms with repeatable bits.
+
+    varied: images differ in shape, and to try all algorithms for each shape takes longer than the best one saves.
+    """
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(deterministic)
-    torch.backends.cudnn.benchmark = not deterministic
+    if deterministic != torch.are_deterministic_algorithms_enabled():  # the call imports torch's compiler, in a second
+        torch.use_deterministic_algorithms(deterministic)
+    torch.backends.cudnn.benchmark = not (deterministic or varied)
     if device.type == "cuda":
         torch.cuda.set_device(device)
+    else:
+        keep_freed_memory()
 
 
-def autocast(device: torch.device, precision: str) -> torch.autocast:
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
     """Mixed precision for the network's own arithmetic; losses stay outside, in fp32. precision: as in `settled`."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=settled(precision, device) == "bf16")
+    is_bf16 = settled(precision, device) == "bf16"
+    if not is_bf16 and not torch.is_autocast_enabled(device.type):  # torch's context would change nothing, in 30 us
+        return nullcontext()
+    if is_bf16 and device.type == "cpu":
+        return _bf16_on_cpu()
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=is_bf16)
+
+
+@contextmanager
+def _bf16_on_cpu() -> Iterator[None]:
+    with torch.autocast("cpu", dtype=torch.bfloat16), _NarrowMapsInFp32():
+        yield
+
+
+class _NarrowMapsInFp32(TorchFunctionMode):
+    """Convolutions that autocast would take in bf16, of maps narrower than their stride, in fp32; results in bf16.
+
+    In bf16 oneDNN leaves the gradients of kernels' columns that meet nothing but padding as the memory was (seen with
+    torch 2.13 to 2.15): at times finite, at times not.
+    """
+
+    _CONVOLUTIONS = torch.conv1d, torch.conv2d, torch.conv3d
+    _OPERANDS = "input", "weight", "bias", "stride", "padding", "dilation", "groups"
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in self._CONVOLUTIONS and torch.is_autocast_enabled("cpu"):
+            operands = dict(zip(self._OPERANDS, args, strict=False)) | (kwargs or {})
+            if _is_narrow(operands["input"], operands.get("stride", 1)):
+                single = {name: value.float() for name, value in operands.items() if isinstance(value, torch.Tensor)}
+                with torch.autocast("cpu", enabled=False):
+                    return func(**(operands | single)).to(torch.bfloat16)
+        return func(*args, **(kwargs or {}))
+
+
+def _is_narrow(maps: torch.Tensor, stride: Any) -> bool:
+    """Whether maps that autocast takes in bf16 are narrower than the stride; what is no stride torch refuses itself."""
+    across = stride[-1] if isinstance(stride, tuple | list) and stride else stride
+    return maps.ndim > 1 and maps.dtype in _CAST and isinstance(across, int) and maps.shape[-1] < across
 
 
 def settled(precision: str, device: torch.device) -> str:

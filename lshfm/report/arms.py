@@ -213,3 +213,10 @@ def reference_of(arms: Sequence[Arm]) -> Arm | None:
     scored = [arm for arm in arms if arm.role in (ALONE, METHOD, OTHER)]
     alone = [arm for arm in scored if arm.role == ALONE and arm.finished]
     return (alone or scored)[0] if len(scored) > 1 else None
+
+
+def best_of(arms: Sequence[Arm]) -> Arm | None:
+    """The highest score: a method's, without methods another network's, the teacher's only where there is no other."""
+    scored = [arm for arm in arms if arm.score]
+    learnt = [arm for arm in scored if arm.role == METHOD] or [arm for arm in scored if arm.role != TEACHER]
+    return max(learnt or scored, key=lambda arm: arm.score.mean if arm.score else 0.0, default=None)

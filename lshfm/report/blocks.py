@@ -51,6 +51,7 @@ class Pictures:
 
     pictures: Sequence[Picture]
     legend: Sequence[tuple[str, int | None, bool]] = ()
+    is_dense: bool = False  # many small ones
     kind: str = field(default="pictures", init=False)
 
 
@@ -78,6 +79,52 @@ class Gallery:
 
 
 @dataclass(frozen=True)
+class Outline:
+    """A box in an image, in its pixels, with a text, and with what more there is to say of it.
+
+    look: object, right, wrong, missed or aside. at: where the text begins, on its line.
+    """
+
+    left: float
+    top: float
+    width: float
+    height: float
+    text: str
+    look: str
+    says: str
+    at: tuple[float, float] = (0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class View:
+    """An image with boxes on it, and what of them is said in words."""
+
+    title: str
+    says: str
+    outlines: Sequence[Outline]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """An image in several views. font: pixels of letters, in those of the image."""
+
+    id: str
+    picture: str | None  # data:image/jpeg;base64,...
+    width: int
+    height: int
+    font: float
+    views: Sequence[View]
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """Images with boxes on them; one block of a page."""
+
+    scenes: Sequence[Scene]
+    kind: str = field(default="scenes", init=False)
+
+
+@dataclass(frozen=True)
 class Text:
     """A paragraph, or lines as they are."""
 
@@ -87,7 +134,7 @@ class Text:
     kind: str = field(default="text", init=False)
 
 
-Block = Table | Pictures | Gallery | Text
+Block = Table | Pictures | Gallery | Scenes | Text
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ def tables(found: Mapping[str, Any]) -> RenderableType:
     """What `lshfm check` gathered: images of each class, the first faults and warnings of each kind, a summary."""
     listed = [line for name, split in found["splits"].items() for line in _faults(name, split["faults"])]
     listed += _faults("equal files", found["equal_files"])
-    listed += [
-        line for name, split in found["splits"].items() for line in _faults(f"{name}: warning", split["warnings"])
-    ]
+    for word in ("warning", "note"):
+        splits = found["splits"].items()
+        listed += [line for name, split in splits for line in _faults(f"{name}: {word}", split[f"{word}s"])]
     summary = count(found["num_faults"], "fault") if found["num_faults"] else "no faults"
     summary += f", {count(found['num_warnings'], 'warning')}" if found["num_warnings"] else ""
     read = f"{count(found['images'], 'image')} in {found['seconds']:.1f} s, {speed(found['images_per_second'])}"

@@ -31,6 +31,7 @@ class Run:
     seed: int | None = None
     metric: str = ""  # "voc2010 mAP"
     score: float | None = None
+    averaged: float | None = None  # the score of the mean of the last epochs' weights
     epoch: int | None = None  # that the score is of
     epochs: int | None = None  # that were asked for
     published: float | None = None  # the score of the recipe that the settings are of

@@ -114,16 +114,16 @@ def _themed(svg: str, title: str, says: str) -> str:
 
 def _attributes(match: re.Match[str]) -> str:
     """A style attribute as attributes of their own, which need no permission of the page's policy."""
-    found = []
+    found: dict[str, str] = {}  # of an entry that is there twice the last one holds
     for entry in match[1].split(";"):
         name, _, value = (part.strip() for part in entry.partition(":"))
         if name == "font":
             size = re.search(r"([\d.]+)px", value)
-            weight = ' font-weight="600"' if re.search(r"\b(bold|700|600)\b", value) else ""
-            found.append(f' font-size="{size[1] if size else 9}"{weight}')
+            found["font-size"] = size[1] if size else "9"
+            found |= {"font-weight": "600"} if re.search(r"\b(bold|700|600)\b", value) else {}
         elif name:
-            found.append(f' {name}="{value}"')
-    return "".join(found)
+            found[name] = value
+    return "".join(f' {name}="{value}"' for name, value in found.items())
 
 
 def _rounded(text: str) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lshfm.report.arms import METHOD, Arm, reference_of
+from lshfm.report.arms import Arm, best_of, reference_of
 from lshfm.report.facts import Run
 
 SHOWN = 6  # gains, and as many losses
@@ -26,10 +26,9 @@ def pair_of(arms: Sequence[Arm]) -> Pair | None:
     """The student alone, or what else others are compared with, and the best method; None without two such."""
     first = reference_of(arms)
     others = [arm for arm in arms if first and arm != first and arm.score and _with_outputs(arm)]
-    if first is None or _with_outputs(first) is None or not others:
+    second = best_of(others)
+    if first is None or second is None or _with_outputs(first) is None:
         return None
-    methods = [arm for arm in others if arm.role == METHOD] or others
-    second = max(methods, key=lambda arm: arm.score.mean if arm.score else 0.0)
     runs = _of_the_same_seed(first, second)
     rows = _same_images(*runs)
     return Pair(first, second, runs, rows) if len(rows) else None

@@ -7,10 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lshfm.metrics.decisions import sigmoid
-from lshfm.report.arms import Arm, Spread, drawn_of, reference_of
-from lshfm.report.blocks import Block, Cell, Column, Picture, Pictures, Section, Table, Text, spread_cell
+from lshfm.report import classes_page
+from lshfm.report.arms import Arm, drawn_of
+from lshfm.report.blocks import Block, Picture, Pictures, Section, Text
 from lshfm.report.facts import Arrays, Run
-from lshfm.report.figures import MUTED, Panel, colour_of, dashes_of, legend_of, short
+from lshfm.report.figures import Panel, colour_of, dashes_of, legend_of, short
 
 THRESHOLDS = np.linspace(0.02, 0.98, 49)
 POINTS = 120  # of a curve
@@ -21,29 +22,13 @@ Floats = NDArray[np.float64]
 
 def sections(arms: Sequence[Arm]) -> list[Section]:
     """AP by class with differences, then precision, recall and thresholds."""
-    found = [_by_class(arms), _decisions(arms)]
+    found = [by_class(arms), _decisions(arms)]
     return [section for section in found if section]
 
 
-def _by_class(arms: Sequence[Arm]) -> Section | None:
-    scored = [arm for arm in arms if any(_aps(run) for run in arm.finished)]
-    if not scored:
-        return None
-    classes = list(dict.fromkeys(name for arm in scored for run in arm.finished for name in _aps(run)))
-    means = {arm.title: {name: arm.spread(lambda run, name=name: _aps(run).get(name)) for name in classes}  # type: ignore[misc]
-             for arm in scored}  # fmt: skip
-    reference = next((arm for arm in scored if arm == reference_of(scored)), None)
-    drawn = drawn_of(scored)
-    pictures = [_dots(drawn, means, classes)]
-    if reference:
-        pictures.append(_differences([a for a in drawn if a != reference], reference, means, classes))
-    blocks: list[Block] = [Pictures(pictures, legend_of(drawn)), _table(scored, reference, means, classes)]
-    beside = f" Differences are to {reference.title}." if reference else ""
-    few = "" if len(drawn) == len(scored) else f" Drawn: the {len(drawn)} best of {len(scored)}."
-    return Section(
-        "classes", "Average precision by class", blocks,
-        f"In percent, by the leading metric; means over seeds, bars of one standard deviation.{beside}{few}",
-    )  # fmt: skip
+def by_class(arms: Sequence[Arm]) -> Section | None:
+    """AP of each class by the leading definition, from reports with `ap` by class and definition; None without."""
+    return classes_page.by_class(arms, _aps, "average precision", "AP", "In percent, by the leading metric")
 
 
 def _aps(run: Run) -> dict[str, Any]:
@@ -52,65 +37,6 @@ def _aps(run: Run) -> dict[str, Any]:
     if not isinstance(by_class, dict) or not isinstance(metric, str):
         return {}
     return {name: values.get(metric) for name, values in by_class.items() if isinstance(values, dict)}
-
-
-Means = dict[str, dict[str, Spread | None]]
-
-
-def _dots(arms: Sequence[Arm], means: Means, classes: Sequence[str]) -> Picture:
-    panel = Panel("AP by class", "%", height=_height(len(classes), 0.27))
-    for number, arm in enumerate(arms):
-        offset = 0.5 * ((number + 0.5) / len(arms) - 0.5)
-        known = [(row, spread) for row, name in enumerate(classes) if (spread := means[arm.title][name])]
-        panel.axes.errorbar(
-            [spread.mean for _, spread in known], [row + offset for row, _ in known],
-            xerr=[spread.deviation or 0 for _, spread in known], fmt="o", markersize=4, elinewidth=1,
-            color=colour_of(arm),
-        )  # fmt: skip
-    _name_rows(panel, classes)
-    return panel.picture("the table below has the numbers")
-
-
-def _differences(others: Sequence[Arm], reference: Arm, means: Means, classes: Sequence[str]) -> Picture:
-    panel = Panel(f"difference to {reference.title}", "percent points", height=_height(len(classes), 0.27))
-    thickness = 0.78 / max(len(others), 1)
-    for number, arm in enumerate(others):
-        rows, gains = [], []
-        for row, name in enumerate(classes):
-            ours, theirs = means[arm.title][name], means[reference.title][name]
-            if ours and theirs:
-                rows.append(row + (number - (len(others) - 1) / 2) * thickness)
-                gains.append(ours.mean - theirs.mean)
-        panel.axes.barh(rows, gains, height=thickness * 0.9, color=colour_of(arm))
-    panel.axes.axvline(0, color=MUTED, linewidth=0.9)
-    _name_rows(panel, classes)
-    return panel.picture("the table below has the numbers")
-
-
-def _height(rows: int, each: float) -> float:
-    return max(1.0 + rows * each, 2.2)
-
-
-def _name_rows(panel: Panel, classes: Sequence[str]) -> None:
-    panel.axes.set_yticks(range(len(classes)), [short(name) for name in classes])
-    panel.axes.set_ylim(len(classes) - 0.4, -0.6)
-    panel.axes.tick_params(axis="y", length=0)
-
-
-def _table(arms: Sequence[Arm], reference: Arm | None, means: Means, classes: Sequence[str]) -> Table:
-    columns = [Column("class", is_number=False), *(Column(arm.title) for arm in arms)]
-    others = [arm for arm in arms if reference and arm != reference]
-    columns += [Column(f"Δ {arm.title}") for arm in others]
-    rows = []
-    for name in classes:
-        row = [Cell(name), *(spread_cell(means[arm.title][name]) for arm in arms)]
-        for arm in others:
-            assert reference
-            ours, theirs = means[arm.title][name], means[reference.title][name]
-            gain = ours.mean - theirs.mean if ours and theirs else None
-            row.append(Cell("–") if gain is None else Cell(f"{gain:+.2f}", gain))
-        rows.append(row)
-    return Table("average precision by class, in percent", columns, rows)
 
 
 def _decisions(arms: Sequence[Arm]) -> Section | None:

@@ -23,6 +23,7 @@ def comparison(arms: Sequence[Arm], definition: str) -> Section:
     metric = metric_of(arms)
     columns = [
         Column("network", is_number=False), Column(metric or "score"),
+        Column("averaged", hint="weights of last epochs"),
         *([Column("difference", hint=f"to {reference.title}")] if reference else []),
         Column("published", hint="of the same recipe"), *(Column(title) for title, _ in MIMICRY.values()),
         Column("seeds"), Column("role", is_number=False),
@@ -56,12 +57,17 @@ def _row(arm: Arm, arms: Sequence[Arm], reference: Arm | None) -> list[Cell]:
     others = [run for run in arm.runs if not run.is_finished]
     hint = f"{len(others)} of {len(arm.runs)} not finished" if others else ""
     seeds = ", ".join(str(run.seed) for run in arm.runs if run.seed is not None)
-    row = [Cell(arm.title, arm.title, arm.colour, hint), spread_cell(arm.score)]
+    row = [Cell(arm.title, arm.title, arm.colour, hint), spread_cell(arm.score), spread_cell(averaged_of(arm))]
     if reference:
         row.append(_difference(arm, reference))
     row.append(number(published_of(arm, arms)))
     row += [spread_cell(arm.spread(_mimicry(key)), digits) for key, (_, digits) in MIMICRY.items()]
     return [*row, Cell(seeds, float(len(arm.runs))), Cell(arm.role, arm.role)]
+
+
+def averaged_of(arm: Arm) -> Spread | None:
+    """The score of the mean of the last epochs' weights."""
+    return arm.spread(lambda run: run.averaged)
 
 
 def _difference(arm: Arm, reference: Arm) -> Cell:
@@ -93,7 +99,7 @@ def _teacher_row(arms: Sequence[Arm], reference: Arm | None) -> list[Cell] | Non
         return None
     names = sorted({run.teacher_network or run.teacher or "" for run in runs} - {""})
     title = f"teacher {', '.join(names)}".strip()
-    row = [Cell(title, title, None, "as its students measured it"), spread_cell(spread)]
+    row = [Cell(title, title, None, "as its students measured it"), spread_cell(spread), Cell("–")]
     if reference and reference.score:
         row.append(Cell(f"{spread.mean - reference.score.mean:+.2f}", spread.mean - reference.score.mean))
     elif reference:
@@ -219,11 +225,12 @@ def as_plain(arms: Sequence[Arm]) -> list[dict[str, Any]]:
     """The comparison as plain values: a mapping an arm."""
     result = []
     for arm in arms:
-        score = arm.score
+        score, averaged = arm.score, averaged_of(arm)
         entry: dict[str, Any] = {
             "network": arm.title, "role": arm.role, "seeds": [run.seed for run in arm.runs],
             "finished": len(arm.finished), "metric": metric_of([arm]) or None,
-            "mean": score and score.mean, "std": score and score.deviation, "published": published_of(arm, arms),
+            "mean": score and score.mean, "std": score and score.deviation, "averaged": averaged and averaged.mean,
+            "averaged_std": averaged and averaged.deviation, "published": published_of(arm, arms),
         }  # fmt: skip
         for key in MIMICRY:
             spread = arm.spread(_mimicry(key))

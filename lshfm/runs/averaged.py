@@ -14,6 +14,7 @@ from lshfm.engine.state import State
 from lshfm.files.write import write_checkpoint
 from lshfm.models.statistics import renew_statistics
 from lshfm.ranks.group import on_main, share_buffers
+from lshfm.runs.memory import enough_to_evaluate
 from lshfm.runs.record import measured
 from lshfm.tasks.task import Evaluate
 
@@ -28,10 +29,16 @@ def averaged(
 
     Returns its entry for the record; None where nothing was averaged. pack: a network's checkpoint content.
     """
-    if state.average is None or not state.average.count:
+    if state.average is None:
+        return None
+    if not state.average.count:
+        logger.info(
+            "average=%d: there is no mean of weights, as the run ended after epoch %d, before the last %d of %d epochs",
+            settings.average, state.epoch, settings.average, settings.epochs,
+        )  # fmt: skip
         return None
     network = _mean(state, settings, batches)
-    with state.evaluating():
+    with state.evaluating(), enough_to_evaluate(settings.eval_batch_size):
         evaluation, _ = test(network)
     found, count = measured(evaluation), state.average.count
     path = folder / FILE

@@ -9,8 +9,8 @@ from lshfm.datasets.split import Split
 from lshfm.errors import InputError, at
 from lshfm.ranks.group import num_ranks
 from lshfm.tasks.parts import parted
-from lshfm.tasks.pixels import make_view
 from lshfm.tasks.task import Task
+from lshfm.tasks.views import make_view
 
 
 def check_labels(task: Task, settings: Training, loss: LabelLoss, train: Split, *, at: str) -> None:

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from lshfm.config.catalogue import network_of
+from lshfm.config.catalogue import network_of, option_node
 from lshfm.config.changes import flatten
-from lshfm.config.groups import Network
+from lshfm.config.groups import Dataset, Network
 from lshfm.config.keys import without_code
 from lshfm.console import logger
 from lshfm.errors import InputError
@@ -68,6 +68,16 @@ class Checkpoint:
         """Mean and standard deviation of its pixels in [0, 1], a number a channel."""
         return IMAGENET if self.content is None else (self.content["mean"], self.content["std"])
 
+    def normalisation_on(self, dataset: Dataset) -> tuple[list[float], list[float]]:
+        """The same; of a file that does not tell, as the data set's option has it, whatever is typed for a student.
+
+        That is what networks for it are published with: CIFAR's own numbers, for instance.
+        """
+        if self.content is not None or dataset.option is None:
+            return self.normalisation
+        node = option_node("dataset", dataset.option, self.folders)
+        return (node["mean"], node["std"]) if isinstance(node.get("mean"), list) else self.normalisation
+
     @property
     def is_stage1(self) -> bool:
         """Whether stage 1 of mimicking wrote it, so that its classifier is untrained."""
@@ -104,23 +114,25 @@ class Checkpoint:
         return words if isinstance(words, str) else None
 
     def network(
-        self, task: Task, classes: Sequence[str], size: int, *, cannot: str, built_as: Network | None = None
-    ) -> nn.Module:
+        self, task: Task, classes: Sequence[str], size: int, *, cannot: str, built_as: Network | None = None,
+        at: str = "model",
+    ) -> nn.Module:  # fmt: skip
         """The network with all of its weights.
 
         cannot: the message's words for a file that lacks a part of the network. built_as: the network's settings,
-        where they are not the file's own. Raises InputError for weights of another network.
+        where they are not the file's own. at: the group that messages name. Raises InputError for weights of another
+        network.
         """
         settings = built_as or self.settings
         if settings is None:
             raise InputError(f"{self.path} does not say which network it holds")
         if self.content is not None:
-            network, _ = task.network(settings.with_weights("none"), classes, size)
+            network, _ = task.network(settings.with_weights("none"), classes, size, at=at)
             fill(network, self.content["model"], self.path)
             if self.run:
                 logger.info("taken: the network in %s, %s", self.path, self.run)
             return network
-        network, loaded = task.network(settings.with_weights(str(self.path)), classes, size)
+        network, loaded = task.network(settings.with_weights(str(self.path)), classes, size, at=at)
         if loaded and loaded.missing:
             raise InputError(f"{self.path} {cannot}: {loaded.describe()}")
         if loaded:
@@ -173,13 +185,14 @@ def is_stage1(content: Mapping[str, Any]) -> bool:
 
 
 def same_network(content: Mapping[str, Any], option: str | None, design: Mapping[str, Any]) -> bool:
-    """Whether a checkpoint's network is of this option with these arguments (Network.design), whatever its weights."""
-    aside = {"name", "weights", "path", "init"}
+    """Whether a checkpoint's network is of this option with these arguments (Network.design), whatever its weights.
+
+    What changes nothing of the network but what it keeps of its outputs, and how it is trained, does not count.
+    """
+    aside = {"name", "weights", "path", "init", "per_class", "proposals"}
     values = {name: value for name, value in content["network"]["values"].items() if value is not None}
-    return bool(
-        content["network"]["option"] == option
-        and {name: value for name, value in values.items() if name not in aside} == design
-    )
+    theirs, ours = ({k: v for k, v in each.items() if k not in aside} for each in (values, design))
+    return bool(content["network"]["option"] == option and theirs == ours)
 
 
 def checkpoints(folder: Path) -> list[tuple[Path, dict[str, Any]]]:

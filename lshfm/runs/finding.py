@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lshfm.errors import InputError, nearest, printable
-from lshfm.runs.kept import is_run
+from lshfm.runs.facts import is_run
 from lshfm.runs.sweep import SweepJob, SweepRecord, paths_of
 
 COMMANDS = ("train", "mimic", "eval")
+PLACES = (*COMMANDS, "sweeps")  # folders of an output_dir
 DEEPEST = 4  # levels below a folder that are looked through
 
 
@@ -25,8 +26,8 @@ def find_runs(words: Sequence[str], output_dir: Path = Path("outputs")) -> list[
     """The run folders that the words name, each once, in their order.
 
     A word is a run folder, a sweep's, a folder with run folders below it, a glob of these, or the name of a run or
-    sweep in `output_dir`. A folder without any run is taken as it is: a report says so. Raises InputError for a word
-    that names nothing, and for a sweep whose record is damaged.
+    sweep in `output_dir`, alone or as COMMAND/NAME. A folder without any run is taken as it is: a report says so.
+    Raises InputError for a word that names nothing, and for a sweep whose record is damaged.
     """
     found = [each for word in words for each in _named(word, output_dir)]
     return list({each.path.resolve(): each for each in found}.values())
@@ -39,11 +40,12 @@ def _named(word: str, output_dir: Path) -> list[Found]:
     if path.is_file() and is_run(path.parent):
         return [Found(path.parent)]
     matches = sorted(glob.glob(str(path))) if any(char in word for char in "*?[") else []  # noqa: PTH207
-    if not matches and "/" not in word:
-        pattern = word if any(char in word for char in "*?[") else glob.escape(word)
+    command, _, name = word.rpartition("/")
+    if not matches and command in ("", *PLACES):
+        pattern = name if any(char in name for char in "*?[") else glob.escape(name)
         matches = [
             str(place)
-            for command in (*COMMANDS, "sweeps")
+            for command in ([command] if command else PLACES)
             for ending in ("", "_stage1", "_stage2")
             for place in sorted((output_dir / command).glob(f"{pattern}{ending}"))
         ]

@@ -13,6 +13,7 @@ from lshfm.config.changes import ONCE_COUNTED
 from lshfm.console import logger
 from lshfm.errors import InputError
 from lshfm.files.locks import locked
+from lshfm.files.parse import parse_json
 from lshfm.files.write import TEMPORARY, duplicate, remove_left_overs, write_json
 
 SECONDS_TO_LEAVE = 10.0
@@ -22,7 +23,11 @@ BEFORE_THERE_WAS = {
     "dataset.holdout_by": "chance",
     "dataset.exif": False,
     "schedule.policy": "cosine",
+    "schedule.warmup_steps": 0,
+    "teacher.frozen_eps": 1e-5,
     "head_lr": 1.0,
+    "loss.positions": "all",
+    "loss.beta_warmup": 0.0,
     "eval_every": 1,
     "speed": "exact",
     "loss.alpha": 0.0,
@@ -31,6 +36,7 @@ BEFORE_THERE_WAS = {
     "drop_last": True,
     "augment.pad": 0,
     "augment.area": None,
+    "augment.short_side": None,
     "augment.randaugment": 0,
     "augment.magnitude": 9,
     "augment.mixup": 0.0,
@@ -165,7 +171,7 @@ class RunFolder:
     def identity(self) -> dict[str, Any]:
         """All settings of the run that can change numbers. Raises InputError where the file is damaged."""
         try:
-            return dict(json.loads(self._identity.read_text(encoding="utf-8")))
+            return dict(parse_json(self._identity.read_text(encoding="utf-8")))
         except (ValueError, TypeError) as error:
             raise InputError(f"{self._identity} is damaged: delete {self.path} to start that run anew") from error
 

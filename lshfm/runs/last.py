@@ -37,14 +37,15 @@ def log_room(folder: Path, state: State, keep: int, stores: Collection[Path]) ->
 
 
 def _checkpoint_bytes(state: State, keep: int) -> int:
-    """What a run's checkpoints take on disk, about: `keep` last ones and one being written; the best; the finished."""
+    """What a run's checkpoints take on disk, about: `keep` last ones and one being written; best, finished, average."""
     constants = sum(value.nbytes for value in state.constants.values() if isinstance(value, torch.Tensor))
     weights: int = sum(tensor.nbytes for tensor in state.model.state_dict().values()) + constants
     average = sum(tensor.nbytes for tensor in state.ema.state_dict().values()) if state.ema else 0
     defaults = state.optimizer.defaults
     moments = 2 if "betas" in defaults else int(defaults["momentum"] > 0)
     learned: int = sum(p.nbytes for group in state.optimizer.param_groups for p in group["params"])
-    return (keep + 1) * (weights + average + moments * learned) + 2 * weights
+    mean = state.average.bytes_of(state.model) if state.average else 0
+    return (keep + 1) * (weights + average + mean + moments * learned) + (3 if mean else 2) * weights
 
 
 def restore(

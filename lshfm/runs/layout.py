@@ -121,6 +121,9 @@ def _wrong_parts(content: Mapping[str, Any]) -> Iterator[str]:
     for name, kind in {"classes": str, "mean": int | float, "std": int | float}.items():
         if not all(isinstance(value, kind) for value in content[name]):
             yield name
+    ids = content.get("category_ids", [0] * len(content["classes"]))
+    if not (isinstance(ids, list) and len(ids) == len(content["classes"]) and all(type(i) in (int, str) for i in ids)):
+        yield "category_ids"
     weights = content["model"].items()
     if not all(isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in weights):
         yield "model"

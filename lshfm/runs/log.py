@@ -15,7 +15,7 @@ from lshfm.console import logger
 from lshfm.errors import LshfmError
 from lshfm.ranks.device import describe_hardware
 from lshfm.ranks.group import is_main, is_peer_lost, rank
-from lshfm.runs.record import revision
+from lshfm.runs.provenance import revision
 
 
 def logged(typed: Sequence[str], device: torch.device, precision: str) -> AbstractContextManager[None]:

@@ -20,7 +20,8 @@ from lshfm.files.names import plain
 
 LONGEST = 120  # of names made here: they still fit in a line, and in a path
 LONGEST_TYPED = 180  # a file system takes 255 bytes; endings and temporary names need some
-LAYOUTS = ("manifest", "coco")  # data sets whose name says how files are laid out, not whose they are
+# Data sets whose name says how files are laid out, not whose they are.
+LAYOUTS = ("manifest", "coco", "boxes", "coco_detection")
 
 
 def train_name(job: Job[Train], *, also: Collection[str] = ()) -> str:
@@ -43,7 +44,7 @@ def mimic_name(job: Job[Mimic], teacher: str, *, also: Collection[str] = ()) -> 
     networks = [teacher, settings.student.title, settings.loss.title]
     stem = [_data_title(job), *networks, f"s{settings.seed}", stage]
     label = settings.label_loss.title
-    usual = {"bce", "ce"} & {"bce", settings.dataset.default_label_loss}
+    usual = {"bce", "ce", "detector"} & {"bce", settings.dataset.default_label_loss}
     others = {} if label in usual else {"label_loss": label}
     others |= _others(job, {"teacher": settings.teacher, "student": settings.student}, also)
     used = {key: value for key, value in others.items() if used_in_stage(settings, key)}
@@ -144,11 +145,11 @@ def checked_name(name: str) -> str:
 
 
 def file_title(path: Path) -> str:
-    """What a file is called in names: a run's best.ckpt and last.ckpt by their folder too, others by themselves."""
+    """What a file is called in names: best.ckpt and others of a run's folder with its name, all else by itself."""
     with suppress(RuntimeError):  # ~USER, and no such user: not of a path that leads anywhere
         path = path.expanduser()
     folder = path.absolute().parent.name
-    is_of_run = re.fullmatch(r"(best|last(-\d+)?)\.ckpt", path.name)
+    is_of_run = re.fullmatch(r"(average|best|last(-\d+)?)\.ckpt", path.name)
     return f"{folder}_{path.stem}" if is_of_run and folder else path.stem
 
 

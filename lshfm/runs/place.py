@@ -19,9 +19,9 @@ from lshfm.errors import InputError
 from lshfm.files.read import sha256
 from lshfm.files.write import write_text
 from lshfm.ranks.group import is_main, on_main, require_same
+from lshfm.runs.extend import log_change, require_room_to_go_on, take_over
 from lshfm.runs.folder import KEPT_AS_BEGUN, RunFolder, Status, differing_keys, differs_in_length_alone
 from lshfm.runs.layout import unpack
-from lshfm.runs.length import log_change, require_room_to_go_on, take_over
 from lshfm.runs.log import errors_in, log_in
 from lshfm.runs.record import Results
 

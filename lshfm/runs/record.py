@@ -1,10 +1,6 @@
 """metrics.jsonl, with its table, and results.json: their layout, and the one place that writes and reads them."""
 
 import json
-import os
-import resource
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -15,17 +11,15 @@ from typing import TYPE_CHECKING, Any, Self, get_args, get_origin, get_type_hint
 
 from lshfm.engine.lines import EpochLine, Line, StepLine, Waiting
 from lshfm.errors import InputError
+from lshfm.files.parse import parse_json
 from lshfm.files.write import append_line, write_json, write_text
 from lshfm.runs.epochs import EpochTable
 
 if TYPE_CHECKING:  # who reads records, as listings of runs do, need not wait for torch
-    import torch
-
     from lshfm.engine.state import Evaluation
 
 METRICS_VERSION = 2  # of a line; 1 where none is named, without kind and time
 RESULTS_VERSION = 2  # a file that names no version is of version 1
-CHECKOUT = Path(__file__).resolve().parents[2]
 _hints = cache(get_type_hints)  # for listings, which read many files
 
 
@@ -73,7 +67,7 @@ def read_metrics(path: Path) -> list[Line]:
 def read_line(text: str) -> Line | None:
     """A line of a metrics.jsonl; None for text that is none. Raises InputError for a line of a newer version."""
     try:
-        entry = json.loads(text)
+        entry = parse_json(text)
         version = entry.pop("version", 1)
         if version <= METRICS_VERSION:
             return _line(entry, version)
@@ -172,7 +166,7 @@ class Results:
     training_seconds: float | None = None
     evaluation_seconds: float | None = None
     images_per_second: float | None = None
-    peak_memory: dict[str, int | None] | None = None  # as the function `peak_memory` tells it
+    peak_memory: dict[str, int | None] | None = None  # as `provenance.peak_memory` tells it
     hardware: dict[str, Any] | None = None
 
     def write(self, path: Path) -> None:
@@ -184,7 +178,7 @@ class Results:
     def read(cls, path: Path) -> Self:
         """Read a file of this version or an older one. Raises InputError if it is damaged or of a newer version."""
         try:
-            entry = dict(json.loads(path.read_text(encoding="utf-8")))
+            entry = dict(parse_json(path.read_text(encoding="utf-8")))
             version = entry.get("version", 1)
             is_newer = version > RESULTS_VERSION
             read = None if is_newer else cls(**_checked(_from_version_1(entry) if version == 1 else entry))
@@ -221,30 +215,3 @@ def _is_of(value: Any, hint: Any) -> bool:
     """Whether a value out of JSON is of a field's type; what lists and dictionaries hold is not looked at."""
     kinds = {get_origin(kind) or kind for kind in (get_args(hint) if isinstance(hint, UnionType) else (hint,))}
     return type(value) in kinds or (type(value) is int and float in kinds)
-
-
-def revision(checkout: Path = CHECKOUT) -> str | None:
-    """The git commit that the package was at, with -dirty where files differ; None if it lies in no checkout."""
-    if not (checkout / ".git").exists():
-        return None
-    command = ["git", "--no-optional-locks", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    # Within a hook, git's own variables are those of another repository.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    try:
-        done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):  # no git, no commit yet, or somebody else's folder
-        return None
-    return done.stdout.strip()
-
-
-def peak_memory(device: "torch.device") -> dict[str, int | None]:
-    """The most memory that this process has held since it began, in MiB.
-
-    host_MiB: resident in the machine's memory, without decode workers. gpu_MiB: tensors on `device`; None on a CPU.
-    """
-    import torch
-
-    unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, KiB elsewhere
-    host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // unit
-    gpu = torch.cuda.max_memory_allocated(device) // 2**20 if device.type == "cuda" else None
-    return {"host_MiB": host, "gpu_MiB": gpu}

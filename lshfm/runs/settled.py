@@ -7,30 +7,38 @@ from lshfm.config.schema import Training
 from lshfm.console import logger
 from lshfm.engine.assemble import assemble
 from lshfm.engine.average import WeightAverage
+from lshfm.engine.compiled import inductor, of_any_shape
 from lshfm.engine.schedule import learning_rate, one_cycle
-from lshfm.engine.state import Objective, State
+from lshfm.engine.state import State
 from lshfm.engine.step import Step, make_step
 from lshfm.engine.stop import never, without_progress
+from lshfm.objectives.learner import Learner
 from lshfm.ranks.start import log_ranks
 from lshfm.runs.speed import Speed
 from lshfm.tasks.pixels import TrainingData
 from lshfm.tasks.task import Task
 
 
-def assembled(objective: Objective, settings: Training, speed: Speed, constants: dict[str, Any] | None = None) -> State:
+def assembled(objective: Learner, settings: Training, speed: Speed, constants: dict[str, Any] | None = None) -> State:
     """The state to train, with the optimiser and the moving average that the settings ask for."""
+    if settings.speed == "fast":
+        objective.hasten(bf16=speed.precision == "bf16", compiled=speed.compiled)
     return assemble(
         objective, optimizer=settings.optimizer, momentum=settings.momentum, weight_decay=settings.weight_decay,
         head_lr=settings.head_lr, decay_weights_only=settings.decay_weights_only,
         freeze_epochs=settings.freeze_epochs, ema=settings.ema, constants=constants,
-        fused=speed.fused, capturable=speed.captured, compile_teacher=speed.compiled, compile_student=speed.compiled,
+        fused=speed.fused, capturable=speed.captured, compile_teacher=speed.compiled,
+        compile_student=speed.compiled and not speed.varied, varied=speed.varied,
+        compiler=of_any_shape if speed.varied else inductor,
         average=WeightAverage(settings.average, settings.epochs) if settings.average else None,
     )  # fmt: skip
 
 
-def step_of(state: State, settings: Training, speed: Speed) -> Step:
-    """The step that trains the state."""
-    return make_step(state, accumulate=settings.accumulate, clip_grad=settings.clip_grad, capture=speed.graphs)
+def step_of(state: State, settings: Training, speed: Speed, images: int) -> Step:
+    """The step that trains the state. images: of a full batch, at this rank."""
+    return make_step(
+        state, accumulate=settings.accumulate, clip_grad=settings.clip_grad, capture=speed.graphs, images=images
+    )
 
 
 def rate_of(settings: Training, steps: int) -> Callable[[float], float]:
@@ -39,7 +47,8 @@ def rate_of(settings: Training, steps: int) -> Callable[[float], float]:
     if schedule.policy == "onecycle":
         return one_cycle(settings.lr, epochs=settings.epochs, steps=steps)
     return learning_rate(
-        settings.lr, cosine_epochs=schedule.cosine_epochs, steps=schedule.steps, warmup=schedule.warmup,
+        settings.lr, cosine_epochs=schedule.cosine_epochs, steps=schedule.steps,
+        warmup=schedule.warmup or min(schedule.warmup_steps, steps - 1) / steps,
         initial_lr=schedule.initial_lr,
     )  # fmt: skip
 

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 import torch
+import torch.distributed as dist
 
-from lshfm.config.schema import Training
+from lshfm.config.schema import Mimic, Training
 from lshfm.console import logger
 from lshfm.engine.graphs import CudaGraphs, Graphs
 from lshfm.ranks.device import is_better_in_bf16, missing_compiler, settled
@@ -27,6 +28,7 @@ class Speed:
     fused: bool = False  # the optimiser's update is one kernel
     captured: bool = False  # the whole step is one CUDA graph
     compiled: bool = False  # teacher, student and augmentation
+    varied: bool = False  # batches differ in shape: the teacher alone is compiled
     notes: tuple[str, ...] = ()
 
     @property
@@ -38,9 +40,10 @@ class Speed:
         """Say what speed=fast does, and what it does not, a line each; nothing of speed=exact."""
         if settings.speed == "exact":
             return
+        networks = "teacher" if self.varied else "teacher and student"
         has = {
-            self.precision: True, "fused optimiser": self.fused,
-            "teacher and student compiled": self.compiled, "the step captured as one CUDA graph": self.captured,
+            self.precision: True, "fused optimiser": self.fused, f"{networks} compiled": self.compiled,
+            "the step captured as one CUDA graph": self.captured,
         }  # fmt: skip
         on = ", ".join(name for name, is_on in has.items() if is_on)
         logger.info("speed=fast on %s: %s", "the CPU" if device.type == "cpu" else device, on)
@@ -48,30 +51,38 @@ class Speed:
             logger.info("%s", note)
 
 
-def speed_of(settings: Training, device: torch.device, images: int) -> Speed:
-    """How a run of `images` training images an epoch computes. All ranks alike."""
+def speed_of(settings: Training, device: torch.device, images: int, *, varied: bool = False) -> Speed:
+    """How a run of `images` training images an epoch computes. All ranks alike. varied: batches differ in shape."""
     if settings.speed == "exact":
         return Speed(settled(settings.precision, device))
-    why_eager, why_uncompiled = _why_eager(device), _why_uncompiled(settings, device, images)
+    why_eager, why_uncompiled = _why_eager(device, varied), _why_uncompiled(settings, device, images, varied)
     captured, compiled = not why_eager, not why_uncompiled
     precision, why_fp32 = _precision(settings, device, captured=captured)
     notes = tuple(note for note in (why_fp32, why_eager, why_uncompiled) if note)
-    return Speed(precision, True, captured, compiled, notes)
+    return Speed(precision, True, captured, compiled, varied, notes)
 
 
-def _why_eager(device: torch.device) -> str:
+def _why_eager(device: torch.device, varied: bool) -> str:
     if device.type != "cuda":
         return "a CPU has no graphs to capture the step in: it goes operation by operation"
+    if varied:
+        return "the step is not captured: the shapes of its batches vary"
     if num_ranks() > 1:
         return f"with {num_ranks()} ranks the step is not captured: the gradients' way between them is not recorded"
+    if dist.is_initialized():
+        return "a rank that a launcher started is not captured, even alone: its gradients go through a group of ranks"
     return ""
 
 
-def _why_uncompiled(settings: Training, device: torch.device, images: int) -> str:
+def _why_uncompiled(settings: Training, device: torch.device, images: int, varied: bool) -> str:
     if device.type != "cuda":  # measured with ResNet-8, ResNet-18 and MobileNetV2
         return "nothing is compiled: for a CPU that takes minutes, and the step is as fast without"
+    if varied and not isinstance(settings, Mimic):
+        return "nothing is compiled: the shapes of batches vary, and there is no teacher"
     if missing := missing_compiler(device):
         return f"nothing is compiled: {missing}"
+    if settings.sync_bn and num_ranks() > 1:
+        return "nothing is compiled: with sync_bn=true ranks wait for each other within the networks"
     planned = images * settings.epochs
     least = -(-PIXELS_WORTH_COMPILING // settings.dataset.size**2)
     if planned < least:

@@ -1,6 +1,5 @@
 """sweep.json of a sweep's folder, outputs/sweeps/NAME: its jobs, their commands, run folders and states."""
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from lshfm.errors import InputError
+from lshfm.files.parse import parse_json
 from lshfm.files.write import write_json
 
 VERSION = 1
@@ -65,7 +65,7 @@ class SweepRecord:
         """Read the sweep.json in a folder. Raises InputError if there is none, it is damaged or of a newer version."""
         path = folder / "sweep.json"
         try:
-            entry = dict(json.loads(path.read_text(encoding="utf-8")))
+            entry = dict(parse_json(path.read_text(encoding="utf-8")))
             is_newer = entry.pop("version") > VERSION
             read = None if is_newer else cls(**(_known(cls, entry) | {"jobs": _jobs(entry["jobs"])}))
         except FileNotFoundError as error:

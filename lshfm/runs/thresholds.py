@@ -1,12 +1,12 @@
 """NAME.thresholds.json beside a checkpoint: a threshold for each class and a temperature, chosen on held-out images."""
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
 from lshfm.errors import InputError
+from lshfm.files.parse import parse_json
 from lshfm.files.write import write_json
 from lshfm.metrics.decisions import Decisions
 
@@ -50,7 +50,7 @@ class Thresholds:
         if not path.is_file():
             return None
         try:
-            entry = dict(json.loads(path.read_text(encoding="utf-8")))
+            entry = dict(parse_json(path.read_text(encoding="utf-8")))
             if entry.pop("version") > VERSION:
                 raise InputError(f"{path} was written by a newer lshfm: upgrade to read it")
             read = cls(**{each.name: entry[each.name] for each in fields(cls)})

@@ -21,6 +21,12 @@ def published_score(settings: Mapping[str, Any]) -> float | None:
     return float(value) if isinstance(value, int | float) else None
 
 
+def averaged_score(results: Results | None) -> float | None:
+    """The score of the mean of the last epochs' weights."""
+    value = at(results.average, "score") if results and results.average else None
+    return float(value) if isinstance(value, int | float) else None
+
+
 def report_of(results: Results | None, settings: Mapping[str, Any]) -> dict[str, Any]:
     told = at(settings, "recipe", "teacher_mAP")
     return (dict(results.report) if results else {}) | ({"published_teacher": told} if told else {})
@@ -69,6 +75,7 @@ def teacher_of(results: Results | None, settings: Mapping[str, Any]) -> str | No
 
 
 def cost_of(results: Results | None, lines: Sequence[Line]) -> dict[str, float | None]:
+    """Speed (images/s), time (s), peak memory, and the share of time that ranks waited (%), where they are known."""
     steps = [line for line in lines if isinstance(line, StepLine)]
     rates = [line.images_per_second for line in steps if line.images_per_second]
     cost: dict[str, float | None] = {"images_per_second": float(np.mean(rates)) if rates else None}

@@ -28,7 +28,8 @@ from lshfm.runs.layout import named, pack
 from lshfm.runs.memory import TooLargeToEvaluate, enough_to_evaluate, enough_to_train
 from lshfm.runs.place import RunPlace
 from lshfm.runs.predictions import write_predictions
-from lshfm.runs.record import Metrics, Results, measured, peak_memory, revision
+from lshfm.runs.provenance import peak_memory, revision
+from lshfm.runs.record import Metrics, Results, measured
 from lshfm.runs.settled import enough_of, log_data, log_early_stop, log_options, rate_of, step_of
 from lshfm.runs.speed import Speed
 from lshfm.tasks.pixels import TrainingData
@@ -97,7 +98,6 @@ class TrainingRun:
             self.lines,
             epochs=settings.epochs,
             steps=len(self.data.batches),
-            batch_size=settings.batch_size,
             every=settings.log_every,
             name_samples=lambda samples: [printable(self.data.train_split.ids[i]) for i in samples],
         )
@@ -109,7 +109,7 @@ class TrainingRun:
             with Interrupts() as self.interrupts, doing("training"), enough_to_train(settings.batch_size):
                 fit(
                     self.state,
-                    step_of(self.state, settings, self.speed),
+                    step_of(self.state, settings, self.speed, self.data.batches.full),
                     self.batches,
                     rate_of(settings, len(self.data.batches)),
                     self.journal,
@@ -172,17 +172,16 @@ class TrainingRun:
         device = self.data.batches.device.type
         threads = {"threads": torch.get_num_threads()} if device == "cpu" else {}
         versions = {"pixels": self.data.pixels, "torch": str(torch.__version__)}
-        of_network = named(self.settings, self.trained, self.data.train_split.classes) | self.made_by
+        of_network = named(self.settings, self.trained, self.data.train_split.classes) | self.data.about | self.made_by
         record = {"command": self.settings.command, "identity": self.place.identity}
         plans = {"planned_before": self.planned_before} if self.planned_before else {}
         return {"ranks": num_ranks(), "device": device, **threads, **versions, **of_network, **record, **plans}
 
     def _pack(self, network: nn.Module | None = None) -> dict[str, Any]:
-        constants = {"constants": self.state.constants} if self.keep_constants else {}
-        return pack(
-            self.settings, self.trained, network or self.state.model, self.data.train_split.classes,
-            epoch=self.state.epoch, hardware=self.hardware, command=self.settings.command, **self.made_by, **constants,
-        )  # fmt: skip
+        more = self.data.about | self.made_by | ({"constants": self.state.constants} if self.keep_constants else {})
+        more |= {"hardware": self.hardware, "command": self.settings.command, "identity": self.place.identity}
+        trained, classes = network or self.state.model, self.data.train_split.classes
+        return pack(self.settings, self.trained, trained, classes, epoch=self.state.epoch, **more)
 
     def _finish(self) -> Results:
         content, arrays = self._selected(), self._arrays
@@ -197,7 +196,8 @@ class TrainingRun:
 
         def write() -> None:
             self.place.require_own()  # another run may have finished there meanwhile
-            write_checkpoint(self.place.checkpoint, content | {"identity": self.place.identity})
+            own = {"identity": self.place.identity}  # which the best.ckpt of an older version lacks
+            write_checkpoint(self.place.checkpoint, content | own)
             write_predictions(self.folder.predictions, arrays, self.data.test_split.classes)
             self.write_tables(self.folder.path, results.report)
             results.write(self.folder.results)
@@ -209,7 +209,7 @@ class TrainingRun:
         return results
 
     def _results(self, content: Mapping[str, Any], mean: dict[str, Any] | None) -> Results:
-        state, seen = self.state, self.state.epoch * len(self.data.batches) * self.settings.batch_size
+        state, seen = self.state, self.state.epoch * self.data.batches.images
         memory = all_gather(peak_memory(self.data.batches.device))
         return Results(
             name=self.place.checkpoint.stem,

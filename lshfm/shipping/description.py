@@ -8,6 +8,7 @@ from typing import Any, Self, get_args, get_origin, get_type_hints
 
 from lshfm.datasets.fitting import FITS
 from lshfm.errors import InputError
+from lshfm.files.parse import parse_json
 from lshfm.metrics.decisions import ACTIVATIONS, Decisions
 from lshfm.runs.layout import is_choice, is_plain
 
@@ -15,6 +16,7 @@ KEY = "lshfm"  # the metadata entry that holds the description
 VERSION = 1
 NAMES = ("lshfm", "torchvision", "timm")  # of the weights
 LARGEST = 8192  # pixels a side, as for data sets
+BOX_OUTPUTS = ["boxes", "scores", "labels"]  # of detectors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +28,7 @@ class Description:
     title: str  # the network with its pooling
     network: dict[str, Any]  # option of the group model, and its values
     task: str  # option of the group task
-    activation: str  # of the logits: sigmoid or softmax
+    activation: str  # of the logits: sigmoid or softmax; "" where outputs are boxes
     classes: list[str]
     size: int  # images are size x size
     mean: list[float]
@@ -35,7 +37,7 @@ class Description:
     precision: str = "fp32"  # of the weights
     names: str = "lshfm"  # whose names the weights have: lshfm's own, torchvision's, timm's
     input: str = "normalised"  # float32 (B, 3, size, size); or uint8: (B, size, size, 3), RGB
-    outputs: list[str]  # logits or probabilities, and perhaps feature
+    outputs: list[str]  # logits or probabilities, and perhaps feature; or boxes, scores and labels
     opset: int | None = None  # of ONNX
     thresholds: list[float] | None = None  # probabilities, in the order of the classes
     thresholds_chosen: str | None = None  # how and on which images, in words
@@ -44,11 +46,18 @@ class Description:
     split: str | None = None  # of `dataset`, that `score` is of
     metric: str | None = None  # "voc2010 mAP"
     score: float | None = None
+    category_ids: list[Any] | None = None  # of the classes in COCO's format; None: counted from 1
+    from_random: bool = False  # whether training started from random weights
     teacher: str | None = None
     starting_weights: str | None = None
     parity: dict[str, Any] | None = None  # how its outputs compared with the checkpoint's, once they had
     weights_sha256: str  # of the checkpoint's weights
     licence: str
+
+    @property
+    def gives_boxes(self) -> bool:
+        """Whether it is of a detector."""
+        return self.outputs == BOX_OUTPUTS
 
     @property
     def decisions(self) -> Decisions:
@@ -66,7 +75,7 @@ class Description:
         if KEY not in metadata:
             raise InputError(f"{file} was not exported by lshfm: it names neither classes nor network")
         try:
-            entry = json.loads(metadata[KEY])
+            entry = parse_json(metadata[KEY])
             is_newer = entry.get("version", 0) > VERSION
             known = {each.name for each in fields(cls)}
             read = None if is_newer else cls(**{name: value for name, value in entry.items() if name in known})
@@ -86,7 +95,8 @@ class Description:
         num = len(self.classes)
         holds = {
             "network": is_choice(self.network) and is_plain(self.network),
-            "activation": self.activation in ACTIVATIONS,
+            "activation": self.activation in ([""] if self.gives_boxes else ACTIVATIONS),
+            "category_ids": self.category_ids is None or _are_ids(self.category_ids, num),
             "names": self.names in NAMES,
             "classes": num > 0 and all(isinstance(each, str) for each in self.classes),
             "size": 0 < self.size <= LARGEST,
@@ -104,6 +114,10 @@ class Description:
 def _is_of(value: Any, hint: Any) -> bool:
     kinds = {get_origin(kind) or kind for kind in (get_args(hint) if isinstance(hint, UnionType) else (hint,))}
     return type(value) in kinds or (type(value) is int and float in kinds)
+
+
+def _are_ids(values: list[Any], num: int) -> bool:
+    return len(values) == num and all(type(value) in (int, str) for value in values)
 
 
 def _are_numbers(values: list[Any], num: int) -> bool:

@@ -17,11 +17,13 @@ from torch import Tensor, nn
 from lshfm.console import silence
 from lshfm.errors import InputError, RunFailed
 from lshfm.files.write import checkpoint_bytes
+from lshfm.models.cifar import CIFAR
 from lshfm.models.timm_backbone import timm_classifier
 from lshfm.runs.checkpoint import Checkpoint
+from lshfm.shipping.checkpoints import described_network
 from lshfm.shipping.description import KEY, Description
 from lshfm.shipping.graph import DTYPES, Returned, Shipped
-from lshfm.shipping.load import checkpoint_network, open_safetensors
+from lshfm.shipping.load import open_safetensors
 from lshfm.shipping.names import LAYOUTS, arch_there, library_of, other_names, renamed, why_not
 from lshfm.shipping.onnx import OnnxPredictor
 from lshfm.shipping.optional import library
@@ -47,7 +49,7 @@ def make_onnx(network: nn.Module, described: Description) -> Save:
     """An ONNX file with a dynamic number of images, its description among its metadata."""
     library("onnxscript")
     shipped = Shipped(network, described).eval()
-    with _explained("onnx", described.title), warnings.catch_warnings(action="ignore"):
+    with explained("onnx", described.title), warnings.catch_warnings(action="ignore"):
         program = torch.onnx.export(
             shipped, (shipped.example(described.size),), dynamo=True, input_names=["images"],
             output_names=described.outputs, dynamic_shapes=_dynamic(), opset_version=described.opset, verbose=False,
@@ -70,7 +72,7 @@ def read_onnx(path: Path, _network: nn.Module, described: Description) -> nn.Mod
 def make_pt2(network: nn.Module, described: Description) -> Save:
     """A program of torch.export, its description in the extra file `lshfm`."""
     shipped = Shipped(network, described).eval()
-    with _explained("pt2", described.title), warnings.catch_warnings(action="ignore"), torch.no_grad():
+    with explained("pt2", described.title), warnings.catch_warnings(action="ignore"), torch.no_grad():
         program = torch.export.export(shipped, (shipped.example(described.size),), dynamic_shapes=_dynamic())
 
     def save(path: Path, described: Description) -> None:
@@ -136,8 +138,14 @@ def read_timm(path: Path, network: nn.Module, described: Description) -> nn.Modu
 
 
 def make_published(network: nn.Module, described: Description) -> Save:
-    """A checkpoint as the published code writes it, without its optimiser, with the description as one more entry."""
+    """A checkpoint as the published code writes it, without its optimiser, with the description as one more entry.
+
+    Of networks for small images that is RepDistiller's, which does not say which network it holds.
+    """
     state = weights_of(network, described, "published")
+    if network.arch in CIFAR:
+        small = {"epoch": 0, "model": state, "best_acc": described.score or 0.0}
+        return lambda path, described: _put(path, checkpoint_bytes(small | {KEY: described.text()}).getbuffer())
     pool = type(network.pool).__name__
     arch = re.sub(r"^(vgg\d+)_bn", r"\1bn", str(network.arch)) + ("" if pool == "GAP" else f"_{pool}")
     content = {"arch": arch, "epoch": 0, "global_step": 0, "best_prec1": described.score or 0.0}
@@ -148,7 +156,7 @@ def make_published(network: nn.Module, described: Description) -> Save:
 def read_published(path: Path, _network: nn.Module, described: Description) -> nn.Module:
     """As lshfm reads the published code's checkpoints."""
     with silence():  # it would tell of a temporary file
-        return checkpoint_network(Checkpoint.open(path), described.classes, described.size)
+        return described_network(Checkpoint.open(path), described)
 
 
 FORMATS = {
@@ -209,7 +217,7 @@ def _dynamic() -> dict[str, dict[int, Any]]:
 
 
 @contextmanager
-def _explained(format_: str, title: str) -> Iterator[None]:
+def explained(format_: str, title: str) -> Iterator[None]:
     """What an exporter raises, as an InputError that names the operation."""
     try:
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):  # torch prints all of a graph

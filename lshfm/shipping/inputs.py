@@ -7,6 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from lshfm.checks import look_up
 from lshfm.console import logger
 from lshfm.datasets.checks import read_text, require_path
 from lshfm.errors import InputError, printable
@@ -25,6 +26,7 @@ def find_pictures(given: str | Path) -> list[Path]:
     require_path("input", named)
     path = _expanded(named)
     try:
+        look_up(path)
         if path.is_dir():
             return _some(sorted(_pictures_in(path)), f"{printable(named)} holds no pictures")
         if path.is_file():

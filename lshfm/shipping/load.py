@@ -7,27 +7,33 @@ from typing import Any
 import torch
 from torch import nn
 
-from lshfm.config.build import build
-from lshfm.config.catalogue import network_of, task_node
+from lshfm.config.catalogue import network_of
 from lshfm.config.early import checkpoint_file
-from lshfm.config.groups import Network
 from lshfm.datasets.checks import contents
 from lshfm.errors import InputError
-from lshfm.files.read import digest, read_checkpoint
-from lshfm.metrics.decisions import Decisions
 from lshfm.models.weights import load_weights
 from lshfm.ranks.device import choose
 from lshfm.runs.checkpoint import Checkpoint, fill
 from lshfm.runs.layout import content_of
-from lshfm.runs.thresholds import Thresholds
-from lshfm.shipping.description import KEY, Description
+from lshfm.shipping.checkpoints import (
+    checkpoint_network,
+    decisions_of,
+    described_network,
+    fit_of,
+    numbered,
+    size_of,
+    task_called,
+    task_of,
+    told_by,
+)
+from lshfm.shipping.description import Description
+from lshfm.shipping.detector import Detector, TorchDetector
 from lshfm.shipping.names import own_names
-from lshfm.shipping.onnx import OnnxPredictor
+from lshfm.shipping.onnx import open_onnx
 from lshfm.shipping.optional import library
+from lshfm.shipping.pictures import OwnSize
 from lshfm.shipping.predictor import Predictor, TorchPredictor, Transform
-from lshfm.tasks.task import Task
 
-PUBLISHED_SIZE = 448  # pixels that the published networks are trained at
 Build = Callable[..., nn.Module]
 
 
@@ -35,7 +41,7 @@ def load(
     file: str | Path, *, device: str | torch.device | None = None, classes: Sequence[str] | None = None,
     size: int | None = None, network: Build | None = None, checkpoint_dir: str | Path = "checkpoints",
     config_dir: str | Path | None = None, fast: bool = False,
-) -> Predictor:  # fmt: skip
+) -> Predictor | Detector:  # fmt: skip
     """A trained network with its classes and its transform, in eval mode.
 
     file: a checkpoint of lshfm (a path, or a name in `checkpoint_dir`) or of the published code, a .safetensors or an
@@ -56,81 +62,38 @@ def load(
 def open_predictor(
     path: Path, where: torch.device, folders: Sequence[Path] = (), *, classes: Sequence[str] | None = None,
     size: int | None = None, network: Build | None = None, fast: bool = False,
-) -> Predictor:  # fmt: skip
+) -> Predictor | Detector:  # fmt: skip
     """The predictor in a file, as `load`. folders: with YAML files of the user's own networks."""
     if path.suffix == ".onnx":
-        return OnnxPredictor.open(path, where)
+        return open_onnx(path, where)
     if path.suffix in {".pt2", ".pth2"}:
         raise InputError(f"{path}: reading a pt2 file can run code in it, so it is left alone; load its checkpoint")
     if path.suffix == ".safetensors":
         described, model = open_safetensors(path, network, folders)
+        if described.gives_boxes:
+            return TorchDetector.of(described, model, where, fast=fast)
         transform = Transform(described.size, tuple(described.mean), tuple(described.std), described.fit)
         return TorchPredictor(model, described.classes, transform, described.decisions, device=where, fast=fast)
     if network is not None:
         checkpoint, model, names = _of_own_class(path, network, classes)
     else:
         checkpoint = Checkpoint.open(path, folders)
-        if told := _told(checkpoint):
-            model = checkpoint_network(checkpoint, told.classes, told.size)
+        if told := told_by(checkpoint):
+            model = described_network(checkpoint, told)
             transform = Transform(size or told.size, tuple(told.mean), tuple(told.std), told.fit)
             return TorchPredictor(model, classes or told.classes, transform, told.decisions, device=where, fast=fast)
         names = tuple(classes or checkpoint.classes or numbered(path))
         model = checkpoint_network(checkpoint, names, size)
     mean, std = map(tuple, checkpoint.normalisation)
+    if task_of(checkpoint, folders).gives_boxes:
+        return TorchDetector(
+            model, names, OwnSize(size or size_of(checkpoint), mean, std), device=where, fast=fast,
+            category_ids=(checkpoint.content or {}).get("category_ids", ()),
+            saw_only_its_data=checkpoint.saw_only_its_data,
+        )  # fmt: skip
     transform = Transform(size or size_of(checkpoint), mean, std, fit_of(checkpoint))
     decisions = decisions_of(checkpoint, model, folders)
     return TorchPredictor(model, names, transform, decisions, device=where, fast=fast)
-
-
-def task_of(checkpoint: Checkpoint, folders: Sequence[Path] = ()) -> Task:
-    """The task that a checkpoint was trained for; multi-label for files that do not say."""
-    return _task(task_name(checkpoint), folders)
-
-
-def task_name(checkpoint: Checkpoint) -> str:
-    """The option of the group task."""
-    values = checkpoint.content["dataset"]["values"] if checkpoint.content else {}
-    return str(values.get("task", "multilabel"))
-
-
-def size_of(checkpoint: Checkpoint) -> int:
-    """The size of the images that it was trained on."""
-    return int(checkpoint.content["size"]) if checkpoint.content else PUBLISHED_SIZE
-
-
-def fit_of(checkpoint: Checkpoint) -> str:
-    """How the pictures that it was trained on became squares."""
-    values = checkpoint.content["dataset"]["values"] if checkpoint.content else {}
-    return "crop" if values.get("fit") == "crop" else "stretch"
-
-
-def checkpoint_network(
-    checkpoint: Checkpoint, classes: Sequence[str], size: int | None = None, *, built_as: Network | None = None,
-    task: Task | None = None,
-) -> nn.Module:  # fmt: skip
-    """A checkpoint's network with its weights, in eval mode. Raises InputError for a stage 1.
-
-    built_as, task: in place of those that the file names.
-    """
-    if checkpoint.is_stage1:
-        raise InputError(f"{checkpoint.path} is of a stage 1: its classifier is untrained; take a stage 2")
-    if built_as is None and checkpoint.settings is None:
-        raise InputError(
-            f"{checkpoint.path} does not say which network it holds: network=CLASS and classes=[...] in Python say it"
-        )
-    task = task or task_of(checkpoint, checkpoint.folders)
-    return checkpoint.network(
-        task, classes, size or size_of(checkpoint), built_as=built_as, cannot="cannot be used"
-    ).eval()
-
-
-def decisions_of(checkpoint: Checkpoint, model: nn.Module, folders: Sequence[Path] = ()) -> Decisions:
-    """How outputs become labels: as the task has it, with the thresholds that lie beside the checkpoint."""
-    activation = task_of(checkpoint, folders).activation
-    if activation is None:
-        raise InputError(f"{checkpoint.path}: outputs of the task {task_name(checkpoint)} are no classes")
-    stored = Thresholds.of(checkpoint.path, lambda: digest(model.state_dict()))
-    return stored.decisions(activation) if stored else Decisions(activation)
 
 
 def open_safetensors(
@@ -152,26 +115,13 @@ def open_safetensors(
         model = _called(network, len(described.classes), values)
     else:
         settings = network_of(option, values, folders)
-        model, _ = _task(described.task, folders).network(settings, described.classes, described.size)
+        model, _ = task_called(described.task, folders).network(settings, described.classes, described.size)
     if described.names != "lshfm":
         state = own_names(described.names, model, state)
     fill(
         model, {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}, path
     )
     return described, model.eval()
-
-
-def _told(checkpoint: Checkpoint) -> Description | None:
-    """What lshfm wrote into a checkpoint in the published layout; None for others."""
-    if checkpoint.content is not None:
-        return None
-    entry = read_checkpoint(checkpoint.path, whole=False).get(KEY)
-    return Description.read({KEY: entry}, checkpoint.path) if isinstance(entry, str) else None
-
-
-def _task(option: str, folders: Sequence[Path]) -> Task:
-    task: Task = build(task_node(option, folders))
-    return task
 
 
 def _of_own_class(
@@ -200,20 +150,6 @@ def _called(network: Build, num_classes: int, values: Mapping[str, Any]) -> nn.M
         return network(num_classes=num_classes, **keywords)
     except TypeError as error:
         raise InputError(f"{network} does not take the settings of the file: {error}") from error
-
-
-def numbered(path: Path) -> list[str]:
-    """Names for the classes of a file that tells only how many there are, by the last layer's width."""
-    state = read_checkpoint(path, whole=False).get("state_dict", {})
-    heads = {
-        f"{prefix}{name}.weight"
-        for prefix in ("", "module.")
-        for name in ("fc", "linear", "classifier", "classifier.1")
-    }
-    width = next((len(tensor) for name, tensor in state.items() if name in heads), None)
-    if width is None:
-        raise InputError(f"{path} does not say which network it holds: network=CLASS and classes=[...] say it")
-    return [f"class {number}" for number in range(width)]
 
 
 def _device(device: str | torch.device | None) -> torch.device:

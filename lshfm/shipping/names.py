@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from lshfm.models.backbones import TORCHVISION
+from lshfm.models.cifar import CIFAR
 from lshfm.models.classifier import Classifier
 from lshfm.models.pooling import GAP
 from lshfm.models.timm_backbone import TimmClassifier
@@ -19,6 +20,10 @@ _BLOCK = {
     "conv.0.0": "conv_pw", "conv.0.1": "bn1", "conv.1.0": "conv_dw", "conv.1.1": "bn2", "conv.2": "conv_pwl",
     "conv.3": "bn3",
 }  # fmt: skip
+# What the networks for small images call their classifier, where that is not "fc."; MobileNetV2's is a list of one.
+_CIFAR_HEADS = {
+    "vgg": "classifier.", "cifar_resnet": "linear.", "ShuffleV": "linear.", "cifar_mobilenet_v": "classifier.0.",
+}  # fmt: skip
 LAYOUTS = ("torchvision", "timm", "published")
 
 
@@ -29,6 +34,9 @@ def why_not(layout: str, network: nn.Module) -> str | None:
     if layout == "timm" and isinstance(network, TimmClassifier):
         return None
     arch = getattr(network, "arch", type(network).__name__)
+    if layout == "published" and isinstance(network, Classifier) and arch in CIFAR:
+        kind = type(network.pool)
+        return None if kind is GAP else f"the published {arch} pools by the mean alone, this one by {kind.__name__}"
     if not isinstance(network, Classifier) or arch not in TORCHVISION:
         return f"{layout} has no network like {arch}"
     if layout == "published":
@@ -55,12 +63,18 @@ def other_names(layout: str, network: nn.Module) -> dict[str, str]:
 def _other_name(layout: str, name: str, network: nn.Module) -> str:
     if isinstance(network, TimmClassifier):
         return name.removeprefix("network.")
-    is_mobile = str(getattr(network, "arch", "")).startswith("mobilenet")
+    arch = str(getattr(network, "arch", ""))
+    is_mobile = arch.startswith("mobilenet")
     heads = {"torchvision": "classifier.1.", "timm": "classifier.", "published": "classifier."}
-    head = heads[layout] if is_mobile else "fc."
+    head = heads[layout] if is_mobile else _small_head(arch)
     projected = re.sub(r"^projection\.", "feat_fc.", name)
     theirs = re.sub(r"^classifier\.", head, projected).removeprefix("backbone.")
     return _timm_mobilenet(theirs) if is_mobile and layout == "timm" else theirs
+
+
+def _small_head(arch: str) -> str:
+    """What a network for small images calls its classifier; "fc." for all others."""
+    return next((head for start, head in _CIFAR_HEADS.items() if arch in CIFAR and arch.startswith(start)), "fc.")
 
 
 def _timm_mobilenet(name: str) -> str:

@@ -33,13 +33,18 @@ class Parity:
     score_after: float | None
 
     @property
+    def difference(self) -> str:
+        """A clause on what differs."""
+        return (
+            f"{self.output} differ by at most {self.largest_difference:.3g}, "
+            f"{self.equal_decisions:.2f} % of decisions are equal"
+        )
+
+    @property
     def words(self) -> str:
         """A line for the log."""
         scores = (self.score_before, self.score_after)
-        text = (
-            f"{self.images} images: {self.output} differ by at most {self.largest_difference:.3g}, "
-            f"{self.equal_decisions:.2f} % of decisions are equal"
-        )
+        text = f"{self.images} images: {self.difference}"
         return text if None in scores else f"{text}, {self.metric} {scores[0]:.2f} before and {scores[1]:.2f} after"
 
     @property

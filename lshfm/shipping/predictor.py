@@ -1,10 +1,10 @@
 """A trained network as people use it: pictures in, labels and features out."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +12,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor, nn
 
 from lshfm.datasets.augment import send
@@ -22,23 +21,12 @@ from lshfm.datasets.split import BrokenImage, Images, Pixels
 from lshfm.errors import InputError
 from lshfm.metrics.decisions import Decisions, named
 from lshfm.ranks.device import autocast
-from lshfm.shipping.inputs import find_pictures
-from lshfm.shipping.pictures import InMemory, Picture, Transform, is_path
+from lshfm.shipping.answering import BATCH, Answering
+from lshfm.shipping.answers import Answers, LabelAnswers, Prediction
+from lshfm.shipping.pictures import Picture, Transform
 
-BATCH = 64
 # Waits for a batch's outputs: probabilities, logits, features; None for what is not there.
 Ending = Callable[[], tuple[NDArray[np.float64], NDArray[np.float32] | None, NDArray[np.float32] | None]]
-
-
-@dataclass(frozen=True, eq=False)
-class Prediction:
-    """What a network says of one picture."""
-
-    source: str | None  # the file's path; None for a picture that came without one
-    labels: dict[str, float] = field(default_factory=dict)  # those predicted, with probabilities, likeliest first
-    probabilities: NDArray[np.float64] | None = None  # (C,), of every class
-    logits: NDArray[np.float32] | None = None  # (C,); None of a file that gives probabilities alone
-    error: str | None = None  # why the picture could not be read; nothing else is there then
 
 
 class Outputs(NamedTuple):
@@ -51,8 +39,10 @@ class Outputs(NamedTuple):
     broken: dict[int, str]  # what is wrong with the others, by index
 
 
-class Predictor(ABC):
-    """A network with its classes; `predict` takes a path, folder, glob, PIL image, array, or a list of them."""
+class Predictor(Answering[Outputs, Prediction]):
+    """A classifier with its classes; `predict` takes a path, folder, glob, PIL image, array, or a list of them."""
+
+    transform: Transform
 
     def __init__(self, classes: Sequence[str], transform: Transform, decisions: Decisions) -> None:
         self.classes = tuple(classes)
@@ -69,30 +59,13 @@ class Predictor(ABC):
         them.
         """
 
-    def predict(
-        self, images: Picture | Iterable[Picture], threshold: float | None = None, top: int | None = None,
-        batch_size: int = BATCH,
-    ) -> list[Prediction]:  # fmt: skip
-        """A record for each picture, in order; one that cannot be read has an `error` instead of labels.
-
-        threshold: the probability from which a class is predicted; without it the thresholds that were chosen for
-        each class, else 0.5. top: at most so many labels; without a threshold the likeliest so many. Raises InputError
-        for paths that name nothing and for arrays that are no pictures.
-        """
-        self.decisions.chosen(np.zeros(1), threshold, top)  # before any work
-        pictures = self._opened(images)
-        found: list[Prediction] = []
-        for outputs in self.stream(pictures, batch_size=batch_size):
-            found += self.records(pictures, outputs, threshold, top)
-        return found
-
     def records(
         self, pictures: Images, outputs: Outputs, threshold: float | None = None, top: int | None = None
     ) -> Iterator[Prediction]:
         """The records of a batch's pictures, in order."""
         rows = {int(index): row for row, index in enumerate(outputs.numbers)}
         for index in sorted([*rows, *outputs.broken]):
-            source = None if isinstance(pictures, InMemory) and not is_path(pictures, index) else pictures.where(index)
+            source = self._source(pictures, index)
             if index in outputs.broken:
                 yield Prediction(source, error=outputs.broken[index])
                 continue
@@ -100,6 +73,12 @@ class Predictor(ABC):
             logits = None if outputs.logits is None else outputs.logits[rows[index]]
             labels = named(self.classes, row, self.decisions.chosen(row, threshold, top))
             yield Prediction(source, labels, row, logits)
+
+    def answers(self, *, features: bool = False, devkit: bool = False, coco_ids: Path | None = None) -> Answers:  # noqa: ARG002
+        """Labels, with every class's output."""
+        if devkit or coco_ids:
+            raise InputError("devkit=true and coco_ids= are of files that detectors write, and this is a classifier")
+        return LabelAnswers(self.classes)
 
     def features(self, images: Picture | Iterable[Picture], batch_size: int = BATCH) -> NDArray[np.float32]:
         """(n, D), a row a picture. Raises InputError for a picture that cannot be read."""
@@ -138,17 +117,6 @@ class Predictor(ABC):
             return lambda: Outputs(index, empty, empty.astype(np.float32), None, broken)
         end = self.begin(pixels, features=features)
         return lambda: Outputs(index, *end(), broken)
-
-    def _opened(self, images: Picture | Iterable[Picture]) -> Images:
-        """The pictures that were meant. Raises InputError for none."""
-        one = isinstance(images, str | Path | Image.Image | np.ndarray) or not isinstance(images, Iterable)
-        several: list[Picture] = [images] if one else list(images)  # type: ignore[list-item,arg-type]
-        if all(isinstance(each, str | Path) for each in several):
-            return FileImages(tuple(path for each in several for path in find_pictures(each)))  # type: ignore[arg-type]
-        for each in several:
-            if not isinstance(each, str | Path):
-                self.transform.pixels(each)  # an array that is no picture is the caller's mistake
-        return InMemory(several, self.transform)
 
 
 class TorchPredictor(Predictor):

@@ -1,56 +1,36 @@
 """Thresholds and a temperature, chosen on images that a network was not trained on, and what they change."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from lshfm.config.compose import Job
 from lshfm.config.schema import Eval
 from lshfm.console import logger
-from lshfm.datasets.loader import Loader
-from lshfm.datasets.split import Split
 from lshfm.errors import InputError
 from lshfm.metrics.decisions import sigmoid
 from lshfm.metrics.multilabel import by_class, precision_recall
 from lshfm.metrics.thresholds import Goal, calibration_error, choose_thresholds, fit_temperature
 from lshfm.runs.checkpoint import Checkpoint
 from lshfm.runs.thresholds import Thresholds
-from lshfm.tasks.parts import parted
-from lshfm.tasks.pixels import plain_loader
+from lshfm.shipping.tested import Tested, as_held_out
 from lshfm.tasks.task import Arrays, Task
-
-Holdout = tuple[float, str]  # dataset.holdout and dataset.holdout_by of the training; older versions went by chance
 
 
 @dataclass(frozen=True)
-class HeldOut:
-    """Images to choose on: their split, how the part of it is told from the rest (None: all), and what they are."""
+class HeldOut(Tested):
+    """Images to choose on. words: what they are."""
 
-    split: Split
-    holdout: Holdout | None
     words: str
 
-    def loader(self, task: Task, settings: Eval, device: torch.device, batch_size: int) -> Loader:
-        """Their batches."""
-        order = settings.channels_last or False
-        whole = task.evaluation_batches(
-            self.split, settings.dataset, device, workers=settings.workers, batch_size=batch_size, channels_last=order
-        )
-        if self.holdout is None:
-            return whole
-        share, by = self.holdout
-        dataset = replace(settings.dataset, holdout=share, holdout_by=by)
-        _, chosen = parted(self.split, dataset, task.shows(self.split), whole.indices)
-        return plain_loader(whole.pixels, chosen, self.split, whole.view, batch_size, device)
 
-
-def find_held_out(task: Task, checkpoint: Checkpoint, job: Job[Eval]) -> HeldOut:
+def find_held_out(task: Task, checkpoint: Checkpoint, job: Job[Eval], tested: Tested) -> HeldOut:
     """The part of the training split that was held out, else another split that was typed.
 
-    Raises InputError where that leaves only the test split, unless allow_test=true, or images that it learnt from.
+    tested: what figures are measured on afterwards. Raises InputError where nothing else is left to choose on, unless
+    allow_test=true, or images that it learnt from.
     """
     dataset = job.settings.dataset
     if task.activation != "sigmoid":
@@ -69,22 +49,30 @@ def find_held_out(task: Task, checkpoint: Checkpoint, job: Job[Eval]) -> HeldOut
         return HeldOut(split, None, f"split {split.name} of {dataset.name}")
     share = float(trained.get("holdout") or 0)
     if is_same and share:
+        words = f"{share:g} of split {dataset.train_split} of {dataset.name}, held out of training"
+        if tested.part is not None:
+            _allow_flattery(job.settings, "the images that training held out are all that is left to test on")
+            return HeldOut(tested.split, tested.part, words)
         (split,) = task.read(dataset, [dataset.train_split])
         if checkpoint.data not in (None, split.fingerprint()):
             raise InputError(
                 f"split {split.name} has other images or labels than those that the network was trained on"
             )
-        part = (share, str(trained.get("holdout_by", "chance")))
-        return HeldOut(split, part, f"{share:g} of split {split.name} of {dataset.name}, held out of training")
-    if not job.settings.allow_test:
+        return HeldOut(split, as_held_out(dataset, trained), words)
+    left = f"only the test split {dataset.eval_split} is left that the network did not learn from"
+    _allow_flattery(job.settings, left, "train with dataset.holdout=0.1, or ")
+    (split,) = task.read(dataset, [dataset.eval_split])
+    return HeldOut(split, None, f"split {split.name} of {dataset.name}, the test split itself")
+
+
+def _allow_flattery(settings: Eval, left: str, before: str = "") -> None:
+    """Warn that what is chosen flatters figures on the same images. Raises InputError unless allow_test=true."""
+    if not settings.allow_test:
         raise InputError(
-            f"only the test split {dataset.eval_split} is left that the network did not learn from, and what is chosen "
-            "there flatters it: train with dataset.holdout=0.1, or give another split as dataset.eval_split=NAME, or "
+            f"{left}, and what is chosen there flatters it: {before}give another split as dataset.eval_split=NAME, or "
             "allow_test=true"
         )
     logger.warning("thresholds are chosen on the test split itself: figures on it are flattered")
-    (split,) = task.read(dataset, [dataset.eval_split])
-    return HeldOut(split, None, f"split {split.name} of {dataset.name}, the test split itself")
 
 
 def chosen(

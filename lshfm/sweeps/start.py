@@ -139,6 +139,7 @@ def record_of(command: str, sweep: Asked, jobs: Sequence[Planned], folder: Path,
 
 
 def job_of(number: int, job: Planned, folder: Path, numbers: Mapping[Path, int]) -> SweepJob:
+    """A planned job as the record has it, with paths from the sweep's folder. numbers: of jobs, by checkpoint."""
     return SweepJob(
         number=number,
         command=tuple(_command(job)),

@@ -14,6 +14,8 @@ from lshfm.tasks.thumbnails import thumbnails
 
 def examples(task: Task, dataset: Dataset, arms: Sequence[Arm]) -> tuple[Section | None, str | None]:
     """The section, if two arms were evaluated on the same images; and why pictures are missing, if some are."""
+    if (own := task.examples(dataset, arms)) is not None:
+        return own
     pair = pair_of(arms)
     gains = _gains(task, pair) if pair else None
     if pair is None or gains is None:
@@ -28,8 +30,8 @@ def examples(task: Task, dataset: Dataset, arms: Sequence[Arm]) -> tuple[Section
     ]  # fmt: skip
     seeds = f"seed {pair.runs[1].seed}" if pair.runs[1].seed is not None else "one run"
     intro = (
-        f"Images on which {pair.second.title} is most above and below {pair.first.title} ({seeds}), by the mean label "
-        "loss of an image; predicted labels with their probabilities."
+        f"Images on which {pair.second.title} is most above and below {pair.first.title} ({seeds}), by the label loss "
+        "of an image; predicted labels with their probabilities."
     )
     return Section("examples", "Examples", blocks, intro), why
 

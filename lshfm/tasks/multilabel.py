@@ -10,10 +10,8 @@ from rich.console import RenderableType
 from torch import nn
 
 from lshfm.config.groups import Dataset
-from lshfm.console import Bar
-from lshfm.datasets.loader import Loader
 from lshfm.datasets.split import Split
-from lshfm.engine.evaluate import predict
+from lshfm.engine.evaluate import Predictions
 from lshfm.engine.state import Evaluation
 from lshfm.errors import InputError, count, printable
 from lshfm.files.names import distinct, plain
@@ -21,13 +19,12 @@ from lshfm.files.write import write_text
 from lshfm.metrics.average_precision import DEFINITIONS
 from lshfm.metrics.decisions import sigmoid
 from lshfm.metrics.multilabel import devkit_lines, losses_of_images, measure
-from lshfm.ranks.group import on_main
 from lshfm.report import multilabel as report_of
 from lshfm.report.arms import Arm
 from lshfm.report.blocks import Section
 from lshfm.tasks.images import ImageTask
 from lshfm.tasks.losses import mean_loss
-from lshfm.tasks.task import Arrays, Evaluate, FileWriter, LabelsOfImage
+from lshfm.tasks.task import Arrays, FileWriter, LabelsOfImage
 
 
 class MultiLabel(ImageTask):
@@ -79,30 +76,10 @@ class MultiLabel(ImageTask):
         """Whether any of the images shows a class."""
         return bool(self.shows(split)[part].any())
 
-    def evaluator(
-        self, loader: Loader, split: Split, metric: str, precision: str, *, features: bool = False
-    ) -> Evaluate:
-        """A function that measures every multi-label metric; arrays `ids` (n,), `logits` (n, C), `targets` (n, C)."""
-
-        def evaluate(network: nn.Module) -> tuple[Evaluation, Arrays]:
-            """What the network scores; its arrays at rank 0, in the split's order."""
-            with Bar("evaluating", len(loader)) as bar:
-                outputs = predict(network, loader.epoch(0), precision=precision, features=features, report=bar.update)
-
-            def measured() -> Evaluation:
-                assert outputs
-                assert len(outputs.index) == len(loader.indices)
-                report = measure(outputs.logits, outputs.labels, split.classes, metric, self.threshold)
-                return Evaluation(f"{metric} mAP", report["mAP"], report)
-
-            evaluation = on_main(measured, "computing the metrics")
-            if outputs is None:
-                return evaluation, {}
-            ids = np.array([split.ids[i] for i in outputs.index])
-            arrays = {"ids": ids, "logits": outputs.logits, "targets": outputs.labels}
-            return evaluation, arrays if outputs.features is None else arrays | {"features": outputs.features}
-
-        return evaluate
+    def evaluation(self, outputs: Predictions, split: Split, metric: str) -> Evaluation:
+        """Every multi-label metric."""
+        report = measure(outputs.logits, outputs.labels, split.classes, metric, self.threshold)
+        return Evaluation(f"{metric} mAP", report["mAP"], report)
 
     def pools(self, labels: np.ndarray) -> list[np.ndarray]:
         """The images of each class that has any, and those of none; a difficult label counts, as in training."""

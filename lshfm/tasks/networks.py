@@ -2,9 +2,11 @@
 
 import copy
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from lshfm import errors
 from lshfm.config.build import build
@@ -93,10 +95,14 @@ def check_batch_norm(network: nn.Module, settings: Training) -> None:
     images = settings.batch_size // num_ranks() // settings.accumulate
     if min(images, settings.bn_group_size or images) > 1 or (settings.sync_bn and num_ranks() > 1):
         return
-    size = settings.dataset.size
+    size, tried = settings.dataset.size, copy.deepcopy(network).train()
+    if not any(isinstance(layer, _BatchNorm) and layer.training for layer in tried.modules()):
+        return
+    # A detector learns from boxes, too; its BatchNorm layers are those of its backbone.
+    part: Any = tried.backbone if hasattr(tried, "learn") else tried
     try:
         with torch.no_grad():
-            copy.deepcopy(network).train()(torch.zeros(1, 3, size, size))
+            part(torch.zeros(1, 3, size, size))
     except ValueError as error:
         raise InputError(f"one image at a time is too few for BatchNorm here ({error}): raise batch_size") from error
 

@@ -5,8 +5,8 @@ import numpy as np
 from lshfm.config.groups import Dataset
 from lshfm.console import logger
 from lshfm.datasets.checks import first_five
+from lshfm.datasets.cutting import Index
 from lshfm.datasets.holdout import Shows, holdout, one_sided
-from lshfm.datasets.loader import Index
 from lshfm.datasets.split import Split
 from lshfm.errors import at
 

@@ -1,6 +1,5 @@
 """Opens a data set of pictures for a task: splits, pixels from a store or decoded, batches, each rank its share."""
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,27 +11,28 @@ import torch
 from lshfm.config.build import build
 from lshfm.config.groups import Dataset
 from lshfm.config.schema import Training
-from lshfm.config.shared import Augmentation
-from lshfm.console import logger, progress
-from lshfm.datasets.augment import Augment
-from lshfm.datasets.decode import find_broken
-from lshfm.datasets.fused import FusedView
+from lshfm.console import logger
+from lshfm.datasets.cutting import Index, Share
 from lshfm.datasets.holdout import Shows
-from lshfm.datasets.images import FileImages, refuse_missing
+from lshfm.datasets.images import FileImages, as_now, refuse_missing
 from lshfm.datasets.in_memory import ArrayImages, ArrayPixels
 from lshfm.datasets.index import read_split
-from lshfm.datasets.loader import DecodedPixels, Index, Loader, PixelSource, Share, StoredPixels, View
+from lshfm.datasets.loader import DecodedPixels, Loader, PixelSource, StoredPixels, View
 from lshfm.datasets.mixing import Mixing
 from lshfm.datasets.reader import Reader, class_difference
-from lshfm.datasets.resident import ResidentPixels, resident
+from lshfm.datasets.resident import resident
 from lshfm.datasets.split import Split
-from lshfm.datasets.store import choose_cache, find_store, open_store, pixel_key, store_bytes
+from lshfm.datasets.store import pixel_key, store_bytes
 from lshfm.errors import InputError, at, count
-from lshfm.ranks.group import doing, first_on_each_machine, num_ranks, place, rank
+from lshfm.ranks.group import doing, first_on_each_machine, num_ranks, rank
 from lshfm.tasks.crops import ADVICE, augmented, open_crops, unchanged
 from lshfm.tasks.parts import parted, say_parts
+from lshfm.tasks.stores import broken_of, opened_store, say_broken, store_path, workers_of
+from lshfm.tasks.views import make_view
 
 Pools = Callable[[np.ndarray], list[np.ndarray]]
+# (source, name, classes where they are known, folder of what may be kept of annotations) -> split
+TakeSplit = Callable[[Any, str, Sequence[str] | None, Path | None], Split]
 
 NO_SPLIT = "none"  # as dataset.eval_split
 
@@ -55,10 +55,11 @@ def split_names(source: Any, dataset: Dataset) -> list[str]:
     return [train] if is_alone or other == NO_SPLIT else [train, other]
 
 
-def read_splits(dataset: Dataset, names: Sequence[str]) -> list[Split]:
+def read_splits(dataset: Dataset, names: Sequence[str], take: TakeSplit = read_split) -> list[Split]:
     """Read the named splits of a data set and check that they have the same classes.
 
     Of the two of training, the second is the first itself where nothing but its held-out part is there to test on.
+    take: what gives a split.
     """
     source = build_source(dataset)
     to_read = list(names)
@@ -69,7 +70,7 @@ def read_splits(dataset: Dataset, names: Sequence[str]) -> list[Split]:
     with at("dataset"), doing(f"reading {dataset.name}"):
         for name in to_read:
             classes = splits[0].classes if splits else dataset.known_classes
-            splits.append(read_split(source, name, classes, folder))
+            splits.append(as_now(take(source, name, classes, folder)))
     for split in splits:
         if split.classes != splits[0].classes:
             differ = f"those of {split.name} {class_difference(splits[0].classes, split.classes)}"
@@ -88,12 +89,14 @@ def open_pixels(
     """A split's pixels, from a store or decoded as they are needed, and which of its samples can be used.
 
     A machine's first rank builds a store, while the others wait. device: that they are used on time and again; the
-    store is copied there, as the data set's `cache` says.
+    store, or the array that they are, is copied there, as the data set's `cache` says.
     """
-    if isinstance(split.images, ArrayImages) and split.images.size == dataset.size:
-        return ArrayPixels(split.images.array), np.arange(len(split))
+    source: PixelSource
     with at("dataset"):
-        source, usable = first_on_each_machine(lambda: _open_pixels(split, dataset, workers))
+        if isinstance(split.images, ArrayImages) and split.images.size == dataset.size:
+            source, usable = ArrayPixels(split.images.array), np.arange(len(split))
+        else:
+            source, usable = first_on_each_machine(lambda: _open_pixels(split, dataset, workers))
         if device is None:
             return source, usable
         source, sentence = resident(source, device, dataset.cache)
@@ -107,39 +110,16 @@ def open_pixels(
 def _open_pixels(split: Split, dataset: Dataset, workers: int | None) -> tuple[PixelSource, Index]:
     if not dataset.skip_broken:
         refuse_missing(split)
-    cores = len(os.sched_getaffinity(0))
-    builders = cores if workers is None else workers  # at work while the machine's other ranks wait
-    workers = max(cores // place().local_num, 1) if workers is None else workers
-    folder, size, skip = Path(dataset.cache_dir).expanduser(), dataset.size, dataset.skip_broken
-    # The count keeps apart the stores of splits with one name, such as COCO's with keep=annotated and keep=all.
-    name = f"{dataset.name}_{split.name}_{len(split)}".replace("/", "-")
-    stored = find_store(split.images, size, folder, name=name) if dataset.cache != "off" else None
-    use_store, sentence = choose_cache(dataset.cache, 0 if stored else store_bytes(len(split), size), folder)
-    logger.info("%s: %s", split.name, f"Pixels come from the store {stored.path}." if stored else sentence)
+    size, n = dataset.size, len(split)
+    store = opened_store(split, dataset, workers, split.images, size, lambda: store_bytes(n, size))
     source: PixelSource
-    with progress(f"decoding {split.name}") as report, doing(f"decoding {split.name}"):
-        if use_store:
-            store = open_store(split.images, size, folder, name=name, workers=builders, report=report, skip_broken=skip)
-            source, broken = StoredPixels(store), store.broken
-        else:
-            source = DecodedPixels(split.images, size, workers, ADVICE)
-            broken = find_broken(split.images, size, workers, report) if skip else ()
-    if broken:
-        logger.warning("%s: %d broken images are left out (dataset.skip_broken=true)", split.name, len(broken))
-    return source, np.setdiff1d(np.arange(len(split)), broken)
-
-
-def make_view(dataset: Dataset, augment: Augmentation | None, *, channels_last: bool, fused: bool = False) -> View:
-    """The view that turns pixels into a network's input; without augmentation if `augment` is None.
-
-    fused: on a GPU by kernels made for it.
-    """
-    for name, numbers in (("mean", dataset.mean), ("std", dataset.std)):
-        if len(numbers) != 3:
-            raise InputError(f"dataset.{name}={numbers}: must be three numbers, for red, green and blue")
-    change = augment and Augment(augment.flip, augment.brightness, augment.contrast, augment.saturation, augment.pad)
-    kind = FusedView if fused and change and not change.pad else View  # the kernels know no padding
-    return kind(tuple(dataset.mean), tuple(dataset.std), change, channels_last)  # type: ignore[arg-type]
+    if store:
+        source, broken = StoredPixels(store), store.broken
+    else:
+        workers = workers_of(workers)
+        source, broken = DecodedPixels(split.images, size, workers, ADVICE), broken_of(split, dataset, size, workers)
+    say_broken(split, broken)
+    return source, np.setdiff1d(np.arange(n), broken)
 
 
 @dataclass(frozen=True)
@@ -164,9 +144,9 @@ class TrainingData:
         task has such. pools: as of a task.
         """
         dataset, order, size = settings.dataset, settings.channels_last, settings.eval_batch_size
-        opened = open_crops(train, settings) if settings.augment.area else None
-        resident_on = None if settings.augment.randaugment else device  # it works on the host's pixels
-        pixels, usable = opened or open_pixels(train, dataset, settings.workers, resident_on)
+        pixels, usable = open_crops(train, settings) or open_pixels(
+            train, dataset, settings.workers, resident_on(settings, device)
+        )
         learnt = augmented(pixels, settings)
         learn, held_out = parted(train, dataset, shows, usable)
         if shows is not None and len(held_out) and dataset.holdout_by == "labels":
@@ -196,10 +176,14 @@ class TrainingData:
         return self.batches.labels[self.batches.indices]
 
     @property
+    def about(self) -> dict[str, Any]:
+        """What a network should know of the training split beside its classes."""
+        return self.train_split.about
+
+    @property
     def stores(self) -> set[Path]:
         """The files that pixels are read from; none where they are decoded in every epoch."""
-        sources = (unchanged(self.batches.pixels), self.test.pixels)
-        return {source.store.path for source in sources if isinstance(source, StoredPixels | ResidentPixels)}
+        return {path for source in (self.batches.pixels, self.test.pixels) if (path := store_path(source))}
 
     @property
     def validation_split(self) -> Split:
@@ -219,6 +203,18 @@ class TrainingData:
         if self.test_split is not self.train_split:
             return self.test_split.name
         return f"{count(len(self.test.indices), 'image')} held out of {self.train_split.name}"
+
+
+def resident_on(settings: Training, device: torch.device) -> torch.device | None:
+    """The device that training pixels may lie on; None, which is said, where the host works on them first."""
+    if not settings.augment.randaugment:
+        return device
+    if settings.dataset.cache == "device":
+        logger.info(
+            "%s: pixels stay on the host, where RandAugment works on them (dataset.cache=device is without it)",
+            settings.dataset.train_split,
+        )
+    return None
 
 
 def _unit(settings: Training) -> int:

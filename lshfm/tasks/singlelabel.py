@@ -13,20 +13,22 @@ from rich.console import RenderableType
 from torch import nn
 
 from lshfm.config.groups import Dataset, LabelLoss
-from lshfm.console import Bar
-from lshfm.datasets.loader import Loader
 from lshfm.datasets.single import pools_of, single_labels
 from lshfm.datasets.split import Split
-from lshfm.engine.evaluate import predict
+from lshfm.engine.evaluate import Predictions
 from lshfm.engine.state import Evaluation
 from lshfm.errors import InputError, count
 from lshfm.files.write import write_text
-from lshfm.metrics.singlelabel import DEFINITIONS, confusion_matrix, measure
-from lshfm.ranks.group import on_main
+from lshfm.metrics.decisions import softmax
+from lshfm.metrics.singlelabel import DEFINITIONS, confusion_matrix, losses_of_images, measure
 from lshfm.report import singlelabel as report_of
+from lshfm.report.arms import Arm
+from lshfm.report.blocks import Section
 from lshfm.tasks.images import ImageTask, set_up
 from lshfm.tasks.losses import mean_loss
-from lshfm.tasks.task import Arrays, Evaluate
+from lshfm.tasks.task import Arrays, LabelsOfImage
+
+LIKELIEST = 3  # classes that a report tells of an image
 
 
 class SingleLabel(ImageTask):
@@ -86,30 +88,10 @@ class SingleLabel(ImageTask):
         require_suits(built, title, torch.zeros(1, self._num_classes), torch.from_numpy(labels[:1]), at=at)
         return title, built
 
-    def evaluator(
-        self, loader: Loader, split: Split, metric: str, precision: str, *, features: bool = False
-    ) -> Evaluate:
-        """A function that measures every single-label metric; arrays `ids`, `logits` (n, C), `targets` (n,)."""
-
-        def evaluate(network: nn.Module) -> tuple[Evaluation, Arrays]:
-            """What the network scores; its arrays at rank 0, in the split's order."""
-            with Bar("evaluating", len(loader)) as bar:
-                outputs = predict(network, loader.epoch(0), precision=precision, features=features, report=bar.update)
-
-            def measured() -> Evaluation:
-                assert outputs
-                assert len(outputs.index) == len(loader.indices)
-                report = measure(outputs.logits, outputs.labels, split.classes, metric)
-                return Evaluation(f"{metric} accuracy", report["accuracy"], report)
-
-            evaluation = on_main(measured, "computing the metrics")
-            if outputs is None:
-                return evaluation, {}
-            ids = np.array([split.ids[i] for i in outputs.index])
-            arrays = {"ids": ids, "logits": outputs.logits, "targets": outputs.labels}
-            return evaluation, arrays if outputs.features is None else arrays | {"features": outputs.features}
-
-        return evaluate
+    def evaluation(self, outputs: Predictions, split: Split, metric: str) -> Evaluation:
+        """Every single-label metric."""
+        report = measure(outputs.logits, outputs.labels, split.classes, metric)
+        return Evaluation(f"{metric} accuracy", report["accuracy"], report)
 
     def pools(self, labels: np.ndarray) -> list[np.ndarray]:
         """The images of each class that has any."""
@@ -127,6 +109,27 @@ class SingleLabel(ImageTask):
     def tables(self, report: dict[str, Any]) -> RenderableType:
         """Tables of each class, the most frequent mistakes, and all metrics."""
         return report_of.tables(report)
+
+    def definition(self, metric: str) -> str:
+        """What a metric is the share of."""
+        return f"{DEFINITIONS[metric]}, in percent"
+
+    def sections(self, arms: Sequence[Arm]) -> list[Section]:
+        """All metrics, accuracy by class, confusions."""
+        from lshfm.report.singlelabel_page import sections  # with a library that only reports need
+
+        return sections(arms)
+
+    def losses_of_images(self, arrays: Arrays) -> np.ndarray:
+        """The cross-entropy of each image."""
+        return losses_of_images(arrays["logits"], arrays["targets"])
+
+    def labels_of_image(self, arrays: Arrays, row: int, classes: Sequence[str]) -> LabelsOfImage:
+        """The image's class, and the likeliest ones."""
+        shares, target = softmax(arrays["logits"][row].astype(np.float64)), int(arrays["targets"][row])
+        likeliest = np.argsort(-shares, kind="stable")[:LIKELIEST].tolist()
+        true = [classes[target]] if target >= 0 else []
+        return true, [(classes[i], float(shares[i]), i == target) for i in likeliest]
 
     def write_tables(self, folder: Path, report: dict[str, Any]) -> None:
         """Write confusion.csv: a row a class, a column for each class that its images were told to be."""

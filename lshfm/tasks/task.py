@@ -12,13 +12,18 @@ from torch import nn
 
 from lshfm.config.build import build
 from lshfm.config.catalogue import task_node
-from lshfm.config.groups import Dataset, LabelLoss, Network
+from lshfm.config.groups import Dataset, LabelLoss, MimicLoss, Network, Student
 from lshfm.config.schema import Training
 from lshfm.datasets.loader import Loader
 from lshfm.datasets.split import Split
 from lshfm.engine.state import Evaluation
 from lshfm.errors import InputError, nearest
 from lshfm.models.weights import Loaded
+from lshfm.objectives.learner import Learner
+from lshfm.objectives.mimic import Mimic
+from lshfm.objectives.supervised import Supervised
+from lshfm.objectives.teacher import Normalisation, Recorded, Teacher
+from lshfm.objectives.terms import Terms
 from lshfm.report.arms import Arm
 from lshfm.report.blocks import Section
 from lshfm.tasks.pixels import TrainingData
@@ -40,7 +45,10 @@ class Task(ABC):
     score: ClassVar[str]  # the leading number's name and its key in reports, as "mAP"
     # How an output (B, C) becomes a probability of each class: sigmoid or softmax; None for other outputs.
     activation: ClassVar[str | None] = None
+    gives_boxes: ClassVar[bool] = False  # whether outputs are boxes of objects, as torchvision's detectors give them
     definitions: ClassVar[Mapping[str, str]] = {}  # what each of `metrics` is, in words, for model cards
+    has_projection: ClassVar[bool] = True  # whether a student can have a layer to the teacher's feature width
+    has_varied_shapes: ClassVar[bool] = False  # whether images differ in shape
     has_one_label: ClassVar[bool] = False  # whether labels are int64 (n,), a class for each image
 
     def check(self, dataset: Dataset) -> None:
@@ -108,6 +116,36 @@ class Task(ABC):
         `set_up` is told them. Raises InputError for settings that the loss, or these labels, do not allow.
         """
 
+    def supervised(
+        self, network: nn.Module, loss: nn.Module, name: str, *, freeze: Sequence[str], precision: str
+    ) -> Learner:
+        """The objective of a network that learns from labels alone. loss, name: as `label_loss` gives them."""
+        return Supervised(network, loss, name, freeze=freeze, precision=precision)
+
+    def teacher(self, network: nn.Module, *, precision: str, normalisation: Normalisation | None) -> Teacher:
+        """A frozen network as objectives take it."""
+        return Teacher(network, precision=precision, normalisation=normalisation)
+
+    def constants(self, network: nn.Module) -> dict[str, Any]:  # noqa: ARG002
+        """Settings of a network, by name, that change its outputs and are no weights: identities of runs have them."""
+        return {}
+
+    def check_mimicking(self, loss: MimicLoss, student: Student) -> None:  # noqa: ARG002
+        """Raise InputError for settings of the mimicking losses that the task, or this student, does not have."""
+        if loss.of_boxes and (loss.of_boxes.positions != "all" or loss.of_boxes.beta_warmup):
+            raise InputError("loss.positions and loss.beta_warmup are for the task detection")
+
+    def mimic(
+        self, network: nn.Module, teacher: Teacher | Recorded, loss: MimicLoss, *, label_loss: nn.Module,
+        label_name: str, on_features: Terms, on_logits: Terms, others: Mapping[str, Terms], freeze: Sequence[str],
+        precision: str,
+    ) -> Learner:  # fmt: skip
+        """The objective of stage 2. on_features, on_logits, others: the chosen losses of each kind."""
+        return Mimic(
+            network, teacher, label_loss=label_loss, label_name=label_name, gamma=loss.gamma,
+            feature_terms=on_features, logit_terms=on_logits, other_terms=others, freeze=freeze, precision=precision,
+        )  # fmt: skip
+
     def pools(self, labels: np.ndarray) -> list[np.ndarray]:  # noqa: ARG002
         """Sets of images, by their rows in `labels` (n, ...), that balanced sampling draws from equally often.
 
@@ -155,6 +193,10 @@ class Task(ABC):
     def sections(self, arms: Sequence[Arm]) -> list[Section]:  # noqa: ARG002
         """The parts of a report that only this task has, of runs by setting."""
         return []
+
+    def examples(self, dataset: Dataset, arms: Sequence[Arm]) -> tuple[Section | None, str | None] | None:  # noqa: ARG002
+        """A part of a report with images, in place of those that gain and lose most, and why pictures are missing."""
+        return None
 
     def losses_of_images(self, arrays: Arrays) -> np.ndarray | None:  # noqa: ARG002
         """How wrong an evaluation's outputs are for each image, (n,), to pick a report's examples by; None: none."""

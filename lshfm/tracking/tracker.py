@@ -1,12 +1,12 @@
 """What every tracker does, and what it is told of its run."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from lshfm.engine.lines import EpochLine, Line, StepLine
+from lshfm.files.parse import parse_json
 from lshfm.files.write import write_json
 
 STATE = "tracking.json"  # in the run folder: what trackers call the run, so that they go on with it
@@ -24,7 +24,7 @@ class Tracked:
     def known_as(self, tracker: str) -> str | None:
         """What a tracker called the run when it began; None for a new one."""
         try:
-            names = json.loads((self.folder / STATE).read_text(encoding="utf-8"))
+            names = parse_json((self.folder / STATE).read_text(encoding="utf-8"))
             return str(names[tracker])
         except (OSError, ValueError, KeyError, TypeError):
             return None
@@ -33,7 +33,7 @@ class Tracked:
         """Keep what a tracker calls the run."""
         path = self.folder / STATE
         try:
-            names = dict(json.loads(path.read_text(encoding="utf-8")))
+            names = dict(parse_json(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
             names = {}
         write_json(path, names | {tracker: name})

@@ -16,6 +16,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 from lshfm import cli
 from tests.cli.killing import Trap
+from tests.fresh import forget_own_teachers
 from tests.processes import Process
 
 TINY = (
@@ -111,6 +112,7 @@ def refuse(tmp_path: Path, stores: Path, monkeypatch: pytest.MonkeyPatch, capsys
 def here(folder: Path, *words: str, code: int = 0) -> str:
     """What `lshfm WORDS...` says, run in this process inside `folder`, without the start-up of a process."""
     GlobalHydra.instance().clear()
+    forget_own_teachers()
     said = io.StringIO()
     cache = {"LSHFM_CACHE": str(folder / "stores"), "TORCH_HOME": str(folder / "torch")}
     with (

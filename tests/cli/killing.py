@@ -10,7 +10,7 @@ from typing import Any
 
 # The places of the package that tests trap.
 STEP = "lshfm.engine.state:State.update"
-PREDICT = "lshfm.tasks.multilabel:predict"
+PREDICT = "lshfm.tasks.images:predict"
 FILES, TRAINING, HASHING = "lshfm.files.write", "lshfm.runs.training", "lshfm.mimicking.hashing"
 STORE = "lshfm.datasets.store_file:StoreFile"
 LINE, RESULTS = "lshfm.runs.record:append_line", "lshfm.runs.record:write_json"

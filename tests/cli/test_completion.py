@@ -34,7 +34,7 @@ def completed(line: str) -> list[str]:
     [
         ("lshfm tr", ["train"]),
         ("lshfm train dat", candidates(["train", "dat"], [])),
-        ("lshfm train dataset=co", ["coco", "coco2014"]),
+        ("lshfm train dataset=co", ["coco", "coco2014", "coco_detection"]),
         ("lshfm mimic teacher=resnet8,resnet8", ["resnet8,resnet8", "resnet8,resnet8x4"]),
         ("lshfm train nothing=", []),
     ],
@@ -47,7 +47,7 @@ def test_bash_completes(line: str, found: list[str]) -> None:
 @pytest.mark.parametrize(
     ("line", "found"),
     [
-        ("lshfm train dataset=co", ["dataset=coco", "dataset=coco2014"]),
+        ("lshfm train dataset=co", ["dataset=coco", "dataset=coco2014", "dataset=coco_detection"]),
         ("lshfm train dataset.root=pict", ["dataset.root=pictures/"]),
         ("lshfm eval pict", ["pictures/"]),
     ],
@@ -76,14 +76,17 @@ def test_fish_completes_words_and_paths(tmp_path: Path, line: str, found: list[s
         (["train", "lr="], []),
         (
             ["train", "schedule."],
-            [f"schedule.{key}=" for key in ("cosine_epochs", "steps", "warmup", "initial_lr", "policy")],
+            [
+                f"schedule.{key}="
+                for key in ("cosine_epochs", "steps", "warmup", "warmup_steps", "initial_lr", "policy")
+            ],
         ),
         (["train", "dataset=manifest", "dataset.un"], ["dataset.unlabelled="]),
         (["train", "dataset=nothing", "dataset.un"], []),
         (["mimic", "student.i"], ["student.init="]),
         (["mimic", "stage="], ["stage=1", "stage=2", "stage=both"]),
         (["mimic", "loss=ls"], ["loss=lsh", "loss=lsh_s", "loss=lshl2", "loss=lshl2_s"]),
-        (["train", "loss="], ["loss=asl", "loss=bce", "loss=ce"]),
+        (["train", "loss="], ["loss=asl", "loss=bce", "loss=ce", "loss=detector"]),
         (["mimic", "experiment=voc2007_r"], ["experiment=voc2007_resnet18_mimic", "experiment=voc2007_resnet50_mimic"]),
         (["eval", "check"], ["checkpoint=", "checkpoint_dir="]),
         (["check", "-"], ["--help", "-m", "--cfg", "--config-dir"]),
@@ -110,4 +113,4 @@ def test_every_shell_asks_the_command(tmp_path: Path) -> None:
     for words in ([], ["tcsh"], ["bash", "zsh"]):
         with pytest.raises(InputError, match="lshfm completion takes one of bash, zsh, fish, and got"):
             script(words)
-    assert here(tmp_path, "--complete", "train", "dataset=vo") == "dataset=voc2007\n"
+    assert here(tmp_path, "--complete", "train", "dataset=voc2") == "dataset=voc2007\n"

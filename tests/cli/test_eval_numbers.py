@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.arrays import arrays
 from tests.cli.conftest import here
 
 COMMON = ("dataset.num_train=32", "dataset.num_eval=24", "dataset.size=16", "gpus=[]", "workers=0")
@@ -56,7 +57,7 @@ def test_a_threshold_of_ones_own(folder: Path) -> None:
     said = here(folder, "eval", "checkpoint=a", "gpus=[]", "threshold=0.2")
     report = results(folder, "eval/a_threshold-0.2")["report"]
     assert report["threshold"] == 0.2
-    kept = np.load(folder / "outputs/eval/a_threshold-0.2/predictions.npz")
+    kept = arrays(folder / "outputs/eval/a_threshold-0.2/predictions.npz")
     predicted, targets = 1 / (1 + np.exp(-kept["logits"].astype(np.float64))) >= 0.2, kept["targets"]
     rows = report["threshold_0.2_by_class"]
     for column, row in enumerate(rows):

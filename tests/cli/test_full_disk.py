@@ -1,6 +1,5 @@
 """A disk that fills up ends a run with a message, keeps the checkpoint before, and costs nothing but the rest."""
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import torch
 
 from tests.cli.killing import HASHING, LINE, STORE, Trap
 from tests.cli.test_kills import DATA, MIMIC, TRAIN, assert_same, folder, home, run
+from tests.disks import small_disk
 
 __all__ = ["folder", "home"]  # fixtures
 pytestmark = pytest.mark.slow
@@ -39,16 +39,11 @@ def test_a_full_disk_is_said_and_lost_is_nothing(home: Path, folder: Path, name:
     assert_same(home, folder, words[0], "whole")
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 3 MiB; mounting one takes root's rights."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", disk], capture_output=True, check=False)
-    if mounted.returncode:
-        pytest.skip(f"no file system can be mounted: {mounted.stderr.decode()}")
-    yield disk
-    subprocess.run(["umount", disk], check=True)
+@pytest.fixture(name="small_disk")
+def _small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 3 MiB."""
+    with small_disk(tmp_path, "3m") as disk:
+        yield disk
 
 
 @pytest.mark.parametrize("ranks", [1, 2])

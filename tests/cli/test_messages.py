@@ -122,7 +122,7 @@ def test_recipes_are_listed_uncut_however_narrow_the_terminal(run: Run) -> None:
     command = "lshfm mimic experiment=voc2007_mobilenetv2_mimic stage=2 loss="
     assert [f"{command}lshl2", "90.14", "stage 1 with lshl2"] in rows
     assert [f"{command}kl", "-", "stage 1 with l2"] in rows
-    assert page.count("\n  lshfm ") == 64 + 31
+    assert page.count("\n  lshfm ") == 64 + 31 + 34
     assert page.count("; settings not published") == 5
     assert "usage: lshfm recipes" in run("recipes", "--help").stdout
 

@@ -12,6 +12,7 @@ import pytest
 from lshfm.engine.state import State
 from tests.cli.conftest import here
 from tests.cli.test_older_versions import NARROW, kept
+from tests.jobs import after_step, interrupt
 
 __all__ = ["kept"]  # a fixture
 
@@ -36,15 +37,8 @@ def unmeasured(entries: Any) -> list[dict[str, Any]]:
 
 def test_a_stopped_run_leaves_what_an_undisturbed_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here(tmp_path, *TRAIN, "name=whole")
-    update = State.update
-
-    def stopping(state: State, lr: float) -> None:
-        update(state, lr)
-        if (state.epoch, state.step) == (1, 2):
-            raise KeyboardInterrupt
-
     with monkeypatch.context() as patch:
-        patch.setattr(State, "update", stopping)
+        patch.setattr(State, "update", after_step((1, 2), interrupt))
         here(tmp_path, *TRAIN, "name=parts", code=130)
     assert [row["epoch"] for row in rows(tmp_path, "parts")] == ["1"]
     here(tmp_path, *TRAIN, "name=parts")

@@ -1,4 +1,4 @@
-"""A user's own network as teacher and as student, with the one projection that the README describes."""
+"""A user's own network as teacher and as student, with the one projection that docs/adding.md describes."""
 
 from pathlib import Path
 
@@ -30,10 +30,10 @@ class Own(nn.Module):
 
 @pytest.mark.slow
 def test_own_networks_teach_and_learn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "own_network.py").write_text(MODULE)
+    (tmp_path / "net_of_a_width.py").write_text(MODULE)
     (tmp_path / "conf/model").mkdir(parents=True)
     for name, width in (("big", 12), ("small", 8)):
-        (tmp_path / f"conf/model/{name}.yaml").write_text(f"_target_: own_network.Own\nwidth: {width}\n")
+        (tmp_path / f"conf/model/{name}.yaml").write_text(f"_target_: net_of_a_width.Own\nwidth: {width}\n")
     monkeypatch.syspath_prepend(tmp_path)
     common = ["--config-dir", "conf", *SMALL, "batch_size=8", "epochs=1"]
     here(tmp_path, "train", *common, "model=big")

@@ -47,6 +47,7 @@ def test_both_stages_on_voc(folder: Path) -> None:
     assert 0 < results(folder / "outputs/mimic/both_stage1")["report"]["mimicry"]["angle"] < 90
 
 
+@pytest.mark.slow
 def test_a_teacher_of_the_published_code(folder: Path) -> None:
     torch.manual_seed(0)
     model = torchvision_classifier("mobilenet_v2", 20, pool="GMP", projection=24)

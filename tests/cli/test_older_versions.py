@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from lshfm.datasets.shapes import Shapes
+from tests.arrays import arrays
 from tests.cli.conftest import here
 
 SAMPLES = Path(__file__).resolve().parents[1] / "samples"
@@ -120,7 +121,7 @@ def test_finished_runs_say_so(kept: Path, words: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("name", ["teacher", "student_stage1", "student_stage2"])
 def test_checkpoints_evaluate_to_the_same(kept: Path, name: str) -> None:
     there = kept / "outputs/eval" / name
-    results, predictions = json.loads((there / "results.json").read_text()), dict(np.load(there / "predictions.npz"))
+    results, predictions = json.loads((there / "results.json").read_text()), arrays(there / "predictions.npz")
     shutil.rmtree(there)
     here(
         kept, "eval", *KEPT, f"checkpoint=checkpoints/{name}.ckpt", f"name={name}",
@@ -128,7 +129,7 @@ def test_checkpoints_evaluate_to_the_same(kept: Path, name: str) -> None:
     )  # fmt: skip
     if results["data"] != fingerprints()["data.eval"]:
         pytest.skip("Pillow draws the embedded set otherwise here")
-    now = dict(np.load(there / "predictions.npz"))
+    now = arrays(there / "predictions.npz")
     assert now["ids"].tolist() == predictions["ids"].tolist()
     np.testing.assert_allclose(now["logits"], predictions["logits"], atol=1e-4)
     found = json.loads((there / "results.json").read_text())

@@ -4,12 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
 from lshfm.engine.state import State
+from tests.arrays import arrays
 from tests.cli.conftest import here
+from tests.jobs import after_step, interrupt
 
 CONF = Path(__file__).resolve().parents[1] / "samples/colour/conf"
 COMMON = ("--config-dir", str(CONF), "dataset=colours", "gpus=[]", "workers=0", "dataset.cache=off", "log_every=1")
@@ -29,20 +30,13 @@ def test_a_task_of_ones_own_trains_mimics_resumes_and_evaluates(tmp_path: Path, 
     teacher = results(tmp_path, "train/teacher")
     assert teacher["metric"] == "R2"
     assert teacher["score"] > 20  # of chance's 0: it has learnt
-    kept = np.load(tmp_path / "outputs/train/teacher/predictions.npz")
+    kept = arrays(tmp_path / "outputs/train/teacher/predictions.npz")
     assert kept["classes"].tolist() == ["red", "green", "blue"]
     assert kept["outputs"].shape == kept["targets"].shape == (48, 3)
 
     here(tmp_path, *train, "name=whole")
-    update = State.update
-
-    def stopping(state: State, lr: float) -> None:
-        update(state, lr)
-        if (state.epoch, state.step) == (2, 3):
-            raise KeyboardInterrupt
-
     with monkeypatch.context() as patch:
-        patch.setattr(State, "update", stopping)
+        patch.setattr(State, "update", after_step((2, 3), interrupt))
         here(tmp_path, *train, "name=parts", code=130)
     assert "continuing after epoch 2 of 4 epochs" in here(tmp_path, *train, "name=parts")
     whole, parts = (torch.load(tmp_path / f"checkpoints/{name}.ckpt")["model"] for name in ("whole", "parts"))
@@ -67,4 +61,6 @@ def test_what_no_task_has_is_refused(tmp_path: Path) -> None:
     said = here(tmp_path, "train", *COMMON, "model=resnet8", "dataset.metric=r3", code=2)
     assert "dataset.metric=r3: must be one of r2 (did you mean 'r2'?)" in said
     said = here(tmp_path, "train", *COMMON, "model=resnet8", "dataset.task=colours", code=2)
-    assert "dataset.task=colours: no such task (did you mean 'colour'?). There are: colour, multilabel" in said
+    assert (
+        "dataset.task=colours: no such task (did you mean 'colour'?). There are: colour, detection, multilabel" in said
+    )

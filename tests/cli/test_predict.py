@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import lshfm
-from lshfm.shipping import writing
+from lshfm.shipping import answers
 from tests.cli.conftest import Refuse, Run, Start, here
 from tests.cli.killing import Trap
 
@@ -115,8 +115,8 @@ def test_a_name_alone_is_the_checkpoint_and_no_cell_is_a_formula(tmp_path: Path)
     assert row["path"] == "./=1+1.png"
     assert float(row[f"logits: {lshfm.load(tmp_path / 'checkpoints/a.ckpt', 'cpu').classes[0]}"])
     assert lines(tmp_path / "outputs/predict/jsonl/predictions.jsonl")[0]["path"] == "=1+1.png"
-    assert writing._cell("=SUM(A1)") == "'=SUM(A1)"
-    assert writing._cell("dog 0.9;\x1b[31m") == "dog 0.9;\\x1b[31m"
+    assert answers.cell("=SUM(A1)") == "'=SUM(A1)"
+    assert answers.cell("dog 0.9;\x1b[31m") == "dog 0.9;\\x1b[31m"
 
 
 @pytest.mark.usefixtures("has_run")

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -20,6 +21,7 @@ from torch.distributed import HashStore
 
 from lshfm import cli
 from lshfm.ranks import launch, meeting
+from tests.arrays import arrays
 from tests.cli.conftest import TINY, Run, Start
 from tests.cli.test_runs import assert_same_run, wait_for
 from tests.processes import ROOT, Process, usual_signals
@@ -124,11 +126,11 @@ def test_any_number_of_ranks_evaluates_to_the_same_bits(run: Run, tmp_path: Path
         out = run(*evaluate, f"ranks={ranks}", f"name=by{ranks}").stdout
         assert out.count("written to outputs/eval") == 1
     assert results(tmp_path, "by1", "eval")["report"]["mAP"] == results(tmp_path, "a")["report"]["mAP"]
-    alone = np.load(tmp_path / "outputs/eval/by1/predictions.npz")
+    alone = arrays(tmp_path / "outputs/eval/by1/predictions.npz")
     for ranks in (2, 3):
         assert results(tmp_path, f"by{ranks}", "eval")["report"] == results(tmp_path, "by1", "eval")["report"]
-        together = np.load(tmp_path / f"outputs/eval/by{ranks}/predictions.npz")
-        assert all(np.array_equal(together[name], alone[name]) for name in alone.files)
+        together = arrays(tmp_path / f"outputs/eval/by{ranks}/predictions.npz")
+        assert all(np.array_equal(together[name], alone[name]) for name in alone)
 
 
 @pytest.mark.slow
@@ -321,7 +323,7 @@ def test_a_fault_in_one_rank_is_one_traceback(start: Start, tmp_path: Path, own_
     code, err = ended(process)
     assert code == 1
     assert err.count("Traceback") == 1
-    assert err.endswith("ZeroDivisionError: integer division or modulo by zero\n")
+    assert re.search(r"ZeroDivisionError: (integer division or modulo|division) by zero\n$", err)
 
 
 @pytest.mark.slow

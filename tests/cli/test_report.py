@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from lshfm.report.facts import FINISHED, FOREIGN, UNFINISHED
+from tests.arrays import arrays
 from tests.cli.conftest import TINY, Refuse, Run
 
 
@@ -65,14 +66,14 @@ def test_tracking_and_the_start_s_measures_change_no_bit(run: Run, tmp_path: Pat
     run(*words, "name=tracked", "track=[csv,tensorboard]")
     for stage in ("stage1", "stage2"):
         plain, tracked = (tmp_path / f"outputs/mimic/{name}_{stage}" for name in ("plain", "tracked"))
-        before, after = np.load(plain / "before.npz"), np.load(plain / "predictions.npz")
+        before, after = arrays(plain / "before.npz"), arrays(plain / "predictions.npz")
         assert before["ids"].tolist() == after["ids"].tolist()
         assert np.isfinite(before["angle"]).all()
-        same = [np.load(folder / "predictions.npz") for folder in (plain, tracked)]
-        assert all(np.array_equal(same[0][name], same[1][name]) for name in same[0].files)
+        same = [arrays(folder / "predictions.npz") for folder in (plain, tracked)]
+        assert all(np.array_equal(same[0][name], same[1][name]) for name in same[0])
         assert (tracked / "tracked.csv").is_file()
         assert list((tracked / "tensorboard").iterdir())
-    first, second = (np.load(tmp_path / f"outputs/mimic/plain_stage{i}" / name)["angle"].mean()
+    first, second = (arrays(tmp_path / f"outputs/mimic/plain_stage{i}" / name)["angle"].mean()
                      for i, name in ((1, "predictions.npz"), (2, "before.npz")))  # fmt: skip
     assert first == pytest.approx(second)  # stage 2 starts where stage 1 ended
     folders = [tmp_path / f"outputs/mimic/{name}_stage1" for name in ("plain", "tracked")]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.arrays import arrays
 from tests.cli.conftest import here
 from tests.cli.test_older_versions import KEPT, SAMPLES
 
@@ -63,7 +64,7 @@ def test_it_teaches(unfinished: Path) -> None:
     said = here(unfinished, *second, "name=d", f"student.init={state}")
     assert f"taken: the student in {state}, the state of a run after epoch 1; " in said
     here(unfinished, *second, "name=e", f"student.init={finished}")
-    d, e = (np.load(unfinished / f"outputs/mimic/{name}_stage2/predictions.npz")["logits"] for name in "de")
+    d, e = (arrays(unfinished / f"outputs/mimic/{name}_stage2/predictions.npz")["logits"] for name in "de")
     assert np.array_equal(d, e)
 
 

@@ -94,6 +94,7 @@ def test_a_finished_run_says_so_and_nothing_else(has_run: None, run: Run, tmp_pa
     assert not torch.equal(old["classifier.weight"], weights(tmp_path, "a")["classifier.weight"])
 
 
+@pytest.mark.slow
 def test_a_finished_checkpoint_is_not_replaced_unasked(has_run: None, run: Run, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "outputs")
     message = run("train", *TINY, "name=a", code=2).stderr
@@ -102,6 +103,7 @@ def test_a_finished_checkpoint_is_not_replaced_unasked(has_run: None, run: Run, 
     run("train", *TINY, "name=a", "overwrite=true")
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_run_is_neither_taken_for_its_own_nor_replaced(
     has_run: None, run: Run, start: Start, tmp_path: Path
 ) -> None:
@@ -212,6 +214,7 @@ def test_a_checkpoint_taken_away_comes_back(has_run: None, run: Run, tmp_path: P
     assert all(torch.equal(before[name], tensor) for name, tensor in weights(tmp_path, "a").items())
 
 
+@pytest.mark.slow
 def test_class_names_do_not_lead_out_of_the_run_folder(run: Run, tmp_path: Path, test_data: Path) -> None:
     image = next((test_data / "VOCdevkit/VOC2007/JPEGImages").iterdir())
     lines = "\n".join(f'{{"path": "{image}", "labels": ["../../../../evil"], "id": "{i}"}}' for i in range(8))

@@ -6,7 +6,7 @@ from unittest.mock import patch
 
 import torch
 
-from lshfm.tasks import multilabel
+from lshfm.tasks import images as of_images
 from tests.cli.conftest import here
 
 TRAIN = (
@@ -20,7 +20,7 @@ def test_an_evaluation_that_ran_out_of_memory_is_done_with_less(tmp_path: Path) 
     def no_room(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError
 
-    with patch.object(multilabel, "predict", no_room):
+    with patch.object(of_images, "predict", no_room):
         said = here(tmp_path, *TRAIN, "eval_batch_size=9", code=1)
     assert "out of memory in evaluation, at eval_batch_size=9: the same command with a smaller one continues" in said
     (run,) = (tmp_path / "outputs/train").iterdir()

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 import lshfm
+from tests.arrays import arrays
 from tests.cli.conftest import Refuse, Run, Start, here
 from tests.cli.killing import STEP, Trap
 
@@ -42,6 +43,9 @@ def test_a_student_whose_mean_of_weights_is_that_of_an_undisturbed_run(
 ) -> None:
     """Killed in the last epoch, within the mean; then evaluated, used and exported."""
     run(*TRAIN, *CPU)
+    maps = ("dataset=cifar100", "dataset.root=data", "batch_size=16", "teacher=teacher", "student=vgg8", "loss=at")
+    assert "the student has 4 stages and the teacher 3" in here(tmp_path, "mimic", *maps, *CPU, code=2)
+    assert not (tmp_path / "outputs/mimic").exists()
     whole = run(*MIMIC, *CPU, "name=whole")
     assert "wrn_16_2: 0.71 M parameters, feature width 64; weights: random" in whole.stdout  # 128 raw, projected
     assert "train on train: 34 of 34 images, 100 classes" in whole.stdout
@@ -60,11 +64,12 @@ def test_a_student_whose_mean_of_weights_is_that_of_an_undisturbed_run(
     assert not torch.equal(states[0]["model"]["classifier.weight"], last[0]["model"]["classifier.weight"])
     check_results(folders[0], records[0])
     check_use(tmp_path)
+    check_mean(tmp_path, records[0]["average"]["score"])
 
 
 def check_results(folder: Path, record: dict) -> None:
     """The run's report and confusion.csv agree with its predictions."""
-    kept = np.load(folder / "predictions.npz")
+    kept = arrays(folder / "predictions.npz")
     best = kept["logits"].argmax(1)
     report = record["report"]
     assert record["metric"] == "top1 accuracy"
@@ -89,7 +94,7 @@ def check_use(folder: Path) -> None:
     said = here(folder, "predict", "checkpoint=whole_stage2", "input=picture.png", *CPU)
     assert said.count(",") == 4  # the five likeliest
     (prediction,) = lshfm.load(folder / "checkpoints/whole_stage2.ckpt", device="cpu").predict(str(picture))
-    kept = np.load(folder / "outputs/mimic/whole_stage2/predictions.npz")
+    kept = arrays(folder / "outputs/mimic/whole_stage2/predictions.npz")
     assert np.allclose(prediction.logits, kept["logits"][0], atol=1e-4)
     assert prediction.probabilities.sum() == pytest.approx(1)
     assert list(prediction.labels.values()) == sorted(prediction.probabilities, reverse=True)[:5]
@@ -104,6 +109,39 @@ def check_use(folder: Path) -> None:
     assert list(again.labels) == list(prediction.labels)
 
 
+def check_mean(folder: Path, score: float) -> None:
+    """The mean of the weights is a checkpoint as any other: eval, predict, a teacher."""
+    mean = "outputs/mimic/whole_stage2/average.ckpt"
+    here(folder, "eval", mean, *CPU)
+    found = json.loads((folder / "outputs/eval/whole_stage2_average/results.json").read_text())
+    assert found["score"] == score
+    assert here(folder, "predict", mean, "input=picture.png", *CPU)
+    words = ("mimic", "dataset=cifar100", "dataset.root=data", f"teacher={mean}", "student=resnet8", "epochs=1")
+    assert f"teacher wrn_16_2 from {mean}" in here(folder, *words, "batch_size=16", "name=second", *CPU)
+
+
+@pytest.mark.slow
+def test_mixed_and_changed_pictures_are_the_same_on_two_ranks_and_after_a_kill(
+    run: Run, start: Start, data: Path, tmp_path: Path
+) -> None:
+    """Mixup, cutmix and RandAugment together; BatchNorm over groups of 8, which are a rank's images."""
+    words = (
+        "train", "dataset=cifar100", "dataset.root=data", "model=resnet8", "epochs=2", "batch_size=16", "gpus=[]",
+        "augment.mixup=0.4", "augment.cutmix=1", "augment.randaugment=2", "bn_group_size=8", "workers=0",
+        "checkpoint_minutes=0.0001", "drop_last=true",
+    )  # fmt: skip
+    run(*words, "name=one")
+    run(*words, "ranks=2", "name=two")
+    assert start(*words, "name=killed", trap=Trap(STEP, 3)).wait() == -signal.SIGKILL
+    run(*words, "name=killed")
+    folders = [tmp_path / "outputs/train" / name for name in ("one", "two", "killed")]
+    one, two, killed = (torch.load(each / "last.ckpt", weights_only=True)["state"]["model"] for each in folders)
+    assert all(torch.equal(tensor, killed[name]) for name, tensor in one.items())
+    for name, tensor in one.items():
+        if "running" not in name:  # the running statistics are rank 0's
+            torch.testing.assert_close(two[name], tensor, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.slow
 def test_an_exported_graph_gives_softmax(run: Run, data: Path, tmp_path: Path) -> None:
     run(*TRAIN, *CPU)
@@ -114,6 +152,7 @@ def test_an_exported_graph_gives_softmax(run: Run, data: Path, tmp_path: Path) -
     assert prediction.probabilities.sum() == pytest.approx(1, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_what_does_not_go_with_one_label_is_refused(refuse: Refuse, data: Path, tmp_path: Path) -> None:
     cifar = ("dataset=cifar100", "dataset.root=data", "batch_size=16", *CPU)
     assert "dataset.metric=voc2010: must be one of top1, top5" in refuse("train", *cifar, "dataset.metric=voc2010")
@@ -143,6 +182,9 @@ def test_check_reads_the_new_data_sets(data: Path, tmp_path: Path, test_data: Pa
     (tmp_path / "tree/val/a/y.jpg").write_bytes(b"no picture")
     said = here(tmp_path, "check", "dataset=imagefolder", "dataset.root=tree", "workers=0", code=1)
     assert "val: broken image: 1" in said
+    assert "train: one class: 1" in said
+    words = ("train", "dataset=imagefolder", "dataset.root=tree", "dataset.cache=off", *CPU)
+    assert "imagefolder has one class, a: with one label an image" in here(tmp_path, *words, code=2)
 
 
 def test_a_manifest_with_one_label_an_image(tmp_path: Path) -> None:
@@ -151,9 +193,31 @@ def test_a_manifest_with_one_label_an_image(tmp_path: Path) -> None:
             Image.new("RGB", (8, 8), (200 * (name == "a"), number, 0)).save(tmp_path / f"{split}{number}.png")
         lines = [f"{split}{number}.png,{name}" for number, name in enumerate(rows)]
         (tmp_path / f"{split}.csv").write_text("path,label\n" + "\n".join(lines) + "\n")
-    words = ("train", "dataset=manifest", "dataset.root=.", "dataset.task=singlelabel", "model=resnet8", "epochs=1",
-             "batch_size=2", "dataset.size=16", "dataset.cache=off", "log_every=1", *CPU)  # fmt: skip
+    words = ("train", "dataset=manifest", "dataset.root=.", "model=resnet8", "epochs=1", "batch_size=2",
+             "dataset.size=16", "dataset.cache=off", "log_every=1", *CPU)  # fmt: skip
     assert "top1 accuracy" in here(tmp_path, *words)
     (tmp_path / "test.csv").write_text("path,label\ntest0.png,a;b\n")
     said = here(tmp_path, *words, "name=other", code=2)
+    (tmp_path / "train.csv").write_text("path,label\ntrain0.png,a\ntrain2.png,a\n")
+    assert "train: one class: 1" in here(tmp_path, "check", *words[1:3], "dataset.holdout=0.5", "workers=0", code=1)
     assert "1 of 1 images of split 'test' of manifest have not one label: test0.png (the first has 2)" in said
+
+
+@pytest.mark.slow
+def test_a_report_shows_what_one_label_an_image_has(data: Path, tmp_path: Path) -> None:
+    """Numbers are those of results.json; with pictures of the images that tell two runs apart."""
+    here(tmp_path, *TRAIN[:-1], *CPU, "name=plain")
+    here(tmp_path, *TRAIN[:-1], *CPU, "name=averaged", "average=1", "lr=0.01")
+    here(tmp_path, "report", "plain", "averaged", "out=r.html")
+    page = (tmp_path / "r.html").read_text()
+    for heading in ("Accuracy and calibration", "Accuracy by class", "Confusion", "Examples"):
+        assert f">{heading}</h2>" in page
+    assert page.count('<img src="data:image/jpeg;base64,') >= 2
+    assert 'href="data:image/png;base64,' in page  # the matrix of 100 classes
+    records = [
+        json.loads((tmp_path / f"outputs/train/{name}/results.json").read_text()) for name in ("plain", "averaged")
+    ]
+    assert all(f">{record['report']['nll']:.3f}</td>" in page for record in records)
+    told = json.loads(here(tmp_path, "report", "plain", "averaged", "format=json"))
+    assert [arm["averaged"] for arm in told["arms"]] == [None, records[1]["average"]["score"]]
+    assert "share of images whose label has the largest logit" in here(tmp_path, "report", "plain", "format=md")

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lshfm.ranks.device import settled
-from tests.cli.conftest import here
+from tests.cli.conftest import Run, here
 
 TRAIN = (
     "train", "model=resnet8", "dataset.num_train=32", "dataset.num_eval=16", "dataset.size=16", "batch_size=16",
@@ -42,6 +42,29 @@ def test_a_run_of_a_version_without_the_key_is_an_exact_one(tmp_path: Path) -> N
     file.write_text(json.dumps(identity))
     assert "is finished" in here(tmp_path, *TRAIN)
     assert "speed: None there, fast now" in here(tmp_path, *TRAIN, "speed=fast", code=2)
+
+
+@pytest.mark.slow
+def test_two_ranks_are_fast_together_and_do_what_one_does(run: Run, tmp_path: Path) -> None:
+    """BatchNorm over groups of images that do not depend on the number of ranks."""
+    words = (*TRAIN[:-1], "speed=fast", "precision=fp32", "bn_group_size=8", "epochs=2", "log_every=1")
+    said = run(*words, "ranks=2", "name=two").stdout
+    run(*words, "name=one")
+    assert "speed=fast on the CPU: fp32, fused optimiser\n" in said
+    for what in ("a CPU has no graphs to capture the step in", "nothing is compiled: for a CPU that takes minutes"):
+        assert said.count(what) == 1
+    two, one = (lines(tmp_path / f"outputs/train/{name}/metrics.jsonl") for name in ("two", "one"))
+    assert len(one) == 4
+    assert [line["bce"] for line in two] == pytest.approx([line["bce"] for line in one], rel=1e-4)
+    models = [torch.load(tmp_path / f"checkpoints/{name}.ckpt")["model"] for name in ("two", "one")]
+    for name, tensor in models[0].items():
+        if "running" not in name:  # those of rank 0's images
+            torch.testing.assert_close(tensor, models[1][name], rtol=1e-3, atol=1e-5)
+
+
+def lines(path: Path) -> list[dict[str, float]]:
+    """What was written of steps."""
+    return [line for line in map(json.loads, path.read_text().splitlines()) if "step" in line]
 
 
 @pytest.mark.parametrize("value", ["quick", "true"])

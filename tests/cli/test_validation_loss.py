@@ -5,11 +5,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
 from lshfm.losses.classification import ASL, BCE
+from tests.arrays import arrays
 from tests.cli.conftest import here
 
 COMMON = (
@@ -30,7 +30,7 @@ def of_epochs(folder: Path, run: str) -> list[dict[str, Any]]:
 
 
 def of_predictions(folder: Path, run: str, loss: torch.nn.Module) -> float:
-    kept = np.load(folder / "outputs" / run / "predictions.npz")
+    kept = arrays(folder / "outputs" / run / "predictions.npz")
     return float(loss(torch.from_numpy(kept["logits"]), torch.from_numpy(kept["targets"])))
 
 
@@ -47,7 +47,7 @@ def test_it_is_that_of_the_predictions_with_any_batch_size(tmp_path: Path) -> No
         table = list(csv.DictReader(file))
     assert [float(row["validation_loss"]) for row in table] == [line["validation_loss"] for line in epochs]
     rows = found["report"]["threshold_0.5_by_class"]
-    targets = np.load(tmp_path / "outputs/train/a/predictions.npz")["targets"]
+    targets = arrays(tmp_path / "outputs/train/a/predictions.npz")["targets"]
     assert [row["support"] for row in rows] == (targets > 0).sum(axis=0).tolist()
 
 

@@ -76,7 +76,6 @@ RUNS: dict[str, tuple[tuple[str, ...], set[str]]] = {
 
 ALWAYS = {
     "train",
-    "many at once",
     "holdout, the best epoch",
     "both stages",
 }  # in the fast tier; all in the other

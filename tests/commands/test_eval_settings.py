@@ -72,8 +72,12 @@ def test_where_stores_lie_is_no_checkpoints_to_say(content: dict[str, Any]) -> N
 
 
 def test_a_file_without_settings_gets_plain_ones() -> None:
+    """The data set says how many of its images a batch has: 64 of a detector's would fill a GPU."""
     settings = composed(None, "dataset=shapes", "model=resnet20").settings
-    assert (settings.eval_batch_size, settings.precision, settings.channels_last) == (64, "fp32", False)
+    assert (settings.eval_batch_size, settings.precision, settings.channels_last) == (250, "fp32", False)
+    detector = ("dataset=voc0712", "dataset.root=DIR", "model=fasterrcnn_resnet50_fpn")
+    assert composed(None, *detector).settings.eval_batch_size == 8
+    assert composed(None, *detector, "eval_batch_size=3").settings.eval_batch_size == 3
 
 
 def test_a_typing_error_is_found(content: dict[str, Any]) -> None:

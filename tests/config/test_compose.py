@@ -48,7 +48,7 @@ def is_plain(value: Any) -> bool:
     return value is None or type(value) in (bool, int, float, str)
 
 
-LABEL_LOSSES, MIMIC_LOSSES = ["asl", "bce", "ce"], ["kl", "kl_sigmoid", "l1", "l2", "lsh", "lshl2"]
+LABEL_LOSSES, MIMIC_LOSSES = ["asl", "bce", "ce", "detector"], ["kl", "kl_sigmoid", "l1", "l2", "lsh", "lshl2"]
 ALL_OPTIONS = [(group, option) for group in ("dataset", "model") for option in options(group)]
 ALL_OPTIONS += [("loss", option) for option in LABEL_LOSSES]
 
@@ -70,7 +70,9 @@ def test_nothing_given_is_the_small_default() -> None:
     assert job.changed == {}
     assert (settings.epochs, settings.batch_size, settings.lr, settings.weight_decay) == (10, 32, 0.1, 1e-4)
     assert settings.seed == 0
-    assert settings.schedule == Schedule(cosine_epochs=10, steps=[], warmup=0, initial_lr=0, policy="cosine")
+    assert settings.schedule == Schedule(
+        cosine_epochs=10, steps=[], warmup=0, warmup_steps=0, initial_lr=0, policy="cosine"
+    )
     assert (settings.recipe, job.folders, job.typed) == (None, (), ())
     assert "hydra" not in plain(settings)
 
@@ -159,7 +161,7 @@ def test_eval_needs_data_set_and_network_from_somewhere() -> None:
         with pytest.raises(InputError, match=r"^not given: checkpoint"):
             compose(Eval, ["dataset=shapes", "model=resnet20"])
     assert chosen(settings) == {"dataset": "shapes", "model": "resnet20", "teacher": None}
-    assert (settings.eval_batch_size, settings.channels_last) == (None, None)
+    assert (settings.eval_batch_size, settings.channels_last) == (250, None)
     assert plain(settings)["teacher"] is None
 
 
@@ -344,6 +346,11 @@ def test_bad_values_of_mimic_are_refused(override: str, start: str) -> None:
     with pytest.raises(InputError) as caught:
         mimicked(override)
     assert str(caught.value).startswith(start)
+
+
+def test_a_text_that_would_be_an_interpolation_is_refused() -> None:
+    with conf_folder(), pytest.raises(InputError, match=r"^name=\$\{x\}: must be a text"):
+        compose(Train, [r"name='\${x}'"])
 
 
 def test_a_start_is_a_text() -> None:

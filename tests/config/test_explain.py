@@ -28,7 +28,7 @@ def explained(monkeypatch: pytest.MonkeyPatch, command: str, *overrides: str) ->
     [
         (
             ["dataset=voc207"],
-            "dataset=voc207: no such dataset (did you mean 'voc2007'?). There are: cifar10, cifar100,",
+            "dataset=voc207: no such dataset (did you mean 'voc2007'?). There are: boxes, cifar10, cifar100,",
         ),
         (["model=resnet35"], "model=resnet35: no such model (did you mean 'resnet"),
         (["loss=bec"], "loss=bec: no such loss (did you mean 'bce'?). There are: asl, bce"),
@@ -41,7 +41,8 @@ def explained(monkeypatch: pytest.MonkeyPatch, command: str, *overrides: str) ->
         (["loss.gamma_neg=1"], "loss.gamma_neg: no such key or group"),  # bce has none
         (["qqqqqq=1"], "qqqqqq: no such key or group. See lshfm train --help"),
         (["schedule=[]"], "schedule: no such key or group (did you mean"),
-        (["lr"], "cannot read 'lr': an argument is GROUP=OPTION or KEY=VALUE"),
+        (["lr"], "cannot read 'lr': an argument is GROUP=OPTION or KEY=VALUE: lr=VALUE"),
+        (["model.pretrained=true"], "model.pretrained: no such key or group; it is model.weights=imagenet here."),
         (["lr=${nothing}"], "Interpolation key 'nothing' not found"),
         (["hydra.launcher.partion=gpu"], "hydra.launcher.partion: no such key of Hydra's. See lshfm train --cfg hydra"),
         (["dataset=null"], "model=, loss=, dataset=, experiment= each take an option's name"),
@@ -53,6 +54,22 @@ def test_explanations(monkeypatch: pytest.MonkeyPatch, overrides: list[str], mes
     assert message in text
     assert "provider=" not in text
     assert "object_type" not in text
+
+
+def test_a_folder_in_place_of_a_data_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Whoever types the folder is told the two keys that take it."""
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path)
+    advice = "Images of your own are dataset=manifest dataset.root=mine (with a table)"
+    assert f"dataset=mine: no such dataset. {advice}" in explained(monkeypatch, "train", "dataset=mine")
+    assert f"cannot read 'mine': an argument is GROUP=OPTION or KEY=VALUE. {advice}" in explained(
+        monkeypatch, "check", "mine"
+    )
+
+
+def test_two_words_in_place_of_a_network_and_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = explained(monkeypatch, "predict", "teacher", "photos")
+    assert said.endswith("; one word alone is the network, as: lshfm predict NAME input=photos")
 
 
 def test_a_launcher_is_named_or_installed(monkeypatch: pytest.MonkeyPatch) -> None:

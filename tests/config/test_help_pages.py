@@ -6,11 +6,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lshfm.config.catalogue import comments, in_order
-from lshfm.config.compose import conf_folder
+from lshfm import cli
+from lshfm.commands import recipes, report, runs
+from lshfm.config.catalogue import comments, groups, in_order
+from lshfm.config.compose import compose_unchecked, conf_folder
 from lshfm.config.headings import SECTIONS
 from lshfm.config.help import MARGIN, command_help, settings_text
 from lshfm.config.schema import COMMANDS
+from lshfm.config.slips import refuse_slips
+from lshfm.config.words import rewrite
 
 PAGES = [
     ("train", []),
@@ -62,7 +66,9 @@ def test_options_are_in_the_order_of_their_numbers() -> None:
 def test_a_file_explains_its_own_keys(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model/base.yaml").write_text("_target_: a.B\nwide: 3  # times the width\ndeep: 2  # blocks\n")
-    (tmp_path / "model/mine.yaml").write_text("defaults: [base, _self_]\ndeep: 4  # layers\nplain: '#'\n")
+    (tmp_path / "model/mine.yaml").write_text(
+        "defaults: [base, _self_]\ndeep: 4  # layers\nplain: '#'\ntall: 1\n# no word on it\n"
+    )
     assert comments("model", "mine", [tmp_path]) == {"wide": "times the width", "deep": "layers"}
     with conf_folder([tmp_path]):
         page = command_help("train", ["model=mine"])
@@ -80,3 +86,29 @@ def test_settings_are_shown_as_they_hold() -> None:
     values = yaml.safe_load(settings_text("train", ["model=timm", "dataset=voc2007"]))
     assert (values["model"]["name"], values["model"]["arch"], values["dataset"]["root"]) == ("???", "???", "???")
     assert "${" not in "".join(settings_text(command, []) for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_begins_with_ten_keys_and_an_example_of_each(command: str) -> None:
+    page = command_help(command, [])
+    first = page.partition("most used, each with an example:\n")[2].partition("\n\n")[0].splitlines()
+    examples = [line.split()[0] for line in first]
+    assert len(examples) == 10
+    known = page.partition("\nkeys (")[2] + "".join(f"\n  {group} " for group in groups(command))
+    keys = [example.partition("=")[0] for example in examples]
+    assert [key for key in keys if f"\n  {key}" not in known and not key.startswith(("dataset", "thresholds"))] == []
+    refuse_slips(command, examples)
+    with conf_folder():  # all together: a key that is not there, or an option, is refused
+        compose_unchecked(command, rewrite(command, examples))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_fits_a_terminal_of_80_columns(command: str) -> None:
+    assert [line for line in command_help(command, [], 80).splitlines() if len(line) > 80] == []
+
+
+def test_help_without_settings_fits_a_terminal_of_80_columns() -> None:
+    pages = (cli._overview(), recipes.HELP, report.HELP, runs.HELP)
+    assert [line for page in pages for line in page.splitlines() if len(line) > 80] == []
+    way = re.findall(r"^  lshfm (\w+)", pages[0], re.MULTILINE)
+    assert way == ["check", "train", "mimic", "report", "predict", "export"]

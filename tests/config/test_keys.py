@@ -114,7 +114,7 @@ def test_parts_hold_the_keys_that_lie_in_a_losss_own_node() -> None:
         (None, None),
     ]
     assert list(both.plain() or {}) == ["name", "beta", "gamma", "alpha", "hash_num", "std", "bias", "bias_views",
-                                        "form", "temperature", "lsh", "kl"]  # fmt: skip
+                                        "form", "temperature", "positions", "beta_warmup", "lsh", "kl"]  # fmt: skip
     assert l2.chosen == {"l2": ChosenLoss("feature", 1.0, {"l2": {"_target_": "lshfm.losses.features.L2"}})}
 
 
@@ -125,7 +125,8 @@ def test_plain_values_are_nested_as_conf_nests_them() -> None:
         unfilled = compose(Eval, ["checkpoint=x", "dataset=shapes", "model=resnet20"]).settings
     values = plain(train)
     assert values["schedule"] == {
-        "cosine_epochs": 10, "steps": [], "warmup": 0, "initial_lr": 0, "policy": "cosine",
+        "cosine_epochs": 10, "steps": [], "warmup": 0, "warmup_steps": 0, "initial_lr": 0,
+        "policy": "cosine",
     }  # fmt: skip
     own = {"pos_weight": None, "label_smoothing": 0.0}
     assert values["loss"] == {"name": "bce", "_target_": "lshfm.losses.classification.BCE", **own}

@@ -51,6 +51,7 @@ def test_the_same_settings_again(tmp_path: Path, command: str, words: list[str],
     assert changed == {key: str(value) for key, value in job.changed.items() if key != "student.projection"}
 
 
+@pytest.mark.slow
 def test_what_is_typed_wins_and_what_follows_from_it_follows(tmp_path: Path) -> None:
     word = saved(tmp_path, composed("train", ["model=resnet8", "epochs=3", "model.pool=GMP", "lr=0.3"]))
     again = composed("train", with_settings("train", ["epochs=5", word])).settings

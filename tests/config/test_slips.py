@@ -23,8 +23,7 @@ WORDS = [
     ("mimic", ["student.init=''"], "student.init= has no value: imagenet, none (random weights) or a file"),
     ("train", ["lr="], "lr= has no value: write lr=VALUE, or leave it out for its default"),
     ("train", ["dataset=/a/b"], "dataset=/a/b: takes an option's name, no path. Images of your own are "
-     "dataset=manifest dataset.root=/a/b; others dataset=NAME dataset.root=/a/b, NAME of cifar10, cifar100, coco, "
-     "coco2014, imagefolder, imagenet, manifest, shapes, voc2007"),
+     "dataset=manifest dataset.root=/a/b; others dataset=NAME dataset.root=/a/b, NAME of boxes, cifar10, cifar100, "),
     ("mimic", ["model=resnet8"], "model=resnet8: mimic has two networks, teacher=... and student=...: "
      "write student=resnet8"),
     ("mimic", ["model.pool=GMP"], "write student.pool=GMP"),

@@ -14,7 +14,7 @@ import pytest
 from lshfm.datasets import download
 from lshfm.datasets.cifar import CIFAR, LAYOUTS
 from lshfm.errors import InputError, at
-from lshfm.files.arrays import read_arrays
+from lshfm.files.unpickle import read_arrays
 
 NAMES = [f"name {i:02d}" for i in range(100)]
 
@@ -113,6 +113,7 @@ DAMAGE: dict[str, tuple[Damage, str]] = {
     "kind": (lambda f: hundred(f, data=pixels(3).astype(np.int32)), r"'data' must be uint8 \(n, 3072\), and is int32"),
     "none": (lambda f: hundred(f, data=None), "'data' must be uint8 .*, and is NoneType"),
     "labels": (lambda f: hundred(f, fine_labels=[1, 2]), "'fine_labels' must be 3 whole numbers, and is 2"),
+    "texts": (lambda f: hundred(f, fine_labels=[1, "2", 3]), "'fine_labels' must be 3 whole numbers, and is str"),
     "range": (lambda f: hundred(f, fine_labels=[1, 2, 100]), "image 2 has label 100, expected 0 to 99"),
     "list": (lambda f: (f / "train").write_bytes(pickle.dumps([1])), "holds no dictionary"),
     "names": (lambda f: (f / "meta").write_bytes(pickled({"fine_label_names": ["a"]})), "names 1 classes instead"),
@@ -146,6 +147,19 @@ def test_a_pickle_runs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     ):
         CIFAR(tmp_path).split("train")
     assert not Path("touched").exists()
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_a_pickle_of_any_protocol_is_read(protocol: int) -> None:
+    """What Python 3 writes unless told otherwise is 4, of which the official files know nothing."""
+    array = pixels(3)
+    content = {"data": array, "labels": ["one"] * 3, "again": array}  # objects that are referred back to
+    found = read_arrays(pickle.dumps(content, protocol=protocol), "x")
+    assert np.array_equal(found["data"], array)
+    assert found["data"].dtype == np.uint8
+    assert found["labels"] == ["one"] * 3
+    turned = read_arrays(pickle.dumps({"data": np.asfortranarray(array)}, protocol=protocol), "x")["data"]
+    assert np.array_equal(turned, array)
 
 
 def test_arrays_that_lie_about_their_size_are_refused() -> None:

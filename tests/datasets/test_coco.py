@@ -88,6 +88,7 @@ def test_names_of_files_and_folders_can_be_given(tmp_path: Path) -> None:
 def test_what_is_missing_is_said(tmp_path: Path) -> None:
     message = refused(tmp_path / "none")
     assert "annotations/instances_{split}.json, images in {split}/" in message
+    assert "(others as annotations=annotations/{split}.json images=images/{split})" in message  # what to type
     assert f"There is no {tmp_path / 'none'}" in message
     write(tmp_path, example())
     assert "annotations holds instances_val.json" in refused(tmp_path, "train")

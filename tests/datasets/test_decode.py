@@ -102,6 +102,9 @@ class TorchWatch:
             raise BrokenImage("the worker", "has imported torch")
         return np.zeros((size, size, 3), np.uint8)
 
+    def picture(self, index: int) -> Pixels:
+        return self.pixels(index, 3)
+
     def signature(self) -> str:
         return ""
 
@@ -114,12 +117,14 @@ class TorchWatch:
 
 def test_workers_import_no_torch(tmp_path: Path) -> None:
     """It takes seconds and hundreds of megabytes, for each worker."""
-    from lshfm.datasets.loader import DecodedPixels  # here, since workers import this file
+    from lshfm.datasets.box_loader import DecodedPictures  # here, since workers import this file
+    from lshfm.datasets.loader import DecodedPixels
 
     watch = TorchWatch()
     store = open_store(watch, 2, tmp_path, name="x", workers=2, report=lambda done, total: None)
     assert not store.pixels.any()
     assert next(DecodedPixels(watch, 2, workers=1).stream([np.array([0, 1])])).shape == (2, 2, 2, 3)
+    assert [each.shape for each in next(DecodedPictures(watch, workers=1).stream([np.array([0])]))] == [(3, 3, 3)]
 
 
 def test_the_rest_is_abandoned_at_once(images: FileImages) -> None:

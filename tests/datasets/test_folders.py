@@ -66,6 +66,9 @@ def test_names_of_classes_come_from_a_file(tmp_path: Path) -> None:
     assert ImageFolder(root, names=names).split("train").classes == ("kite, a bird", "crane (n2)", "crane (n3)")
     names.write_text("one\ntwo\nthree\n")
     assert ImageFolder(root, names=names).split("train").classes == ("one", "two", "three")
+    names.write_text("n1 one\nn2 two\nn4 of another set\n")
+    with pytest.raises(InputError, match=r"nor begin with their folders \(not there: n3\)"):
+        ImageFolder(root, names=names).split("train")
     names.write_text("one\ntwo\n")
     with pytest.raises(InputError, match=r"names.txt has 2 lines, which neither name the 3 classes in order"):
         ImageFolder(root, names=names).split("train")

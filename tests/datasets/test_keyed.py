@@ -47,6 +47,8 @@ def test_streams_are_pinned() -> None:
         "CROP_TOP": 10,
         "CROP_LEFT": 11,
         "MIX": 12,
+        "SIZE": 20,
+        "SAMPLES": 21,
         "RESIZED_CROP": 1000,  # and the 39 after it
         "RANDAUGMENT": 2000,
     }

@@ -10,19 +10,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lshfm.datasets.augment import Augment, normalise
+from lshfm.datasets.cutting import Index, Share
 from lshfm.datasets.images import FileImages
 from lshfm.datasets.keyed import permutation
-from lshfm.datasets.loader import (
-    Batch,
-    DecodedPixels,
-    Index,
-    Loader,
-    PixelSource,
-    Share,
-    StoredPixels,
-    View,
-    batches,
-)
+from lshfm.datasets.loader import Batch, DecodedPixels, Loader, PixelSource, StoredPixels, View, batches
 from lshfm.datasets.split import BrokenImage, Pixels
 from lshfm.datasets.store import open_store
 from lshfm.errors import InputError
@@ -156,7 +147,7 @@ def test_epochs_and_seeds_differ(stored: StoredPixels) -> None:
     assert_same([first(1, 0)], [batches[2]])
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_broken_image_is_one_clear_error(workers: int) -> None:
     decoded = DecodedPixels(Counting(), SIZE, workers, "Leave it out")
     with pytest.raises(InputError) as caught:
@@ -209,6 +200,8 @@ def numbers(count: int, ranks: int, **options: Any) -> list[list[list[int]]]:
     loaders = [Loader(Blank(count), labels, share=Share(r, ranks), **defaults) for r in range(ranks)]
     steps = [[batch.index.tolist() for batch in loader.epoch(3)] for loader in loaders]
     assert [len(own) for own in steps] == [len(loader) for loader in loaders]
+    assert loaders[0].images == sum(len(step) for own in steps for step in own)
+    assert loaders[0].full == len(steps[0][0])
     return steps
 
 

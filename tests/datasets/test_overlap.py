@@ -24,6 +24,12 @@ class Notes:
         assert [tensor.item() for tensor in tensors] == [done, 10 * done]
         self.events.append(f"handed over {done}")
 
+    def mark(self) -> str:
+        return self.events[-1]  # the work on a batch
+
+    def wait(self, mark: str) -> None:
+        self.events.append(f"waited until {mark}")
+
 
 def batches(count: int) -> Iterator[Any]:
     for name in range(1, count + 1):
@@ -35,9 +41,19 @@ def test_each_batch_is_made_before_the_one_ahead_of_it_is_used() -> None:
     for batch in in_advance(batches(3), side):
         side.events.append(f"used {batch.name}")
     assert side.events == [
-        "made 1", "made 2", "handed over 1", "used 1", "made 3", "handed over 2", "used 2", "made none",
-        "handed over 3", "used 3",
+        "made 1", "made 2", "handed over 1", "used 1", "made 3", "handed over 2", "used 2",
+        "waited until used 1", "made none", "handed over 3", "used 3",
     ]  # fmt: skip
+
+
+def test_the_host_is_at_most_two_steps_ahead_of_the_device() -> None:
+    """Batches that wait for their step take memory, and a recorded step is queued in no time."""
+    side = Notes()
+    for batch in in_advance(batches(5), side):
+        side.events.append(f"used {batch.name}")
+    waits = [number for number, event in enumerate(side.events) if event.startswith("waited")]
+    assert [side.events[number] for number in waits] == [f"waited until used {name}" for name in (1, 2, 3)]
+    assert [side.events[number + 1] for number in waits] == ["made 4", "made 5", "made none"]
 
 
 def test_an_epoch_may_be_empty_and_be_left() -> None:

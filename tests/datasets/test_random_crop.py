@@ -9,9 +9,12 @@ import torch
 from PIL import Image
 from torchvision.transforms import functional as F
 
+from lshfm.datasets import mixing
 from lshfm.datasets.augment import Augment
 from lshfm.datasets.cropped_pixels import CroppedPixels
+from lshfm.datasets.cutting import Share
 from lshfm.datasets.images import FileImages
+from lshfm.datasets.in_memory import ArrayPixels
 from lshfm.datasets.loader import Batch, Loader, View
 from lshfm.datasets.mixing import Mixing, rectangle
 from lshfm.datasets.pad_crop import offsets, pad_crop
@@ -119,6 +122,26 @@ def test_mixup_is_the_blend_by_its_share() -> None:
     other, _ = Mixing(mixup=0.4)(IMAGES, LABELS, LABELS, seed=0, epoch=1)
     assert torch.equal(mixed, again)
     assert not torch.equal(mixed, other)
+    assert others.tolist() == [1, 0, 3, 2, 5, 4]
+    odd, (partners, _) = Mixing(mixup=0.4)(IMAGES[:5], LABELS[:5], LABELS, seed=0, epoch=0)
+    assert torch.equal(odd[:4], mixed[:4])
+    assert partners.tolist() == [1, 0, 3, 2, 4]
+    torch.testing.assert_close(odd[4], IMAGES[4])
+
+
+def test_ranks_mix_as_one_does() -> None:
+    """The same pairs, kind, share and rectangle: both kinds are on, and every batch's draws are its own."""
+    pixels = ArrayPixels(np.random.default_rng(0).integers(0, 256, (48, 8, 8, 3), np.uint8))
+    settings = {"batch_size": 8, "device": CPU, "view": View((0.5,) * 3, (0.25,) * 3, Augment()), "shuffle": True,
+                "drop_last": True, "mixing": Mixing(0.4, 1.0)}  # fmt: skip
+    whole = list(Loader(pixels, np.arange(48), **settings).epoch(2))
+    parts = [list(Loader(pixels, np.arange(48), share=Share(rank, 2), **settings).epoch(2)) for rank in (0, 1)]
+    for one, *two in zip(whole, *parts, strict=True):
+        for name in ("index", "images", "labels", "second_labels"):
+            assert torch.equal(getattr(one, name), torch.cat([getattr(each, name) for each in two]))
+        assert all(torch.equal(one.share, each.share) for each in two)
+    (resumed,) = Loader(pixels, np.arange(48), share=Share(1, 2), **settings).epoch(2, start=5)
+    assert torch.equal(resumed.images, parts[1][5].images)
 
 
 def test_cutmix_shares_by_pixels() -> None:
@@ -175,3 +198,14 @@ def test_the_last_batch_is_kept_and_cut_to_a_multiple() -> None:
         for unit in (None, 1, 2, 4)
     }
     assert sizes == {None: [16, 16, 16], 1: [16, 16, 16, 3], 2: [16, 16, 16, 2], 4: [16, 16, 16]}
+
+
+@pytest.mark.parametrize("kind", ["mixup", "cutmix"])
+def test_what_is_drawn_for_a_batch_goes_to_the_device_without_waiting(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[torch.dtype] = []
+    monkeypatch.setattr(mixing, "send", lambda values, _device: sent.append(values.dtype) or values)
+    mixed = Mixing(**{kind: 1.0})(torch.rand(3, 3, 4, 4), torch.arange(3), torch.arange(3), seed=0, epoch=0)
+    assert sent == [torch.int64, torch.float32]
+    assert mixed[0].shape == (3, 3, 4, 4)

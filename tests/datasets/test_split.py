@@ -108,6 +108,7 @@ def test_names_that_lead_elsewhere_are_refused(name: str) -> None:
 
 
 def test_contents(tmp_path: Path) -> None:
+    (tmp_path / ".a.lock").touch()  # what a user does not see is not told
     assert contents(tmp_path) == f"{tmp_path} holds nothing"
     (tmp_path / "b").write_text("")
     (tmp_path / "a").mkdir()

@@ -218,3 +218,14 @@ def test_a_batch_that_is_no_set_of_tensors_goes_eagerly(caplog: pytest.LogCaptur
     make_step(state, capture=RecordedGraphs())(Ragged(), 0.1)
     assert state.step == 1
     assert "its batches are not made of tensors of fixed shapes" in caplog.text
+
+
+def test_a_short_batch_that_comes_first_does_not_decide_what_is_recorded() -> None:
+    """As after a run was stopped before the last batch of an epoch."""
+    eager, captured, graphs = made(), made(), RecordedGraphs()
+    steps = make_step(eager), make_step(captured, capture=graphs, images=4)
+    for batch in [*batches(1, size=3), *batches(2), *batches(1, size=3)]:
+        ours, theirs = (step(batch, 0.1) for step in steps)
+        assert equal(ours, theirs)
+    assert (graphs.recorded, graphs.replayed) == (1, 2)
+    assert equal(contents(captured), contents(eager))

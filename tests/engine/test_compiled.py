@@ -9,12 +9,22 @@ import pytest
 import torch
 
 from lshfm.datasets.loader import Batch
+from lshfm.engine.assemble import assemble
 from lshfm.engine.compiled import Compiled
 from lshfm.engine.state import State
 from lshfm.engine.step import make_step
+from lshfm.losses.classification import BCE
+from lshfm.losses.rivals import Attention
+from lshfm.models.cifar import cifar_classifier
 from lshfm.models.wrappings import COMPILED
-from tests.engine.test_captured import batches, contents, made, trained
+from lshfm.objectives.mimic import Mimic
+from lshfm.objectives.supervised import Supervised
+from lshfm.objectives.teacher import Teacher
+from lshfm.ranks.group import rank
+from lshfm.ranks.sums import total
+from tests.engine.test_captured import CLASSES, Network, batches, contents, made, terms, trained
 from tests.engine.test_training_loop import equal
+from tests.groups import in_ranks
 from tests.recording import RecordedGraphs
 
 Function = Callable[[torch.Tensor], Any]
@@ -32,6 +42,18 @@ class Counting:
             return function(images)
 
         return counted
+
+
+@pytest.mark.parametrize("varied", [False, True])
+def test_other_shapes_are_compiled_only_where_they_vary(varied: bool) -> None:
+    counting = Counting()
+    network = Compiled(torch.nn.ReLU(), counting, varied=varied)
+    for size in (4, 6, 4):
+        network(torch.zeros(1, 3, size, size))
+    assert [shape[-1] for shape in counting.shapes] == ([4, 6, 4] if varied else [4, 4])
+    network.give_up()
+    network(torch.zeros(1, 3, 4, 4))
+    assert len(counting.shapes) == (3 if varied else 2)
 
 
 def failing(function: Function) -> Function:
@@ -93,6 +115,37 @@ def test_where_compiling_fails_all_goes_on_uncompiled(
     assert graphs.replayed == (5 if capture else 0)
 
 
+def test_a_teacher_whose_maps_are_compared_is_compiled_too() -> None:
+    def losses(compiler: Counting | None) -> dict[str, float]:
+        torch.manual_seed(0)
+        student, teacher = cifar_classifier("resnet8", CLASSES), cifar_classifier("resnet8", CLASSES)
+        objective = Mimic(
+            student, Teacher(teacher), label_loss=BCE(), label_name="bce", gamma=1.0, feature_terms=terms(),
+            logit_terms=terms(), other_terms={"map": terms(Attention())},
+        )  # fmt: skip
+        state = assemble(
+            objective, optimizer="sgd", momentum=0.9, weight_decay=0.0, compile_teacher=compiler is not None,
+            compiler=compiler or Counting(),
+        )  # fmt: skip
+        return {name: loss.item() for name, loss in make_step(state)(next(batches()), 0.1).items()}
+
+    compiler = Counting()
+    assert losses(compiler) == losses(None)
+    assert len(compiler.shapes) == 2  # a trial and a step
+
+
+def test_what_a_backend_raised_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    def raising(function: Function) -> Function:
+        def fail(images: torch.Tensor) -> Any:
+            raise RuntimeError("backend='inductor' raised:\nTypeError: no lowering\n\nmuch more")
+
+        return fail
+
+    state = compiled(raising)
+    trained(state, make_step(state), 1)
+    assert caplog.messages == ["the networks go uncompiled: backend='inductor' raised: TypeError: no lowering"]
+
+
 def test_a_compiled_step_is_captured_too() -> None:
     plain, state, graphs = made(), compiled(Counting()), RecordedGraphs()
     assert trained(state, make_step(state, capture=graphs)) == trained(plain, make_step(plain))
@@ -124,4 +177,37 @@ def test_torchs_compiler_gives_the_same_losses_and_compiles_once() -> None:
     state.model.eval()
     state.model(torch.zeros(5, 3, 6, 6))
     assert counters["stats"]["unique_graphs"] == graphs == 2
-    assert all(network._compiled for network in state.compiled if isinstance(network, Compiled))
+    assert all(network.is_compiled for network in state.compiled)
+
+
+def test_a_short_batch_that_comes_first_is_not_compiled() -> None:
+    compiler = Counting()
+    step = make_step(compiled(compiler), accumulate=2, images=4)
+    for batch in [*batches(1, size=2), *batches(1)]:
+        step(batch, 0.1)
+    assert set(compiler.shapes) == {(2, 3, 6, 6)}
+    assert len(compiler.shapes) == 2 * 3  # both networks: a trial and two parts of the full batch
+
+
+class Meeting(Supervised):
+    """Its loss waits for all ranks, after the network has run."""
+
+    def forward(self, batch: Any) -> dict[str, torch.Tensor]:
+        return {name: loss + 0 * total(loss.detach()) for name, loss in super().forward(batch).items()}
+
+
+def _one_fails(backwards: bool) -> list[bool]:
+    torch.manual_seed(5)
+    compiler = Counting() if rank() == 0 else failing_backwards if backwards else failing
+    state = assemble(
+        Meeting(Network(), BCE(), "bce"), optimizer="sgd", momentum=0.9, weight_decay=0.0, compile_student=True,
+        compiler=compiler,
+    )  # fmt: skip
+    trained(state, make_step(state, images=4))
+    return [network._compiled is None for network in state.compiled]
+
+
+@pytest.mark.parametrize("backwards", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_what_fails_at_one_rank_is_given_up_at_all(backwards: bool) -> None:
+    """The others, which wait in the loss, are not left there."""
+    assert in_ranks(2, _one_fails, backwards) == [[True], [True]]

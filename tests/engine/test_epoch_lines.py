@@ -46,7 +46,7 @@ def other_lines(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def make(epochs: int = 4, steps: int = 4, every: int = 50) -> Journal:
-    return Journal(Unread(), epochs=epochs, steps=steps, batch_size=4, every=every, name_samples=list)  # type: ignore[arg-type]
+    return Journal(Unread(), epochs=epochs, steps=steps, every=every, name_samples=list)  # type: ignore[arg-type]
 
 
 def state() -> State:

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from lshfm.datasets.loader import Batch, Share
+from lshfm.datasets.cutting import Share
+from lshfm.datasets.loader import Batch
 from lshfm.engine.evaluate import Predictions, _Column, predict
 from lshfm.models.cifar import cifar_classifier
 from lshfm.ranks.group import num_ranks, rank

@@ -53,7 +53,7 @@ def make(lines: Kept, every: int = 2, steps: int = 5) -> Journal:
     def names(samples: Any) -> list[str]:
         return [f"image_{i}" for i in samples]
 
-    return Journal(lines, epochs=3, steps=steps, batch_size=4, every=every, name_samples=names)
+    return Journal(lines, epochs=3, steps=steps, every=every, name_samples=names)
 
 
 def step(journal: Journal, state: State, lr: float = 0.1, **losses: float) -> None:
@@ -256,3 +256,14 @@ def test_the_rank_that_was_first_to_lose_a_finite_loss_names_its_samples(
     assert first == f"rank {culprit}: the loss is not finite: bce = nan at epoch 1, step {number + 1}, lr 0.1."
     assert samples == f"Samples of that step: image_{10 * number + culprit}."
     assert (type(ends[1 - culprit]), ends[1 - culprit].shown) == (PeerLost, True)
+
+
+def test_a_short_batch_counts_its_own_images(lines: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal, at = make(lines, every=9), state(1.0)
+    for images in (2, 2, 1):
+        at.step += 1
+        journal.step(at, torch.arange(images), {"bce": torch.tensor(1.0)}, 0.1)
+    monkeypatch.setattr(at.clock, "take", lambda: (0.5, 0.5))
+    journal.flush(at)
+    journal.close()
+    assert [line.images_per_second for line in lines if isinstance(line, StepLine)] == [10.0]

@@ -44,7 +44,7 @@ class Lines:
 def test_the_device_is_asked_at_log_lines_alone(kind: str, parts: dict[str, Any], step: dict[str, Any]) -> None:
     state = made(kind, **parts)
     train = make_step(state, **step)
-    journal = Journal(Lines(), epochs=2, steps=100, batch_size=4, every=3, name_samples=lambda _: [])  # type: ignore[arg-type]
+    journal = Journal(Lines(), epochs=2, steps=100, every=3, name_samples=lambda _: [])  # type: ignore[arg-type]
     counts = []
     for batch in batches(8):
         with Asked() as asked:

@@ -184,6 +184,7 @@ def test_shared_batch_norm_is_that_of_the_whole_batch(kind: str) -> None:
     assert_same(first[1], second[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind", [kind if kind == "mimic" else pytest.param(kind, marks=pytest.mark.slow) for kind in OBJECTIVES]
 )

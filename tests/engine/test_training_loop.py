@@ -361,7 +361,7 @@ def test_a_run_stopped_within_an_epoch_is_the_undisturbed_one_to_the_bit(
 
     def journal(name: str) -> Journal:
         lines = Metrics(tmp_path / f"{name}.jsonl")
-        return Journal(lines, epochs=EPOCHS, steps=3, batch_size=BATCH, every=every, name_samples=lambda _: [])
+        return Journal(lines, epochs=EPOCHS, steps=3, every=every, name_samples=lambda _: [])
 
     def pause(state: State) -> None:
         if (state.epoch, state.step) == stop:

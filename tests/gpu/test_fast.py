@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks.speed.arms import Watched
 from lshfm.datasets.augment import Augment
 from lshfm.datasets.fused import FusedView
 from lshfm.datasets.loader import Batch, Loader, StoredPixels, View
@@ -17,7 +18,7 @@ from lshfm.datasets.resident import ResidentPixels, resident
 from lshfm.datasets.shapes import Shapes
 from lshfm.datasets.store import open_store
 from lshfm.engine.assemble import assemble
-from lshfm.engine.graphs import CudaGraphs
+from lshfm.engine.graphs import no_waiting
 from lshfm.engine.schedule import learning_rate
 from lshfm.engine.state import State
 from lshfm.engine.step import make_step
@@ -83,14 +84,19 @@ def made(kind: str, *, precision: str = "fp32", **parts: Any) -> State:
     return assemble(objective(kind, precision), momentum=0.9, weight_decay=1e-4, capturable=True, **parts)
 
 
-def losses(state: State, *, capture: bool, stop: int = STEPS, **step: Any) -> list[dict[str, float]]:
-    train, found = make_step(state, capture=CudaGraphs() if capture else None, **step), []
+def losses(
+    state: State, *, capture: bool, stop: int = STEPS, breaks: bool = False, **step: Any
+) -> list[dict[str, float]]:
+    graphs = Watched() if capture else None  # a recording that fails goes on eagerly, and would equal the eager steps
+    train, found = make_step(state, capture=graphs, **step), []
     state.objective.train()
     torch.cuda.manual_seed(9 + state.step)
     for batch in batches(state.step):
         if state.step == stop:
             break
         found.append(train(batch, SCHEDULE(state.step / STEPS)))
+    assert graphs is None or graphs.has_recorded == (not breaks)
+    assert all(network.is_compiled for network in state.compiled)
     return [{name: loss.item() for name, loss in each.items()} for each in found]
 
 
@@ -125,13 +131,30 @@ def test_a_captured_run_goes_on_captured_or_not(onwards: bool, repeatable: None,
         assert a == pytest.approx(b, rel=1e-6)
 
 
-@contextlib.contextmanager
-def no_waiting() -> Iterator[None]:
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        yield
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
+class Breaks(Supervised):
+    """Does what no capture survives, and what is found only while capturing."""
+
+    def forward(self, batch: Any) -> dict[str, torch.Tensor]:
+        torch.cuda.synchronize()
+        return super().forward(batch)
+
+
+def test_training_goes_on_after_a_capture_that_breaks(repeatable: None) -> None:
+    """With its random numbers, on its stream, and without keeping the memory of batches."""
+    found, held = [], []
+    for capture in (True, False):
+        torch.manual_seed(3)
+        network = cifar_classifier("resnet8", 12)
+        network.dropout = nn.Dropout(0.3)
+        breaks = Breaks(network, ASL(), "asl").cuda()
+        state = assemble(breaks, optimizer="sgd", momentum=0.9, weight_decay=0.0, capturable=True)
+        found.append(losses(state, capture=capture, breaks=True))
+        assert torch.cuda.current_stream() == torch.cuda.default_stream()
+        held.append(torch.cuda.memory_allocated())
+        del state, breaks, network
+    for a, b in zip(*found, strict=True):
+        assert a == pytest.approx(b, rel=1e-6)
+    assert held[0] < 2 * held[1]
 
 
 @pytest.fixture(scope="module")
@@ -153,22 +176,24 @@ def loader(pixels: Any, view: View) -> Loader:
 def test_no_step_waits_for_the_device(kind: str, capture: bool, where: str, stored: StoredPixels) -> None:
     """Loading, augmenting, and everything that a step does."""
     pixels = stored if where == "disk" else resident(stored, torch.device("cuda"), "device")[0]
-    state = made(kind, optimizer="adamw")
-    train = make_step(state, clip_grad=1.0, capture=CudaGraphs() if capture else None)
+    state, graphs = made(kind, optimizer="adamw"), Watched() if capture else None
+    train = make_step(state, clip_grad=1.0, capture=graphs)
     batches = loader(pixels, FusedView(MEAN, STD, Augment())).epoch(0)
     state.objective.train()
     for number in range(10):  # what is first used, compiled and recorded may wait
         with contextlib.nullcontext() if number < 4 else no_waiting():
             train(next(batches), 0.01)
+    assert graphs is None or graphs.has_recorded
 
 
+@pytest.mark.filterwarnings("default")  # of compilers
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("size", [32, 448])
 def test_the_kernels_equal_the_cpu(channels_last: bool, size: int) -> None:
     pixels = torch.randint(0, 256, (8, size, size, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     view, index = FusedView(MEAN, STD, Augment(), channels_last), torch.arange(8)
     view(pixels.cuda(), index, seed=1, epoch=0)
-    assert view._verdict == [True]
+    assert view.is_fused
     made = view(pixels.cuda(), index, seed=1, epoch=1).cpu()
     plain = View(MEAN, STD, Augment(), channels_last)(pixels, index, seed=1, epoch=1)
     assert made.stride() == plain.stride()
@@ -189,6 +214,7 @@ def test_a_store_on_the_device_gives_the_same_batches(stored: StoredPixels) -> N
         assert np.array_equal(a.index, b.index)
 
 
+@pytest.mark.filterwarnings("default")  # of compilers
 def test_compiled_networks_give_about_the_same_losses() -> None:
     """In bf16, compiled and captured, as speed=fast does it."""
     plain = losses(made("mimic", precision="bf16"), capture=False)

@@ -81,6 +81,12 @@ def test_dkd_is_finite_for_large_logits() -> None:
     assert student.grad.isfinite().all()
 
 
+def test_no_shape_depends_on_values() -> None:
+    """On a GPU the host would have to wait for it, and no graph could record it."""
+    logits, labels = torch.zeros(2, 4, 7, device="meta"), torch.zeros(4, dtype=torch.int64, device="meta")
+    assert DKD()(*logits, labels).shape == RKD()(*logits).shape == ()
+
+
 def attention(maps: Tensor) -> list[list[float]]:
     """Of each image the squared map, mean over channels, place by place, of length 1."""
     found = []

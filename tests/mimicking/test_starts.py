@@ -1,5 +1,6 @@
 """Where a student starts: which stage 1 is taken, and what is said where none fits."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from lshfm.commands.mimic import Stage
 from lshfm.config.compose import Job
 from lshfm.config.schema import Mimic
 from lshfm.errors import InputError
@@ -14,6 +16,7 @@ from lshfm.files.read import digest, sha256
 from lshfm.mimicking.starts import Start, find_start
 from lshfm.mimicking.teachers import TeacherFile
 from lshfm.models.weights import Loaded
+from lshfm.runs.folder import differing_keys
 from tests.jobs import changed_job, job, network, save_aligned, save_trained, split_of, task_of
 
 pytestmark = pytest.mark.usefixtures("hydra")
@@ -168,6 +171,19 @@ def test_any_other_file_gives_its_weights() -> None:
     assert loaded.missing == ["projection", "classifier"]
     assert torch.equal(student.backbone.conv1.weight, network(3).backbone.conv1.weight)
     assert start(second(init="nowhere.pth")).weights == "nowhere.pth"  # building the network says what is wrong
+
+
+def test_a_teachers_constants_tell_runs_apart() -> None:
+    """Its weights are the same; without any, an identity has the keys that it always had."""
+    chosen, plain = job("stage=2", "loss=l2"), teacher()
+    split = split_of(chosen)
+    stages = [
+        Stage(chosen, task_of(chosen.settings), each, split, split, torch.device("cpu"))
+        for each in (plain, *(replace(plain, constants={"frozen_eps": eps}) for eps in (0.0, 1e-5)))
+    ]
+    alone, one, other = (stage._identity(Start("none")) for stage in stages)
+    assert differing_keys(one, other) == ["teacher.frozen_eps"]
+    assert [key for key in alone if key.startswith("teacher")] == ["teacher"]
 
 
 def test_stage_1_and_a_student_without_a_projection_start_at_its_weights() -> None:

@@ -54,6 +54,12 @@ def test_the_pooling_belongs_to_the_network(by_suffix: bool) -> None:
     assert type(teacher.network.pool).__name__ == "GMP"
 
 
+def test_of_several_data_sets_of_one_name_that_of_these_images_is_taken() -> None:
+    save_trained("a", identity={"data.train": "others"})
+    path = save_trained("b")
+    assert find(job()).path == path
+
+
 def test_several_are_listed() -> None:
     for name in ("a", "b"):
         save_trained(name)
@@ -116,7 +122,8 @@ def test_a_mimicked_student_teaches_when_asked_and_an_aligned_one_never() -> Non
 
 def test_a_teacher_of_other_data_or_classes_is_refused_naming_both() -> None:
     save_trained("other_data", dataset={"name": "triangles"})
-    assert refused(job(), "other_data").endswith("was trained on triangles, but this is shapes")
+    message = refused(job(), "other_data")
+    assert "was trained on triangles, but this is shapes; their classes are the same: dataset.name=triangles" in message
     save_trained("other_classes", model=network(classes=2), classes=["red circle", "dog"])
     message = refused(job(), "other_classes")
     assert f"trained on 2 classes, shapes has {len(CLASSES)}" in message
@@ -200,7 +207,7 @@ def test_a_published_checkpoint_of_other_classes() -> None:
 
 def test_a_file_that_names_no_network_needs_one() -> None:
     torch.save(network(4).state_dict(), "plain.pth")
-    assert "add it, as teacher=resnet34 teacher.path=plain.pth" in refused(job(), "plain.pth")
+    assert "add it, as teacher=NETWORK teacher.path=plain.pth" in refused(job(), "plain.pth")
     assert find(changed_job(job(), {"teacher.path": "plain.pth"})).identity == digest(network(4).state_dict())
 
 

@@ -1,6 +1,8 @@
 """Weights as training tools wrap them: the network is the same, and what was taken is said."""
 
 import argparse
+import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from lshfm.errors import InputError
+from lshfm.files.read import read_checkpoint
 from lshfm.models.cifar import cifar_classifier
 from lshfm.models.weights import Loaded, load_weights
 from lshfm.models.wrappings import MOST_PREFIXES, Found, bare
@@ -86,6 +89,15 @@ def test_the_network_is_found_and_said(tmp_path: Path, tool: str) -> None:
 def run_state(weights: State, average: State | None, **more: Any) -> dict[str, Any]:
     state = {"model": weights, "ema": average, "epoch": 3, "step": 0} | more
     return {"format": "lshfm-run", "version": 2, "config": {"checkpoint_dir": "kept"}, "state": state}
+
+
+def test_paths_as_python_3_13_writes_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = network(1).state_dict()
+    monkeypatch.setitem(sys.modules, "pathlib._local", sys.modules[type(tmp_path).__module__])
+    monkeypatch.setattr(type(tmp_path), "__module__", "pathlib._local")
+    torch.save({"model": own, **CONFIGURED}, tmp_path / "w.pth")
+    assert b"pathlib._local" in zipfile.ZipFile(tmp_path / "w.pth").read("w/data.pkl")
+    assert read_checkpoint(tmp_path / "w.pth", whole=False).keys() >= {"model"}
 
 
 def loaded_run(folder: Path, content: dict[str, Any]) -> tuple[Loaded, nn.Module]:

@@ -123,3 +123,35 @@ def test_the_normalisation_moves_along_and_is_not_saved() -> None:
         "shift": ("meta", (3, 1, 1)),
     }
     assert teacher.state_dict() == {}
+
+
+def test_weights_are_cast_once_for_steps_and_change_no_bit() -> None:
+    teacher, plain = resnet(precision="bf16"), resnet(precision="bf16")
+    assert teacher.cast_once(IMAGES)
+    batch = Batch(torch.arange(2), IMAGES, torch.zeros(2, 3), 0)
+    assert all(map(torch.equal, teacher(batch), plain(batch)))
+    kinds = {name: tensor.dtype for name, tensor in teacher._network_of_steps.state_dict().items()}
+    assert kinds["classifier.weight"] == kinds["projection.weight"] == torch.bfloat16
+    assert {kind for name, kind in kinds.items() if "running" in name} == {torch.float32}
+    assert {p.dtype for p in teacher.network.parameters()} == {torch.float32}  # hashes and evaluations go by these
+    teacher.wrap(lambda network: network)
+    assert teacher._network_of_steps is not teacher.network
+    assert not resnet().cast_once(IMAGES)
+
+
+def test_a_network_that_computes_with_its_weights_itself_keeps_them() -> None:
+    class Cosine(Echo):
+        num_features = 3
+
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.linear = nn.Linear(8, 4)
+
+        def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+            found = images @ nn.functional.normalize(self.linear.weight.float(), dim=1).T
+            return found, found
+
+    teacher = Teacher(Cosine(), precision="bf16")
+    assert not teacher.cast_once(IMAGES)
+    assert teacher._network_of_steps is teacher.network

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.nn.functional import conv1d, conv2d, conv3d
 
 from lshfm.errors import InputError
 from lshfm.ranks import device
@@ -167,6 +168,8 @@ def test_deterministic_allows_only_repeatable_algorithms(monkeypatch: pytest.Mon
     device.prepare(torch.device("cpu"), deterministic=deterministic)
     assert torch.are_deterministic_algorithms_enabled() is deterministic
     assert torch.backends.cudnn.benchmark is not deterministic
+    device.prepare(torch.device("cpu"), deterministic=deterministic, varied=True)
+    assert not torch.backends.cudnn.benchmark
     assert ("CUBLAS_WORKSPACE_CONFIG" in os.environ) is deterministic
 
 
@@ -186,3 +189,46 @@ def test_the_record_names_hardware_and_versions(monkeypatch: pytest.MonkeyPatch,
     assert described["arithmetic"] == "bf16"
     assert described["torch"] == torch.__version__
     assert {type(value) for value in described.values()} == {str}  # no class of torch's in a checkpoint
+
+
+@pytest.mark.parametrize("conv", [conv1d, conv2d, conv3d])
+def test_convolutions_of_narrow_maps_give_what_autocast_gives(conv: Any) -> None:
+    """Their kind of numbers too; what autocast leaves alone, or is told to, stays as it is."""
+    ndim = 1 + [conv1d, conv2d, conv3d].index(conv)
+    maps, kernel = torch.randn(2, 4, *[1] * ndim), torch.randn(4, 4, *[3] * ndim)
+    with device.autocast(torch.device("cpu"), "bf16"):
+        out = conv(maps, kernel, stride=2, padding=1)
+        double = conv(maps.double(), kernel.double(), stride=2, padding=1)
+        with torch.autocast("cpu", enabled=False):
+            half = conv(maps.bfloat16(), kernel.bfloat16(), None, [2] * ndim, 1)
+        with pytest.raises(TypeError):
+            conv(maps, kernel, stride="2")
+    expected = conv(maps.double(), kernel.double(), stride=2, padding=1)
+    assert (out.dtype, double.dtype, half.dtype) == (torch.bfloat16, torch.float64, torch.bfloat16)
+    torch.testing.assert_close(out.double(), expected, rtol=0.01, atol=0.01)
+    assert torch.equal(double, expected)
+
+
+def soil_memory() -> None:
+    """NaN in freed memory of a gradient's size, which the next allocations take."""
+    _ = [torch.full((size,), float("nan")) for size in (100, 2304, 10_000) for _ in range(4)]
+
+
+@pytest.mark.parametrize(("stride", "width"), [(2, 1), (4, 3), (2, 2)], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("form", ["module", "function"])
+def test_bf16_leaves_no_gradient_of_a_convolution_unset(stride: int, width: int, dtype: torch.dtype, form: str) -> None:
+    """Columns of a kernel that meet nothing but padding: what was in memory stood in their gradients."""
+    torch.manual_seed(0)
+    convolution = torch.nn.Conv2d(16, 16, 3, stride, padding=1, bias=False)
+    pixels, kernel = torch.randn(3, 16, 5, width), convolution.weight
+    (exact,) = torch.autograd.grad(convolution(pixels).square().sum(), kernel)
+    for _ in range(5):
+        with device.autocast(torch.device("cpu"), "bf16"):
+            if form == "module":
+                out = convolution(pixels.to(dtype))
+            else:
+                out = conv2d(input=pixels, weight=kernel.to(dtype), stride=(stride, stride), padding=1)
+        soil_memory()
+        (ours,) = torch.autograd.grad(out.float().square().sum(), kernel)
+        torch.testing.assert_close(ours, exact, rtol=0.05, atol=0.05 * float(exact.abs().max()))

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from lshfm.config.catalogue import dataset_of
 from lshfm.config.compose import compose, conf_folder
 from lshfm.config.schema import Train
 from lshfm.errors import InputError
@@ -143,6 +144,13 @@ class TestBareWeights:
         with pytest.raises(InputError, match=r"bare\.pth does not say which network it holds$"):
             found.network(MultiLabel(), CLASSES, 24, cannot="cannot")
 
+    def test_pixels_are_as_the_data_set_has_them_whatever_is_typed(self, path: Path) -> None:
+        """CIFAR's networks are published with CIFAR's own mean; a student's typed one says nothing of its teacher's."""
+        cifar = dataset_of("cifar100", {"root": ".", "mean": [0.1, 0.1, 0.1]})
+        found = Checkpoint.open(path)
+        assert found.normalisation_on(cifar) == ([0.5071, 0.4867, 0.4408], [0.2675, 0.2565, 0.2761])
+        assert found.normalisation_on(dataset_of("voc2007", {"root": "."})) == IMAGENET
+
     def test_with_a_network_that_the_user_names(self, path: Path, content: dict[str, Any], tmp_path: Path) -> None:
         ours = opened(tmp_path / "x.ckpt", content).settings
         model = Checkpoint.open(path).network(MultiLabel(), CLASSES, 24, cannot="cannot", built_as=ours)
@@ -153,7 +161,8 @@ def test_a_network_is_told_by_its_design(content: dict[str, Any]) -> None:
     design = {"arch": "resnet8", "pool": "GMP"}
     assert same_network(content, "resnet8", design)
     values = content["network"]["values"]
-    for name in ("name", "weights", "path", "init"):  # wherever its weights came from and whatever it is called
+    # Wherever its weights came from, whatever it is called, however many of its outputs are kept.
+    for name in ("name", "weights", "path", "init", "per_class", "proposals"):
         assert same_network({"network": {"option": "resnet8", "values": values | {name: "x"}}}, "resnet8", design)
     assert not same_network(content, "resnet14", design)
     assert not same_network(content, "resnet8", design | {"pool": "GAP"})

@@ -182,6 +182,7 @@ def test_the_folder_is_free_after_a_failure(folder: RunFolder) -> None:
         pass
 
 
+@pytest.mark.slow
 def test_a_killed_process_holds_nothing(folder: RunFolder) -> None:
     code = (
         "import sys, time\nfrom pathlib import Path\nfrom lshfm.runs.folder import RunFolder\n"

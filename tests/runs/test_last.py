@@ -35,7 +35,7 @@ def made(seed: int, *, ema: float = 0.9) -> State:
 
 def journal(folder: Path) -> Journal:
     lines = Metrics(folder / "metrics.jsonl")
-    return Journal(lines, epochs=EPOCHS, steps=STEPS, batch_size=2, every=4, name_samples=lambda _: [])
+    return Journal(lines, epochs=EPOCHS, steps=STEPS, every=4, name_samples=lambda _: [])
 
 
 def kept(folder: Path) -> tuple[State, Journal]:

@@ -145,6 +145,7 @@ def test_files_in_names(path: str, title: str) -> None:
 @pytest.mark.parametrize(
     ("name", "root", "title"),
     [
+        ("boxes", "/a/b", "b"), ("coco_detection", "/a/c", "c"),
         ("manifest", "/a/b", "b"), ("manifest", "b", "b"), ("manifest", ".", Path.cwd().name),
         ("manifest", "/", "manifest"),
         ("manifest", "/a/..", "manifest"), ("manifest", None, "manifest"), ("manifest", 5, "manifest"),

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lshfm.config.compose import compose, conf_folder
-from lshfm.config.schema import Train
+from lshfm.config.schema import Mimic, Train
 from lshfm.engine.graphs import CudaGraphs
 from lshfm.ranks import device as devices
 from lshfm.runs import speed as speeds
@@ -22,10 +22,11 @@ CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 def machine(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A machine with all that speed=fast can use, but for what is given."""
 
-    def lacking(*, bf16: bool = True, compiler: str = "", ranks: int = 1) -> None:
+    def lacking(*, bf16: bool = True, compiler: str = "", ranks: int = 1, launched: bool = False) -> None:
         monkeypatch.setattr(speeds, "is_better_in_bf16", lambda device: bf16)
         monkeypatch.setattr(speeds, "missing_compiler", lambda device: compiler)
         monkeypatch.setattr(speeds, "num_ranks", lambda: ranks)
+        monkeypatch.setattr(speeds.dist, "is_initialized", lambda: launched)
 
     lacking()
     return lacking
@@ -69,6 +70,12 @@ def test_what_is_typed_wins(machine: Any) -> None:
         ({"ranks": 4}, GPU, [], 5011, {"captured": False, "precision": "fp32"},
          ["fp32: for so few pixels at a time bf16 takes longer, unless the step is captured",
           "with 4 ranks the step is not captured: the gradients' way between them is not recorded"]),
+        ({"ranks": 4}, GPU, ["batch_size=256", "sync_bn=true"], 5011, {"captured": False, "compiled": False},
+         ["with 4 ranks the step is not captured: the gradients' way between them is not recorded",
+          "nothing is compiled: with sync_bn=true ranks wait for each other within the networks"]),
+        ({"launched": True}, GPU, [], 5011, {"captured": False, "precision": "fp32"},
+         ["fp32: for so few pixels at a time bf16 takes longer, unless the step is captured",
+          "a rank that a launcher started is not captured, even alone: its gradients go through a group of ranks"]),
         ({}, GPU, ["accumulate=4"], 5011, {}, []),
         ({"bf16": False}, CPU, [], 5011, {"precision": "fp32", "captured": False, "compiled": False},
          ["fp32: this CPU is not faster in bf16",
@@ -83,6 +90,22 @@ def test_what_cannot_be_had_is_left_out_with_a_line(
     machine(**lacks)
     whole = Speed("bf16", fused=True, captured=True, compiled=True)
     assert speed_of(settings(*words), device, images) == replace(whole, **found, notes=tuple(notes))
+
+
+def test_batches_of_varied_shapes_are_not_captured_and_compile_the_teacher_alone(
+    machine: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with conf_folder():
+        words = ["speed=fast", "dataset=voc0712", "dataset.root=.", "loss=lshl2"]
+        mimic = compose(Mimic, words).settings
+    found = speed_of(mimic, GPU, 16_551, varied=True)
+    eager = "the step is not captured: the shapes of its batches vary"
+    assert found == Speed("bf16", fused=True, compiled=True, varied=True, notes=(eager,))
+    alone = speed_of(settings("batch_size=32"), GPU, 5011, varied=True)
+    assert alone.notes == (eager, "nothing is compiled: the shapes of batches vary, and there is no teacher")
+    with caplog.at_level(logging.INFO, "lshfm"):
+        found.log(mimic, GPU)
+    assert caplog.messages[0] == "speed=fast on cuda:0: bf16, fused optimiser, teacher compiled"
 
 
 def test_it_is_said_and_exact_says_nothing(machine: Any, caplog: pytest.LogCaptureFixture) -> None:

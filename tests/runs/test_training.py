@@ -3,7 +3,7 @@
 import json
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -29,12 +29,12 @@ from lshfm.runs import training
 from lshfm.runs.checkpoint import Checkpoint
 from lshfm.runs.record import Results
 from lshfm.runs.training import TrainingRun
-from lshfm.tasks import multilabel
+from lshfm.tasks import images as of_images
 from lshfm.tasks.networks import place as place_network
 from lshfm.tasks.task import open_task
 from tests.cli.test_runs import assert_same_run
 from tests.groups import ends_of, in_ranks
-from tests.jobs import CPU, SMALL, changed_job, jobs, save_trained
+from tests.jobs import CPU, SMALL, after_step, changed_job, jobs, save_trained
 
 RAISED = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Terminated}
 STEPS = 3
@@ -75,18 +75,6 @@ def handlers() -> Iterator[None]:
 def as_in_a_command() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     outcome.raise_on_sigterm()
-
-
-def after_step(stop: tuple[int, int], then: Callable[[], None]) -> Callable[..., None]:
-    """State.update that does something more at one place of a run."""
-    update = State.update
-
-    def updating(state: State, lr: float) -> None:
-        update(state, lr)
-        if (state.epoch, state.step) == stop:
-            then()
-
-    return updating
 
 
 def send(number: int) -> None:
@@ -141,7 +129,7 @@ class TestStopped:
             send(number)
             reached.append("after the signal")
 
-        assert end_of(job, multilabel, "predict", predict) is RAISED[number]
+        assert end_of(job, of_images, "predict", predict) is RAISED[number]
         assert (place("parts"), reached) == ((0, STEPS), [])
         train(job)
         assert_same_run(Path(), "parts", "whole")
@@ -304,7 +292,7 @@ def worse_and_worse(monkeypatch: pytest.MonkeyPatch) -> None:
 class TestFinished:
     def test_its_results(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A step takes 20 s, an evaluation 7 s."""
-        now, update, predict = [0.0], State.update, multilabel.predict
+        now, update, predict = [0.0], State.update, of_images.predict
 
         def slow(state: State, lr: float) -> None:
             now[0] += 20
@@ -316,7 +304,7 @@ class TestFinished:
 
         monkeypatch.setattr(timed, "time", SimpleNamespace(monotonic=lambda: now[0]))
         monkeypatch.setattr(State, "update", slow)
-        monkeypatch.setattr(multilabel, "predict", looking)
+        monkeypatch.setattr(of_images, "predict", looking)
         typed = ("lshfm", "train", "name=a", "note='as it was typed'")
         train(replace(train_job("name=a"), typed=typed))
         results = Results.read(Path("outputs/train/a/results.json"))

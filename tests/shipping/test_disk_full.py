@@ -12,6 +12,7 @@ from PIL import Image
 from lshfm.datasets.shapes import CLASSES, Shapes
 from lshfm.models.backbones import torchvision_classifier
 from tests.cli.conftest import here
+from tests.disks import small_disk
 from tests.jobs import network, save_trained
 
 ON = ("dataset.cache=off", "workers=0")
@@ -30,16 +31,11 @@ def photos(hydra: None, tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 128 KiB; mounting one takes root's rights."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128k", "t", disk], capture_output=True, check=False)
-    if mounted.returncode:
-        pytest.skip(f"no file system can be mounted: {mounted.stderr.decode()}")
-    yield disk
-    subprocess.run(["umount", disk], check=True)
+@pytest.fixture(name="small_disk")
+def _small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 128 KiB."""
+    with small_disk(tmp_path, "128k") as disk:
+        yield disk
 
 
 def test_predictions_go_on_when_there_is_room_again(photos: Path, small_disk: Path, tmp_path: Path) -> None:

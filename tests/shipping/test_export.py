@@ -1,8 +1,9 @@
 """lshfm export: files that other programs read, each the same network as its checkpoint."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ import torchvision
 from torch import nn
 
 import lshfm
+from lshfm.datasets.holdout import holdout
+from lshfm.datasets.loader import Batch
 from lshfm.datasets.shapes import CLASSES, Shapes
 from lshfm.errors import InputError
 from lshfm.files.read import digest
@@ -168,6 +171,26 @@ def test_int8_is_kept_by_its_score(hydra: None, tmp_path: Path, picture: np.ndar
     assert not Path("exports/s_int8.onnx").exists()
 
 
+@pytest.mark.parametrize(("share", "others"), [(0.5, False), (0.0, False), (0.5, True)], ids=str)
+def test_int8_is_calibrated_on_what_training_learnt_from(
+    hydra: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float, others: bool
+) -> None:
+    """Not on held-out images, whose score decides whether it is kept; of other data, on all of the training split."""
+    save_trained("s", model=network(3), dataset={"holdout": share})
+    seen: list[int] = []
+
+    def quantise(source: Path, batches: Iterable[Batch], description: Description) -> NoReturn:
+        seen.extend(int(index) for batch in batches for index in batch.index)
+        raise InputError("enough")
+
+    monkeypatch.setattr("lshfm.commands.export.quantise", quantise)
+    seed = ("dataset.seed=5",) if others else ()
+    assert "enough" in here(tmp_path, "export", "checkpoint=s", "format=onnx", "precision=int8", *ON, *seed, code=2)
+    split = Shapes(num_train=24, num_eval=12).split("train")
+    learnt = np.arange(24) if others else holdout(24, share, split.labels > 0)[0]
+    assert sorted(seen) == learnt.tolist()
+
+
 class Unheard(nn.Module):
     """A network with an operation that ONNX does not have."""
 
@@ -227,3 +250,13 @@ def test_a_description_is_checked(change: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=r"f is damaged|newer lshfm"):
         Description.read({KEY: text}, "f")
     assert Description.read({KEY: Description(**DESCRIBED).text()}, "f") == Description(**DESCRIBED)
+
+
+@pytest.mark.parametrize("depth", [500, 5000, 10**5])
+def test_a_description_that_is_nested_too_deeply_is_refused(depth: int) -> None:
+    """By the parser, or by what looks through its values."""
+    deep = "[" * depth + "]" * depth
+    text = Description(**DESCRIBED).text().replace('"values": {}', f'"values": {{"a": {deep}}}')
+    assert deep in text
+    with pytest.raises(InputError, match="is damaged: its description cannot be read"):
+        Description.read({KEY: text}, "f")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import lshfm
+from tests.arrays import arrays
 from tests.cli.conftest import here
 
 
@@ -19,7 +20,7 @@ def test_predictions_are_those_of_the_evaluation(tmp_path: Path, test_data: Path
                 (tmp_path / "data" / split / folder.name / path.name).write_bytes(path.read_bytes())
     words = ("dataset=imagefolder", "dataset.root=data", "dataset.size=32", "gpus=[]", "workers=0", "name=a")
     here(tmp_path, "train", *words, "model=resnet8", "model.weights=none", "epochs=1", "batch_size=3")
-    kept = np.load(tmp_path / "outputs/train/a/predictions.npz")
+    kept = arrays(tmp_path / "outputs/train/a/predictions.npz")
     paths = [tmp_path / "data/val" / str(name) for name in kept["ids"]]
     found = lshfm.load(tmp_path / "checkpoints/a.ckpt", device="cpu").predict([str(path) for path in paths])
     assert np.allclose([each.logits for each in found], kept["logits"], atol=1e-4)

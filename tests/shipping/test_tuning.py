@@ -53,6 +53,34 @@ def test_chosen_on_the_held_out_part(hydra: None, tmp_path: Path) -> None:
     assert list(again.thresholds or {}) == list(CLASSES)
 
 
+def test_what_was_held_out_is_tested_where_there_is_no_other_split(hydra: None, tmp_path: Path) -> None:
+    """Neither eval nor export asks a user whose data are one split for another one."""
+    save_trained("s", model=network(3), dataset={"holdout": 0.5, "eval_split": "none"})
+    assert "on 12 images held out of train:" in here(tmp_path, "eval", "checkpoint=s", *ON)
+    results = json.loads(Path("outputs/eval/s/results.json").read_text())
+    assert (results["split"], results["report"]["images"]) == ("12 images held out of train", 12)
+    with np.load("outputs/eval/s/predictions.npz") as kept:
+        images = Shapes(num_train=24, num_eval=12).split("train")
+        assert kept["ids"].tolist() == [images.ids[i] for i in holdout(24, 0.5, images.labels > 0)[1]]
+
+
+def test_what_is_tested_on_is_not_chosen_on_unless_allowed(hydra: None, tmp_path: Path) -> None:
+    save_trained("s", model=network(3), dataset={"holdout": 0.5, "eval_split": "none"})
+    assert "held out are all that is left to test on, and what is chosen there flatters" in here(
+        tmp_path, *TUNE, code=2
+    )
+    assert "figures on it are flattered" in here(tmp_path, *TUNE, "allow_test=true")
+
+
+def test_the_share_that_training_held_out_counts(hydra: None, tmp_path: Path) -> None:
+    """Another one would let a network be tested on images that it learnt from."""
+    save_trained("s", model=network(3), dataset={"holdout": 0.5, "eval_split": "none"})
+    assert "on 12 images held out of train:" in here(tmp_path, "eval", "checkpoint=s", "dataset.holdout=0.75", *ON)
+    save_trained("all", model=network(3))
+    words = ("eval", "checkpoint=all", "dataset.eval_split=none", "dataset.holdout=0.5", *ON)
+    assert "learnt from all of split train" in here(tmp_path, *words, code=2)
+
+
 def test_the_test_split_is_refused_unless_allowed(hydra: None, tmp_path: Path) -> None:
     save_trained("s", model=network(3))
     said = here(tmp_path, *TUNE, code=2)

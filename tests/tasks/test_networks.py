@@ -12,6 +12,7 @@ from lshfm.config.groups import Network
 from lshfm.config.schema import Train
 from lshfm.errors import InputError
 from lshfm.models.cifar import cifar_classifier
+from lshfm.models.detection.build import detector
 from lshfm.ranks import group
 from lshfm.ranks.group import Place
 from lshfm.tasks import networks
@@ -149,6 +150,14 @@ def test_batch_norm_needs_two_values(
     with nullcontext() if fits else pytest.raises(InputError, match=r"too few for BatchNorm here .*raise batch_size"):
         networks.check_batch_norm(network, settings)
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+
+
+def test_a_detectors_batch_norm_is_that_of_its_backbone(settings: Train) -> None:
+    """One image is enough where a map has several positions; in training a detector takes boxes beside it."""
+    network = detector("fasterrcnn_mobilenet_v2_fpn", 3, norm="batch", width=0.25, fpn_channels=8)
+    networks.check_batch_norm(network, changed(settings, {"batch_size": 1, "dataset.size": 64}))
+    with pytest.raises(InputError, match="raise batch_size"):
+        networks.check_batch_norm(network, changed(settings, {"batch_size": 1, "dataset.size": 32}))
 
 
 @pytest.mark.parametrize("channels_last", [False, True])

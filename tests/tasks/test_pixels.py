@@ -12,6 +12,7 @@ from lshfm.datasets.shapes import CLASSES
 from lshfm.datasets.split import BrokenImage, Pixels, Split
 from lshfm.errors import InputError
 from lshfm.tasks import pixels
+from lshfm.tasks.views import make_view
 from tests.jobs import TEST, TRAIN, changed, opened, splits
 
 
@@ -158,4 +159,4 @@ def test_what_is_held_out_is_named_by_its_key(settings: Train) -> None:
 @pytest.mark.parametrize("name", ["mean", "std"])
 def test_a_normalisation_has_three_numbers(settings: Train, name: str) -> None:
     with pytest.raises(InputError, match=rf"^dataset\.{name}=\[0.5, 0.5\]: must be three numbers"):
-        pixels.make_view(replace(settings.dataset, **{name: [0.5, 0.5]}), None, channels_last=False)
+        make_view(replace(settings.dataset, **{name: [0.5, 0.5]}), None, channels_last=False)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from typing import NamedTuple
 
-from lshfm.datasets.annotations import BROKEN_IMAGE, DUPLICATE, MISSING_IMAGE, OUTSIDE, WRONG_SIZE, Fault
+from lshfm.datasets.annotations import BROKEN_IMAGE, DUPLICATE, MISSING_IMAGE, NO_AREA, OUTSIDE, WRONG_SIZE, Fault
 from lshfm.datasets.audit.sources import Audit
 from lshfm.datasets.decode import decode
 from lshfm.datasets.images import FileImages
@@ -75,7 +75,11 @@ def _faults(audit: Audit, index: int, picture: Seen) -> list[Fault]:
         return []
     found = audit.pictures[index]
     boxes = ((item, item.box.fault(*picture.size)) for item in found.objects if item.box)
-    faults = [Fault(OUTSIDE, found.place(item), fault) for item, fault in boxes if fault]
+    faults = [
+        Fault(OUTSIDE if item.box and item.box.has_area else NO_AREA, found.place(item), fault)
+        for item, fault in boxes
+        if fault
+    ]
     if found.size not in (None, picture.size):
         faults.append(Fault(WRONG_SIZE, where, f"is {picture.size}, annotated as {found.size}"))
     return faults

@@ -1,7 +1,7 @@
 """The audit of one split: what is known of its pictures, and everything that is wrong with them."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,7 @@ class Audit:
     difficult: Counter[str]  # images with only difficult objects of it
     pictures: tuple[Picture, ...] = ()  # what is annotated; none where the reader gives labels alone
     faults: list[Fault] = field(default_factory=list)
+    category_ids: Mapping[str, str] = field(default_factory=dict)  # the files' own, by class
 
 
 def audit(source: Any, name: str, classes: Sequence[str] | None = None) -> Audit:
@@ -38,7 +39,7 @@ def audit(source: Any, name: str, classes: Sequence[str] | None = None) -> Audit
 
 def _of_annotations(found: Annotations, faults: list[Fault], *, upright: bool) -> Audit:
     images = FileImages(tuple(picture.path for picture in found.pictures), upright=upright)
-    return Audit(images, found.classes, *found.counts(), found.pictures, faults)
+    return Audit(images, found.classes, *found.counts(), found.pictures, faults, found.category_ids)
 
 
 def _of_split(split: Split) -> Audit:
