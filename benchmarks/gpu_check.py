@@ -7,11 +7,14 @@ train_bf16, bn_groups: the same in bf16 and channels-last, and with BatchNorm ov
 nccl_sync_bn_one_rank: NCCL without a second GPU. median_pass: medians of the largest published number of functions.
 tests_fast_graphs, tests_fast_waiting, tests_fast_data, tests_fast_compiled: what speed=fast is made of, beside what it
 replaces. train_fast, mimic_fast: as train_fp32 and mimic_fp32, whose images a second they are to be held against.
+bench_short, bench_short_runs: all parts of `make bench` at tiny sizes, its gates too; those that start the tool apart.
+tests_detection: batches of boxes, hashes of windows in bf16, fast steps of detectors.
 
-A part that takes more than its minute has failed; those of a usual GPU take about half of it, and all together at most
-6 minutes. Results are merged into one JSON file, part by part; one that is in there for the code at hand is not run
-again, so a check that was cut off goes on where it stopped. The teacher and decoded pixels are kept in the system's
-temporary folder. Real data comes from LSHFM_TEST_DATA, else ../shared/data. Nothing is installed.
+A part that takes more than its minute (bench_*: three) has failed; those of a usual GPU take about half of it,
+and all together at most 9 minutes. Results are merged into one JSON file, part by part; one that is in there for the
+code at hand is not run again, so a check that was cut off goes on where it stopped. The teacher and decoded pixels
+are kept in the system's temporary folder. Real data comes from LSHFM_TEST_DATA, else ../shared/data. Nothing is
+installed.
 """
 
 import argparse
@@ -34,6 +37,13 @@ WEIGHTS = DATA / "weights" / "mobilenet_v2-imagenet.pth"
 
 
 LIMIT = 60.0  # seconds a part
+LIMITS = {"bench_short": 180.0, "bench_short_runs": 180.0}
+# Parts of the benchmark: those that work in its own process, and those that start the tool time and again.
+IN_PROCESS = (
+    "machine", "gates", "loader", "augmentation", "bias", "evaluation", "opening", "step_*", "detection_step",
+    "detection_eval", "retinanet_lsh",
+)  # fmt: skip
+RUNS = ("startup", "end_to_end_*", "cifar_train", "detection_train", "scaling_*", "memory_*")
 VOC = (f"dataset.root={DATA}", "dataset=voc2007", "dataset.size=224")
 BF16 = ("precision=bf16", "channels_last=true")
 ONE_RANK = ("torch.distributed.run", "--nproc-per-node=1", "--module")  # a group of one: NCCL without a second GPU
@@ -132,6 +142,17 @@ def median_pass(limit: float) -> dict[str, Any]:
     return {"passed": ended.returncode == 0, "output": (ended.stdout + ended.stderr).splitlines()[-40:]}
 
 
+def bench_short(limit: float, *patterns: str) -> dict[str, Any]:
+    """Parts of the benchmark at their shortest; passed if all of them gave figures and no gate failed."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "figures.json")
+        words = ["benchmarks.speed", *patterns, "--short", f"--json={path}", f"--folder={folder}/work"]
+        code, lines = python(ROOT, limit, *words)
+        found = json.loads(path.read_text())["parts"] if path.is_file() else {}
+    broken = [name for name, gate in found.get("gates", {}).get("figures", {}).items() if gate["passed"] is False]
+    return {"passed": code == 0 and not broken, "failed_gates": broken, "figures": found, "output": lines}
+
+
 PARTS: dict[str, Callable[[float], dict[str, Any]]] = {
     "tests_arithmetic": lambda limit: run_tests(limit, ARITHMETIC),
     "tests_runs": lambda limit: run_tests(limit, "deterministic or scores"),
@@ -141,6 +162,7 @@ PARTS: dict[str, Callable[[float], dict[str, Any]]] = {
     "tests_fast_waiting": lambda limit: run_tests(limit, "test_fast and waits"),
     "tests_fast_data": lambda limit: run_tests(limit, "test_fast and (kernels or store_on)"),
     "tests_fast_compiled": lambda limit: run_tests(limit, "test_fast and compiled_networks"),
+    "tests_detection": lambda limit: run_tests(limit, "test_fast_detectors"),
     "train_fp32": lambda limit: train(limit, "overwrite=true", folder=kept()),
     "train_bf16": lambda limit: train(limit, *BF16),
     "bn_groups": lambda limit: train(limit, "bn_group_size=4"),
@@ -151,6 +173,8 @@ PARTS: dict[str, Callable[[float], dict[str, Any]]] = {
     "train_fast": lambda limit: train(limit, "speed=fast"),
     "mimic_fast": lambda limit: mimic(limit, "speed=fast"),
     "median_pass": median_pass,
+    "bench_short": lambda limit: bench_short(limit, *IN_PROCESS),
+    "bench_short_runs": lambda limit: bench_short(limit, *RUNS),
 }
 
 
@@ -192,9 +216,9 @@ def main() -> int:
             continue
         started = time.perf_counter()
         try:
-            result = PARTS[name](LIMIT)
+            result = PARTS[name](LIMITS.get(name, LIMIT))
         except subprocess.TimeoutExpired:
-            result = {"passed": False, "output": [f"not done within {LIMIT:g} s"]}
+            result = {"passed": False, "output": [f"not done within {LIMITS.get(name, LIMIT):g} s"]}
         merged[name] = here | {"code": code_digest(), "wall_seconds": round(time.perf_counter() - started, 1)} | result
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
         arguments.json.write_text(json.dumps(merged, indent=1) + "\n")

@@ -1,6 +1,6 @@
-"""`make bench`: run the parts that are asked for and not there yet, and print the table.
+"""`make bench`: run the parts that are asked for and not there yet, draw how cost grows, and print the tables.
 
-python -m benchmarks.speed [PARTS ...] [--short] [--again] [--list]
+python -m benchmarks.speed [PARTS ...] [--short] [--again] [--list] [--table]
 """
 
 import argparse
@@ -10,10 +10,13 @@ import time
 import traceback
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 from benchmarks.speed import machine
 from benchmarks.speed.parts import Context, parts
-from benchmarks.speed.results import FOLDER, Record, code_digest, table
+from benchmarks.speed.plot import growth
+from benchmarks.speed.results import FOLDER, Record, code_digest
+from benchmarks.speed.tables import markdown
 
 
 def main(words: list[str] | None = None) -> int:
@@ -23,6 +26,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--short", action="store_true", help="tiny sizes: whether all runs, not how fast")
     parser.add_argument("--again", action="store_true", help="also what is there already")
     parser.add_argument("--list", action="store_true", help="print the names of the parts")
+    parser.add_argument("--table", action="store_true", help="run nothing: print what is there as Markdown")
     parser.add_argument("--json", type=Path, help="the file of the figures; without it benchmarks/results/MACHINE.json")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "lshfm-bench",
                         help="of pictures and stores, which are kept")  # fmt: skip
@@ -36,13 +40,25 @@ def main(words: list[str] | None = None) -> int:
         parser.error(f"no part is called {unknown[0]}; --list names them")
     chosen = [name for name in known if any(fnmatch(name, pattern) for pattern in patterns)]
     ending = "-short" if asked.short else ""
-    record = Record(asked.json or FOLDER / f"{machine.title()}{ending}.json", code=code_digest(), short=asked.short)
+    path = asked.json or FOLDER / f"{machine.title()}{ending}.json"
+    record = Record(path, code=code_digest(), short=asked.short)
+    if asked.table:
+        print(markdown(record.parts))
+        return 0 if record.parts else 1
     asked.folder.mkdir(parents=True, exist_ok=True)
     context = Context(asked.folder.absolute(), asked.short, record.parts)
     for name in chosen:
         _run(name, known[name], context, record, again=asked.again)
-    print(table(record))
+    _draw(record.parts, path.with_suffix(".svg"))
+    print(markdown(record.parts))
     return 0 if all(record.has(name) for name in chosen) else 1
+
+
+def _draw(parts: dict[str, Any], path: Path) -> None:
+    try:
+        growth(parts, path)
+    except ImportError:
+        print(f"{path} needs matplotlib: pip install 'lshfm[report]'", file=sys.stderr)
 
 
 def _run(name: str, part, context: Context, record: Record, *, again: bool) -> None:  # type: ignore[no-untyped-def]

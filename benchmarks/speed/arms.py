@@ -1,6 +1,7 @@
 """Arms: the same training step written in several ways, on the same resident batch."""
 
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,6 +14,7 @@ from benchmarks.speed.photos import CLASSES
 from benchmarks.speed.published import PublishedStep
 from lshfm.datasets.loader import Batch
 from lshfm.engine.assemble import assemble
+from lshfm.engine.compiled import Compiled
 from lshfm.engine.graphs import CudaGraphs
 from lshfm.engine.step import make_step
 from lshfm.losses.classification import BCE
@@ -63,6 +65,8 @@ class Arm:
     name: str
     precision: str = "fp32"
     channels_last: bool = False
+    cast_once: bool = False  # the teacher's weights
+    capturable: bool = False  # its optimiser, as of arms with a graph
     graph: bool = False
     compiled_teacher: bool = False
     compiled_student: bool = False
@@ -74,30 +78,37 @@ class Arm:
         """Names in `gates`."""
         if self.published:
             return ()
-        needs = {"bf16": self.precision == "bf16", "graph": self.graph, "tape": self.tape}
+        needs = {"bf16": self.precision == "bf16", "cast": self.cast_once, "graph": self.graph, "tape": self.tape}
         return ("pixels", "stage1", *(name for name, is_needed in needs.items() if is_needed))
 
 
 def ladder(pair: Pair, *, short: bool) -> list[Arm]:
-    """The arms that the machine can run, each with something more than the one before; nothing compiled if `short`."""
+    """The arms that the machine can run, each with something more than the one before.
+
+    Nothing is compiled if `short`; on a CPU, where that takes long and gains little, in stage 2 alone.
+    """
     is_gpu, is_taught = device().type == "cuda", pair.teacher is not None
+    may_compile = not short and (is_gpu or pair.stage == 2) and not missing_compiler(device())
     exact = Arm("exact fp32")
     arms = [Arm("P0", published=True), exact]
     last = replace(exact, channels_last=True, name="channels_last")
     if is_better_in_bf16(device()):
         last = replace(last, precision="bf16", name="bf16 + channels_last")
     arms.append(last)
+    if is_taught and last.precision == "bf16":
+        last = replace(last, cast_once=True, name="+ teacher cast once")
+        arms.append(last)
     if is_gpu:
         last = replace(last, graph=True, name="+ graph")
         arms.append(last)
-    if not short and not missing_compiler(device()):
+    if may_compile:
         if is_taught:
             last = replace(last, compiled_teacher=True, name="+ compiled teacher")
             arms.append(last)
         last = replace(last, compiled_student=True, name="+ compiled student")
         arms.append(last)
     if is_taught:
-        arms.append(replace(last, tape=True, compiled_teacher=False, name="+ tape"))
+        arms.append(replace(last, tape=True, cast_once=False, compiled_teacher=False, name="+ tape"))
     return arms
 
 
@@ -107,8 +118,39 @@ def build(arch: str, projection: int | None = None) -> nn.Module:
     return make(arch, CLASSES, projection=projection)
 
 
-def step_of(arm: Arm, pair: Pair) -> Callable[[], object]:
-    """One step of the arm on its resident batch."""
+class Watched(CudaGraphs):
+    """Graphs of which one knows whether any was recorded."""
+
+    has_recorded = False
+
+    def record(self, work: Callable[[], object]) -> Callable[[], None]:
+        """As of all graphs."""
+        replay = super().record(work)
+        self.has_recorded = True
+        return replay
+
+
+@dataclass(frozen=True)
+class Made:
+    """One step of an arm on its resident batch."""
+
+    step: Callable[[], Any]
+    graphs: Watched | None = None
+    compiled: Sequence[Compiled] = ()
+
+    def __call__(self) -> Any:
+        return self.step()
+
+    @property
+    def lacks(self) -> str:
+        """After a step, what the arm is named for and goes without, as the log has said; "" for nothing."""
+        is_uncaptured = self.graphs is not None and not self.graphs.has_recorded
+        is_uncompiled = not all(network.is_compiled for network in self.compiled)
+        return " and ".join(["not captured"] * is_uncaptured + ["not compiled"] * is_uncompiled)
+
+
+def step_of(arm: Arm, pair: Pair, pool: Any = None) -> Made:
+    """One step of the arm on its resident batch. pool: as of CudaGraphs."""
     place = device()
     torch.manual_seed(1)
     images, labels = torch.randn(pair.batch, 3, pair.size, pair.size), torch.randint(-1, 2, (pair.batch, CLASSES))
@@ -119,11 +161,11 @@ def step_of(arm: Arm, pair: Pair) -> Callable[[], object]:
     if arm.published:
         published = PublishedStep(student, teacher, pair.stage, HASH_NUM)
         targets = (labels > 0).float().to(place)
-        return lambda: published(images, targets)
+        return Made(lambda: published(images, targets))
     batch: Any = Batch(torch.arange(pair.batch), images, labels.to(torch.int8).to(place), 0)
     state = assemble(
         objective(arm, pair, student, teacher).to(place), optimizer="sgd", momentum=0.9, weight_decay=1e-5,
-        fused=arm.graph, capturable=arm.graph, compile_teacher=arm.compiled_teacher,
+        capturable=arm.capturable or arm.graph, compile_teacher=arm.compiled_teacher,
         compile_student=arm.compiled_student,
     )  # fmt: skip
     state.begin_epoch()
@@ -131,8 +173,9 @@ def step_of(arm: Arm, pair: Pair) -> Callable[[], object]:
         assert teacher is not None
         with torch.no_grad():
             batch = TaughtBatch(batch, *(output.float() for output in teacher.eval()(images)))
-    step = make_step(state, capture=CudaGraphs() if arm.graph else None)
-    return lambda: step(batch, 0.001)
+    graphs = Watched(pool) if arm.graph else None
+    step = make_step(state, capture=graphs)
+    return Made(lambda: step(batch, 0.001), graphs, state.compiled)
 
 
 def objective(arm: Arm, pair: Pair, student: nn.Module, teacher: nn.Module | None) -> Learner:
@@ -142,6 +185,8 @@ def objective(arm: Arm, pair: Pair, student: nn.Module, teacher: nn.Module | Non
     width = int(teacher.num_features)  # type: ignore[arg-type]
     functions = HashFunctions(draw_weights(HASH_NUM, width, 0.02, 0), torch.zeros(HASH_NUM), 0.02, 0, "zero")
     taught = Recorded(width) if arm.tape else Teacher(teacher, precision=arm.precision)
+    if arm.cast_once and not taught.cast_once(torch.randn(2, 3, pair.size, pair.size, device=device())):
+        print(f"{pair.name}: cast once the teacher has other outputs, so it is cast in every step", file=sys.stderr)
     if pair.stage == 1:
         return Align(student, taught, Terms([Term("l2", 1.0, L2())]), precision=arm.precision)
     terms = Terms([Term("l2", 1.0, L2()), Term("lsh", 1.0, LSH(functions))])

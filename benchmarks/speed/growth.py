@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.speed import tool
-from benchmarks.speed.photos import make_photos
+from benchmarks.speed.photos import photo
 from benchmarks.speed.timing import rounded
 from lshfm.engine.lines import EpochLine, StepLine
 
@@ -42,19 +42,30 @@ def sizes(*, short: bool) -> list[int]:
 
 def pictures(folder: Path, num: int) -> Path:
     """So many small pictures: hard links to a few, each in a file of its own name."""
-    few, many = make_photos(folder / "few", 16, distinct=16), folder / f"many{num}"
+    few, many = few_small(folder), folder / f"small{num}"
     if not (many / "done").is_file():
         (many / "images").mkdir(parents=True, exist_ok=True)
         for number in range(num):
             path = many / f"images/{number:06d}.jpg"
             if not path.exists():
-                os.link(few / f"images/{number % 16:06d}.jpg", path)
+                os.link(few[number % len(few)], path)
         rows = "".join(f"images/{number:06d}.jpg,class{number % 20:02d}\n" for number in range(num))
         (many / "train.csv").write_text("path,labels\n" + rows)
         (many / "test.csv").write_text("path,labels\n" + "".join(rows.splitlines(keepends=True)[:32]))
         (many / "classes.txt").write_text("".join(f"class{number:02d}\n" for number in range(20)))
         (many / "done").touch()
     return many
+
+
+def few_small(folder: Path) -> list[Path]:
+    """16 pictures that are decoded in a moment."""
+    place = folder / "few"
+    paths = [place / f"{number:02d}.jpg" for number in range(16)]
+    place.mkdir(exist_ok=True)
+    for number, path in enumerate(paths):
+        if not path.exists():
+            photo(number, 64, 48).save(path)
+    return paths
 
 
 def scaling(num: int) -> Callable[[Any], dict[str, Any]]:
@@ -82,7 +93,7 @@ def _rate(folder: Path, command: list[str], lines: int) -> float:
     begun = time.monotonic()
     with tool.started(folder, *command, "epochs=1000") as process:
         while process.poll() is None and time.monotonic() - begun < 150:
-            found = [line for line in tool._lines(folder) if isinstance(line, StepLine)]
+            found = [line for line in tool.lines(folder) if isinstance(line, StepLine)]
             if len(found) > lines:
                 break
             time.sleep(0.02)
@@ -90,16 +101,17 @@ def _rate(folder: Path, command: list[str], lines: int) -> float:
     return rounded(statistics.median(rates))
 
 
-def over_epochs(folder: Path, short: bool) -> dict[str, Any]:
-    """Host memory in MiB at the end of epochs, from the second on."""
+def over_epochs(folder: Path, ranks: int, *, short: bool) -> dict[str, Any]:
+    """Host memory of the largest rank in MiB at the ends of epochs, from the second on; on the CPU."""
     epochs, seen = 4 if short else 20, dict[int, int]()
     command = ["train", *SMALL, "dataset.num_train=256", "dataset.num_eval=64", f"epochs={epochs}", "batch_size=32",
-               f"dataset.cache_dir={folder / 'stores'}"]  # fmt: skip
+               f"dataset.cache_dir={folder / 'stores'}", f"ranks={ranks}"]  # fmt: skip
     with tempfile.TemporaryDirectory(dir=folder) as place, tool.started(Path(place), *command) as process:
         while process.poll() is None:
-            done = [line.epoch for line in tool._lines(Path(place)) if isinstance(line, EpochLine)]
+            done = [line.epoch for line in tool.lines(Path(place)) if isinstance(line, EpochLine)]
             if done and done[-1] not in seen:
-                seen[done[-1]] = tool.memory(process.pid)
+                seen[done[-1]] = max(tool.memory(pid) for pid in tool.ranks_of(process.pid))
             time.sleep(0.02)
     held = [mebibytes for epoch, mebibytes in sorted(seen.items()) if epoch > 1 and mebibytes]
-    return {"epochs": epochs, "from": held[0], "to": held[-1], "most": max(held)} if held else {"epochs": epochs}
+    found = {"from": held[0], "to": held[-1], "most": max(held)} if held else {}
+    return {"ranks": ranks, "epochs": epochs, **found}

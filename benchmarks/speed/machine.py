@@ -4,6 +4,8 @@ import os
 import platform
 import re
 import statistics
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,16 @@ from lshfm.ranks.device import describe_hardware
 def device() -> torch.device:
     """The GPU if there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@contextmanager
+def tried_algorithms() -> Iterator[None]:
+    """Within the block cuDNN takes what is fastest of what it tries, as the tool has it for images of one shape."""
+    before, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
 
 
 def cores() -> int:

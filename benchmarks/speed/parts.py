@@ -2,22 +2,25 @@
 
 import gc
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.speed import arms, data, gates, growth, machine, roofline, tool
+from benchmarks.speed import arms, cifar, data, detection, gates, growth, machine, opening, roofline, tool
 from benchmarks.speed.arms import Pair
 from benchmarks.speed.photos import make_photos
 from benchmarks.speed.published import PublishedStep, images_per_second, loader
 from benchmarks.speed.results import failed, ratios, voided
-from benchmarks.speed.timing import interleaved, summary
+from benchmarks.speed.timing import fits, interleaved, summary
 
 Figures = dict[str, Any]
+SECONDS = 150.0  # of a part's three minutes, after which no round of arms begins
 
 
 @dataclass(frozen=True)
@@ -41,14 +44,20 @@ class Context:
 
     def limits(self) -> dict[str, float]:
         """What the machine can do; measured now if it was not before."""
-        known = self.known.get("machine", {}).get("figures")
-        found: dict[str, float] = known or machine.limits(short=self.short)
+        found: dict[str, float] = self.known.get("machine", {}).get("figures") or self._limits
         return found
 
     def broken(self) -> set[str]:
         """The gates that do not hold."""
-        known = self.known.get("gates", {}).get("figures") or gates.check()
-        return failed(known)
+        return failed(self.known.get("gates", {}).get("figures") or self._gates)
+
+    @cached_property
+    def _limits(self) -> dict[str, float]:
+        return machine.limits(short=self.short)
+
+    @cached_property
+    def _gates(self) -> dict[str, gates.Gate]:
+        return gates.check()
 
 
 Part = Callable[[Context], Figures]
@@ -58,22 +67,22 @@ def steps(pair: Pair) -> Part:
     """Every arm of a pair's step on a resident batch."""
 
     def run(context: Context) -> Figures:
-        peaks: dict[str, float | None] = {}
-        made: dict[str, Callable[[], object]] = {}
+        begun, peaks = time.monotonic(), dict[str, float | None]()
+        limits, broken = context.limits(), context.broken()
         of = {arm.name: arm for arm in arms.ladder(pair, short=context.short)}
+        with machine.tried_algorithms():
+            made = _made(of, pair, peaks)
+            limit = 20.0 if context.short else SECONDS - (time.monotonic() - begun)
+            rounds, each = (2, 1) if context.short else (7, 10) if machine.device().type == "cuda" else (5, 2)
+            seconds = interleaved(made, rounds=rounds, steps=each, limit=limit)
+        found = dict[str, Figures]()
         for name, arm in of.items():
-            with arms.peak_memory(peaks, name):
-                made[name] = arms.step_of(arm, pair)
-                for _ in range(2):
-                    made[name]()
-        limit = 20.0 if context.short else 100.0
-        rounds, each = (2, 1) if context.short else (7, 10 if machine.device().type == "cuda" else 2)
-        seconds = interleaved(made, rounds=rounds, steps=each, limit=limit)
-        found = {}
-        for name, arm in of.items():
+            if why := made[name].lacks if name in seconds else "out of the GPU's memory":
+                found[name] = {"gates": list(arm.gates), "void": why}
+                continue
             figures = summary(seconds[name], pair.batch) | {"gates": list(arm.gates), "peak_MiB": peaks[name]}
-            figures["bound"] = _bound(pair, arm, context)
-            found[name] = voided(figures, context.broken())
+            figures["bound"] = _bound(pair, arm, limits)
+            found[name] = voided(figures, broken)
         made.clear()
         _free()
         return {"arms": ratios(found, "P0", None), "pair": vars(pair)}
@@ -81,11 +90,27 @@ def steps(pair: Pair) -> Part:
     return run
 
 
-def _bound(pair: Pair, arm: arms.Arm, context: Context) -> float:
+def _made(of: dict[str, arms.Arm], pair: Pair, peaks: dict[str, float | None]) -> dict[str, arms.Made]:
+    """The arms' steps, each done twice; without those for which the GPU's memory is too small."""
+    pool = torch.cuda.graph_pool_handle() if machine.device().type == "cuda" else None
+    made: dict[str, arms.Made] = {}
+
+    def make(name: str) -> None:
+        with arms.peak_memory(peaks, name):
+            step = arms.step_of(of[name], pair, pool)
+            step(), step()
+        made[name] = step
+
+    for name in of:
+        fits(partial(make, name))
+    return made
+
+
+def _bound(pair: Pair, arm: arms.Arm, limits: dict[str, float]) -> float:
     with torch.device("meta"):
         student, teacher = pair.networks()
     taught = None if arm.tape else teacher
-    return roofline.bound(taught, student, pair.batch, pair.size, context.limits(), arm.precision, stage=pair.stage)
+    return roofline.bound(taught, student, pair.batch, pair.size, limits, arm.precision, stage=pair.stage)
 
 
 def _free() -> None:
@@ -99,33 +124,57 @@ def end_to_end(pair: Pair) -> Part:
     """The published loop and loader beside the tool's, from pictures to updated weights."""
 
     def run(context: Context) -> Figures:
-        rates: dict[str, list[float]] = {}
-        rounds = 1 if context.short or machine.device().type == "cuda" else 3
-        for _ in range(rounds):  # interleaved
+        rates, without = dict[str, list[float]](), dict[str, list[str]]()
+        rounds, ways = 1 if context.short or machine.device().type == "cuda" else 2, _ways(pair)
+        for number in range(rounds):  # interleaved
             rates.setdefault("P", []).append(_published(pair, context))
-            for name, settings in _ways(pair).items():
-                command = [*tool.words(pair, context.photos, context.folder), *settings]
-                if "teacher_tape=replay" in settings:
+            _free()  # the tool has the same GPU
+            for name, way in ways.items():
+                command = [*tool.words(pair, context.photos, context.folder), *way.settings]
+                if way.arm.tape and number == 0:
                     with _run_folder(context) as folder:
                         tool.seconds_to_end(folder, *(word.replace("=replay", "=record") for word in command))
                 with _run_folder(context) as folder:
                     rate = tool.rate(folder, command, epochs=2 if context.short else 3, limit=150)
+                    without[name] = tool.goes_without(folder)
                 rates.setdefault(name, []).append(rate)
-        found = {name: summary([pair.batch / rate for rate in own], pair.batch) for name, own in rates.items()}
-        of_arms = {name: figures | {"gates": [] if name == "P" else ["pixels", "stage1"]} for name, figures in
-                   found.items()}  # fmt: skip
-        of_arms = {name: voided(figures, context.broken()) for name, figures in of_arms.items()}
-        return {"arms": ratios(of_arms, "P", None), "pair": vars(pair), **_needed(pair, context)}
+        limits, broken = context.limits(), context.broken()
+        found, ways = {}, {"P": Way([], arms.Arm("P", published=True)), **ways}
+        for name, own in rates.items():
+            figures = summary([pair.batch / rate for rate in own], pair.batch) | {"gates": list(ways[name].arm.gates)}
+            figures["bound"] = _bound(pair, ways[name].arm, limits)
+            found[name] = voided(figures, broken) | {"goes_without": without.get(name, [])}
+            found[name] |= _to_resident(found[name], ways[name].arm, pair, context)
+        return {"arms": ratios(found, "P", None), "pair": vars(pair), **_needed(pair, context)}
 
     return run
 
 
-def _ways(pair: Pair) -> dict[str, list[str]]:
-    ways = {"tool, exact": ["speed=exact", f"epochs={tool.ENDLESS}"]}
+def _to_resident(figures: Figures, arm: arms.Arm, pair: Pair, context: Context) -> Figures:
+    """Images a second over those of the same step on input that is there already."""
+    steps = context.known.get(f"step_{pair.name}", {}).get("arms", {})
+    step = steps.get("+ tape" if arm.tape else arm.name, {}).get("images_per_second")
+    rate = figures.get("images_per_second")
+    return {"to_resident": round(rate / step, 3)} if rate and step else {}
+
+
+@dataclass(frozen=True)
+class Way:
+    """Settings of the tool, and the arm whose step they come to."""
+
+    settings: list[str]
+    arm: arms.Arm
+
+
+def _ways(pair: Pair) -> dict[str, Way]:
+    exact = arms.Arm("exact fp32")
+    ways = {"tool, exact": Way(["speed=exact", f"epochs={tool.ENDLESS}"], exact)}
     if machine.device().type == "cuda":
-        ways["tool, fast"] = ["speed=fast", f"epochs={tool.ENDLESS}"]
+        fast = [arm for arm in arms.ladder(pair, short=False) if not arm.tape][-1]
+        ways["tool, fast"] = Way(["speed=fast", f"epochs={tool.ENDLESS}"], fast)
     if pair.teacher:
-        ways["tool, exact, tape"] = ["speed=exact", "epochs=3", "teacher_tape=replay"]
+        tape = replace(exact, tape=True)
+        ways["tool, exact, tape"] = Way(["speed=exact", "epochs=3", "teacher_tape=replay"], tape)
     return ways
 
 
@@ -134,7 +183,8 @@ def _published(pair: Pair, context: Context) -> float:
     place = machine.device()
     step = PublishedStep(student.to(place), teacher and teacher.to(place), pair.stage)
     batches = loader(context.photos, pair.size, pair.batch, machine.workers())
-    return images_per_second(step, batches, place, epochs=2, batch=pair.batch)
+    with machine.tried_algorithms():
+        return images_per_second(step, batches, place, epochs=2, batch=pair.batch)
 
 
 @contextmanager
@@ -157,9 +207,9 @@ def _figures(measure: Callable[[Context], Figures]) -> Part:
 
 
 def pairs(*, short: bool) -> list[Pair]:
-    """What is stepped: the issue's pairs at 448 px on a GPU, one small pair on a CPU."""
+    """What is stepped: the published pairs at 448 px on a GPU, one small pair on a CPU."""
     if short:
-        return [Pair("resnet14", "resnet8", 8, 32, 2)]
+        return [Pair("resnet14", "resnet8", 8, 32, stage) for stage in (1, 2)]
     if machine.device().type != "cuda":
         return [Pair("resnet34", "resnet18", 16, 64, stage) for stage in (1, 2)]
     both = [("resnet34", "resnet18", batch) for batch in (16, 64, 256)]
@@ -185,9 +235,21 @@ def parts(*, short: bool) -> dict[str, Part]:
         "bias": _figures(lambda context: data.bias(context.short)),
         "evaluation": _figures(lambda context: data.evaluation(context.photos, context.folder, context.size)),
         "startup": _figures(lambda context: growth.startup(context.folder, context.short)),
+        "opening": _figures(lambda context: opening.seconds(context.folder, 200 if context.short else 82_081)),
     }
     of_pairs = pairs(short=short)
     found |= {f"step_{pair.name}": steps(pair) for pair in [*of_pairs, *trained(short=short)]}
     found |= {f"end_to_end_{pair.name}": end_to_end(pair) for pair in [*of_pairs, *trained(short=short)]}
+    found["cifar_train"] = lambda context: cifar.training(context.folder, context.short)
+    found["detection_step"] = lambda context: detection.step(context.folder, context.short)
+    found["detection_train"] = lambda context: detection.training(context.folder, context.short)
+    found["detection_eval"] = lambda context: detection.evaluation(context.folder, context.short)
+    found["retinanet_lsh"] = _figures(detection.term)
     found |= {f"scaling_{n}": _figures(growth.scaling(n)) for n in growth.sizes(short=short)}
-    return found | {"memory": _figures(lambda context: growth.over_epochs(context.folder, context.short))}
+    for ranks in (1, 2):
+        found[f"memory_{ranks}"] = _figures(partial(_memory, ranks))
+    return found
+
+
+def _memory(ranks: int, context: Context) -> Figures:
+    return growth.over_epochs(context.folder, ranks, short=context.short)

@@ -68,20 +68,3 @@ def ratios(arms: Mapping[str, Mapping[str, Any]], published: str, bound: float |
             own["to_roofline"] = round(rate / arm.get("bound", bound), 3)
         found[name] = {**arm, **own}
     return found
-
-
-def table(record: Record) -> str:
-    """All arms as Markdown, then the other figures a line each."""
-    rows = ["| part | arm | images/s | spread | to published | to roofline | MiB |", "|---|---|---|---|---|---|---|"]
-    others: list[str] = []
-    for name, part in record.parts.items():
-        for arm, figures in part.get("arms", {}).items():
-            spread = "–".join(f"{each:g}" for each in figures.get("spread", ()))
-            cells = [f"{figures.get('images_per_second', '-')}", spread or figures.get("void", "-")]
-            cells += [f"{figures.get(key, '-')}" for key in ("to_published", "to_roofline", "peak_MiB")]
-            rows.append(f"| {name} | {arm} | {' | '.join(cells)} |")
-        if "figures" in part:
-            others.append(f"- **{name}**: {json.dumps(part['figures'])}")
-        if "error" in part:
-            others.append(f"- **{name}** failed: {part['error']}")
-    return "\n".join([*rows, "", *others])

@@ -3,6 +3,8 @@
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import torch
@@ -29,10 +31,11 @@ def seconds_of(work: Arm, steps: int = 1) -> float:
 def interleaved(
     arms: Mapping[str, Arm], *, rounds: int, steps: int, warm_up: int = 2, limit: float = 150.0
 ) -> dict[str, list[float]]:
-    """Seconds a step of each arm in every round; rounds end early once `limit` seconds are over, but for the first."""
-    for arm in arms.values():
-        for _ in range(warm_up):
-            arm()
+    """Seconds a step of each arm in every round; rounds end early once `limit` seconds are over, but for the first.
+
+    Arms for which the GPU's memory is too small beside the others are left out.
+    """
+    arms = {name: arm for name, arm in arms.items() if fits(partial(_repeat, arm, warm_up))}
     seconds: dict[str, list[float]] = {name: [] for name in arms}
     began = time.monotonic()
     for number in range(rounds):
@@ -41,6 +44,20 @@ def interleaved(
         for name, arm in arms.items():
             seconds[name].append(seconds_of(arm, steps))
     return seconds
+
+
+def _repeat(arm: Arm, times: int) -> None:
+    for _ in range(times):
+        arm()
+
+
+def fits(work: Callable[[], object]) -> bool:
+    """Do the work; whether the GPU's memory was enough for it."""
+    with suppress(torch.OutOfMemoryError):
+        work()
+        return True
+    torch.cuda.empty_cache()  # of what the error held till here
+    return False
 
 
 def summary(seconds: list[float], images: int) -> dict[str, Any]:

@@ -73,24 +73,30 @@ def rate(folder: Path, command: Sequence[str], *, epochs: int, limit: float) -> 
     begun = time.monotonic()
     with started(folder, *command) as process:
         while time.monotonic() - begun < limit:
-            lines = _lines(folder)
-            if sum(isinstance(line, EpochLine) for line in lines) >= epochs:
+            if sum(isinstance(line, EpochLine) for line in lines(folder)) >= epochs:
                 break
             if process.poll() is not None and process.returncode != 0:
                 raise RuntimeError(f"the tool failed: {_said(folder)}")
             if process.poll() is not None:
                 break
             time.sleep(0.05)
-    steps = [line for line in _lines(folder) if isinstance(line, StepLine) and line.epoch > 1]
+    steps = [line for line in lines(folder) if isinstance(line, StepLine) and line.epoch > 1]
     rates = [line.images_per_second for line in steps if line.images_per_second is not None]
     if not rates:
         raise RuntimeError(f"no second epoch within {limit:g} s: {_said(folder)}")
     return statistics.median(rates)
 
 
-def _lines(folder: Path) -> list[object]:
+def lines(folder: Path) -> list[object]:
+    """What the run in a folder has written of its steps and epochs."""
     found = list(folder.glob("outputs/*/*/metrics.jsonl"))
     return list(read_metrics(found[0])) if found else []
+
+
+def goes_without(folder: Path) -> list[str]:
+    """What a fast run has said that it does not do."""
+    said = (folder / "said.txt").read_text(errors="replace").splitlines()
+    return [line for line in said if re.search(r"eagerly|uncompiled|nothing is compiled|operation by operation", line)]
 
 
 def _said(folder: Path) -> str:
@@ -110,14 +116,28 @@ def seconds_to_first_step(folder: Path, command: Sequence[str], *, limit: float 
     start = time.perf_counter()
     with started(folder, *command) as process:
         while time.perf_counter() - start < limit and process.poll() is None:
-            if any(isinstance(line, StepLine) for line in _lines(folder)):
+            if any(isinstance(line, StepLine) for line in lines(folder)):
                 return time.perf_counter() - start, memory(process.pid)
             time.sleep(0.02)
     raise RuntimeError(f"no step within {limit:g} s: {_said(folder)}")
 
 
+def ranks_of(pid: int) -> list[int]:
+    """The processes of a command that train: those of its ranks, or the command's own."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    children = [int(child) for task in tasks for child in task.read_text().split()]
+    return [child for child in children if b"worker.py" in _command_of(child)] or [pid]
+
+
+def _command_of(pid: int) -> bytes:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
+
+
 def memory(pid: int, what: str = "VmRSS") -> int:
     """MiB that a process holds (VmRSS), or has held at most (VmHWM)."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    found = re.search(rf"{what}:\s+(\d+) kB", status)
-    return int(found[1]) // 1024 if found else 0
+    with contextlib.suppress(OSError):  # it has ended
+        found = re.search(rf"{what}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+        return int(found[1]) // 1024 if found else 0
+    return 0
