@@ -16,7 +16,8 @@ from lshfm.ranks.waiting import Roll, patiently, spoken_of
 
 T = TypeVar("T")
 
-# A rank may wait long while another decodes a data set. One that has died is noticed by its closed connection.
+# A rank may wait long while another decodes a data set. One that has died is noticed by its closed connection, but by
+# gloo not if it is killed just as it is sent to: whoever launched the ranks then ends this one.
 PATIENCE = timedelta(hours=12)
 
 _places: list["Place"] = []  # this process's place in the group that it is in; empty outside a group
