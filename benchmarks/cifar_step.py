@@ -68,7 +68,7 @@ def plain(pixels: np.ndarray, labels: np.ndarray, order: list[np.ndarray], arch:
         logits = model(normalise(seen, MEAN, STD, channels_last=True))[1]
         loss = F.cross_entropy(logits, torch.from_numpy(labels[index]))
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         yield
 

@@ -104,7 +104,7 @@ def plain(pixels: np.ndarray, labels: np.ndarray, order: list[np.ndarray], arch:
         lsh = F.binary_cross_entropy_with_logits(h_s, (h_t > 0).float())
         loss: Tensor = F.binary_cross_entropy_with_logits(logits, target) + lsh + F.mse_loss(feature_s, feature_t)
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         return loss.detach()
 

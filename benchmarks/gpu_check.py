@@ -110,7 +110,7 @@ def mimic(limit: float, *settings: str) -> dict[str, Any]:
     """The kept MobileNetV2 teaches another one, from ImageNet weights: a stage 1 of 1 epoch, a stage 2 of 2."""
     if not (kept() / "checkpoints/check.ckpt").is_file():
         return {"passed": False, "output": ["there is no teacher: train_fp32 comes first"]}
-    stages = ("mimic", "student=mobilenet_v2", f"student.weights={WEIGHTS}", "name=student")
+    stages: tuple[str, ...] = ("mimic", "student=mobilenet_v2", f"student.weights={WEIGHTS}", "name=student")
     stages += ("stage1.epochs=1", "stage2.epochs=2", "loss.hash_num=2048", f"teacher={kept()}/checkpoints/check.ckpt")
     with tempfile.TemporaryDirectory() as passing:
         folder = Path(passing)

@@ -156,7 +156,7 @@ def step_of(arm: Arm, pair: Pair, pool: Any = None) -> Made:
     images, labels = torch.randn(pair.batch, 3, pair.size, pair.size), torch.randint(-1, 2, (pair.batch, CLASSES))
     order = torch.channels_last if arm.channels_last else torch.contiguous_format
     images = images.to(place, memory_format=order)
-    student, teacher = (network and network.to(place, memory_format=order) for network in pair.networks())
+    student, teacher = (network and network.to(place).to(memory_format=order) for network in pair.networks())
     assert student is not None
     if arm.published:
         published = PublishedStep(student, teacher, pair.stage, HASH_NUM)
@@ -185,7 +185,8 @@ def objective(arm: Arm, pair: Pair, student: nn.Module, teacher: nn.Module | Non
     width = int(teacher.num_features)  # type: ignore[arg-type]
     functions = HashFunctions(draw_weights(HASH_NUM, width, 0.02, 0), torch.zeros(HASH_NUM), 0.02, 0, "zero")
     taught = Recorded(width) if arm.tape else Teacher(teacher, precision=arm.precision)
-    if arm.cast_once and not taught.cast_once(torch.randn(2, 3, pair.size, pair.size, device=device())):
+    sample = torch.randn(2, 3, pair.size, pair.size, device=device())
+    if arm.cast_once and isinstance(taught, Teacher) and not taught.cast_once(sample):
         print(f"{pair.name}: cast once the teacher has other outputs, so it is cast in every step", file=sys.stderr)
     if pair.stage == 1:
         return Align(student, taught, Terms([Term("l2", 1.0, L2())]), precision=arm.precision)

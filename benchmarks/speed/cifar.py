@@ -89,7 +89,7 @@ class _Step:
         logits = self.network(images)[1]
         loss = F.cross_entropy(logits, labels)
         self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self.optimizer.step()
         self.loss, self.right = self.loss + loss.item(), self.right + (logits.argmax(1) == labels).sum().item()
 

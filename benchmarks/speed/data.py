@@ -83,13 +83,13 @@ def augmentation(size: int, short: bool) -> dict[str, Any]:
     """Milliseconds for 64 images on the device: flip, jitter and normalisation."""
     batch = torch.randint(0, 256, (8 if short else 64, size, size, 3), dtype=torch.uint8, device=device())
     index = torch.arange(len(batch))
-    found = {"images": len(batch), "size": size}
+    found: dict[str, Any] = {"images": len(batch), "size": size}
     for name, kind in (("operation by operation", View), ("fused", FusedView)):
         view = kind(MEAN, STD, Augment())
         if name == "fused" and device().type != "cuda":
             continue
         times = [seconds_of(lambda: view(batch, index, seed=0, epoch=0)) for _ in range(3 if short else 9)]  # noqa: B023
-        is_as_named = name != "fused" or view.is_fused
+        is_as_named = view.is_fused if isinstance(view, FusedView) else True
         found[name] = rounded(1000 * statistics.median(times[1:])) if is_as_named else "its kernels are not used"
     return found
 

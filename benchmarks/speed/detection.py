@@ -15,6 +15,7 @@ from torch import nn
 from benchmarks.speed import detection_reference as reference
 from benchmarks.speed import detection_step as steps
 from benchmarks.speed import machine, tool
+from benchmarks.speed.photos import CLASSES
 from benchmarks.speed.results import ratios
 from benchmarks.speed.timing import rounded, seconds_of, summary
 from lshfm.datasets.box_loader import BoxLoader, BoxView, DecodedPictures
@@ -57,14 +58,14 @@ class Detector:
         ).to(machine.device())
 
     @property
-    def design(self) -> dict[str, int]:
+    def design(self) -> dict[str, Any]:
         """The tool's keys of it."""
         own = {"fpn_channels": self.channels, "proposals": self.proposals}
         return own if self.backbone == "mobilenet_v2" else {}
 
     def ours(self) -> nn.Module:
         """The tool's."""
-        return detector(self.arch, reference.CLASSES + 1, self.size, **self.design).to(machine.device())
+        return detector(self.arch, CLASSES + 1, self.size, **self.design).to(machine.device())
 
     def loader(self, photos: Path, *, shuffle: bool, workers: int = 0) -> tuple[BoxSplit, BoxLoader]:
         """The tool's pictures, at the largest size."""

@@ -32,7 +32,8 @@ def make_box_photos(folder: Path, num: int, *, distinct: int = 32) -> Path:
     if (folder / "done").is_file():
         return folder
     (folder / "images").mkdir(parents=True, exist_ok=True)
-    numbers, rows = np.random.default_rng(0), []
+    numbers = np.random.default_rng(0)
+    rows: list[tuple[str | int, ...]] = []
     for number in range(num):
         width, height = (375, 500) if number % 4 == 3 else (500, 375)
         path = folder / f"images/{number:06d}.jpg"

@@ -28,7 +28,7 @@ KINDS = {  # parts of operators' names
 
 def of_the_tool(detector: nn.Module, split: BoxSplit, loader: BoxLoader, rows: Sequence[int]) -> Callable[[], object]:
     """The tool's step on some pictures."""
-    network = detector.to(machine.device(), memory_format=torch.channels_last)
+    network = detector.to(machine.device()).to(memory_format=torch.channels_last)
     state = assemble(Detect(network), optimizer="sgd", momentum=0.9, weight_decay=1e-4)
     state.begin_epoch()
     step, index = make_step(state), np.array(rows)
@@ -47,7 +47,7 @@ def of_torchvision(detector: nn.Module, pixels: Sequence[Tensor], targets: Seque
         losses = detector(*sent(pixels, targets))
         optimizer.zero_grad()
         total = torch.stack(list(losses.values())).sum()
-        total.backward()  # type: ignore[no-untyped-call]
+        total.backward()
         optimizer.step()
         _ = [total.item(), *(loss.item() for loss in losses.values())]
 

@@ -1,10 +1,11 @@
 """How cost grows with the number of images: time of an image, memory and start-up, drawn as SVG."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-PANELS = (  # title, unit, and for each curve its name and its value in a part's figures
+Curves = Mapping[str, Callable[[Mapping[str, Any]], float]]
+PANELS: tuple[tuple[str, str, Curves], ...] = (  # title, unit, curves: of a part's figures
     ("time of an image in training", "ms", {"": lambda figures: 1000 / figures["images_per_second"]}),
     ("host memory at the first step", "MiB", {"": lambda figures: figures["memory_MiB"]}),
     ("until the first step", "s", {

@@ -143,7 +143,7 @@ class View:
 class Loader:
     """A split's batches, epoch by epoch. Which ones depends on (seed, epoch) alone.
 
-    `labels` is int8 (n, C) of the whole split; `indices` names the samples to use, all by default. `batch_size` is
+    `labels` are those of the whole split; `indices` names the samples to use, all by default. `batch_size` is
     that of all ranks together: each gets its `share`, within every batch where `drop_last`, else of whole batches.
     last_multiple: in place of being dropped, the last batch is cut to a multiple of so many images.
     mixing: of each batch's pictures, after the view.

@@ -37,7 +37,7 @@ class SideStream:
     """A CUDA stream."""
 
     def __init__(self, device: torch.device) -> None:
-        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._stream = torch.cuda.Stream(device)
 
     def do(self, work: Callable[[], T]) -> tuple[T, Any]:
         """The host does not wait."""
@@ -53,7 +53,7 @@ class SideStream:
 
     def mark(self) -> Any:
         """An event, in waiting for which the host leaves the processor to others."""
-        event = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+        event = torch.cuda.Event(blocking=True)
         event.record(torch.cuda.current_stream(self._stream.device))
         return event
 

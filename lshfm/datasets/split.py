@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lshfm.datasets.checks import first_five, require_choice
 from lshfm.errors import InputError, parameter, printable
 
-Labels = NDArray[np.int8]
+Labels = NDArray[np.signedinteger[Any]]  # int8 (n, C) of several labels an image, int64 (n,) of one
 Pixels = NDArray[np.uint8]
 
 

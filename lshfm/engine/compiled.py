@@ -94,7 +94,7 @@ class CheckedStep:
         _set_tried(self.state.compiled, True)
         try:
             with self.state.gradients(last=False):
-                torch.stack(list(self.state.objective(batch.split(self.parts)[0]).values())).sum().backward()  # type: ignore[no-untyped-call]
+                torch.stack(list(self.state.objective(batch.split(self.parts)[0]).values())).sum().backward()
         except Exception as error:  # noqa: BLE001 - compilers raise nearly anything
             fault = _first_line(error)
         finally:

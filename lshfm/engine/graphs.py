@@ -45,7 +45,7 @@ class CudaGraphs:
         Waiting would end a recording as well, but leave allocator and random numbers half-way.
         """
         torch.cuda.empty_cache()  # what other streams have used and left is of no use to this one
-        stream, current = torch.cuda.Stream(), torch.cuda.current_stream()  # type: ignore[no-untyped-call]
+        stream, current = torch.cuda.Stream(), torch.cuda.current_stream()
         stream.wait_stream(current)
         try:
             with torch.cuda.stream(stream):

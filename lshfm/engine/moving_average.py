@@ -15,7 +15,7 @@ class MovingAverage(AveragedModel):
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
-        average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+        average = get_ema_multi_avg_fn(decay)
         super().__init__(model, multi_avg_fn=average, use_buffers=True)
         self.has_begun = False
 

@@ -73,7 +73,7 @@ class EagerStep:
 
 
 def _backward(losses: Mapping[str, Tensor]) -> None:
-    torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
+    torch.stack(list(losses.values())).sum().backward()
 
 
 def make_step(

@@ -92,7 +92,7 @@ def set_statistics(network: nn.Module, *, group_size: int | None, shared: bool, 
     if misfit is not None:
         raise InputError(f"{key}: the network's {type(misfit).__name__} layers cannot be replaced, only BatchNorm2d")
     if shared and device.type == "cuda":
-        return nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-any-return, no-untyped-call]
+        return nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-any-return]
     for name, layer in layers.items():
         parent = network.get_submodule(name.rpartition(".")[0])
         setattr(parent, name.rpartition(".")[2], _replaced(layer, group_size))

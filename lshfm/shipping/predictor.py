@@ -151,7 +151,7 @@ def _fetched(tensor: Tensor) -> Callable[[], NDArray[np.float32]]:
     if tensor.device.type != "cuda":
         return tensor.cpu().numpy
     copy = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor, non_blocking=True)
-    arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    arrived = torch.cuda.Event()
     arrived.record()
 
     def values() -> NDArray[np.float32]:

@@ -22,7 +22,7 @@ class TensorBoard:
             purged = {"purge_step": tracked.since + 1} if tracked.since else {}
             self._writer = SummaryWriter(str(tracked.folder / "tensorboard"), **purged)
             known = {key: _plain(value) for key, value in tracked.settings.items()}
-            for summary in hparams(known, {SCORE: None}):  # type: ignore[no-untyped-call]
+            for summary in hparams(known, {SCORE: None}):
                 self._writer.file_writer.add_summary(summary)  # type: ignore[attr-defined]
         rows = "\n".join(f"    {key}: {value}" for key, value in tracked.settings.items())
         self._writer.add_text("settings", rows, tracked.since)
