@@ -52,7 +52,7 @@ def story(seed: int, weights: str, settings: Sequence[str]) -> dict[str, Row]:
         name, mimic = f"voc_{loss}_s{seed}", (f"teacher={teacher}", f"loss={loss}")
         functions = () if loss == "l2" else ("loss.hash_num=1024",)
         lshfm("mimic", *network("student", STUDENT), *mimic, *functions, "epochs=2", f"name={name}", *common)
-        found[f"with {loss}"] = figures(f"mimic/{name}")
+        found[f"with {loss}"] = figures(f"mimic/{name}_stage2")
     return found
 
 
@@ -65,7 +65,7 @@ def figures(run: str) -> Row:
 
 def show(stories: Sequence[dict[str, Row]]) -> None:
     """The table, with standard deviations where there are several seeds."""
-    table = Table(title=f"VOC2007 at 128 px, {len(stories)} seed(s)", title_justify="left")
+    table = Table(title=f"VOC2007, {len(stories)} seed(s)", title_justify="left")
     for column in ("network", *SCORES, *MIMICRY):
         table.add_column(column)
     for name in stories[0]:
@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("--weights", default="imagenet", help="of the backbones: imagenet, none, or a file")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("settings", nargs="*", help="settings for every run, as gpus=[0]")
-    asked = parser.parse_args()
+    asked = parser.parse_intermixed_args()
     shortened(asked.devkit, asked.images, asked.tested)
     show([story(seed, asked.weights, asked.settings) for seed in asked.seeds])
 

@@ -1,5 +1,6 @@
 """The scripts whose figures docs/ quotes still run: each on little work, to its last line."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -31,3 +32,20 @@ def test_a_loader_s_rates(tmp_path: Path, test_data: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "found.json").is_file()
+
+
+@pytest.mark.slow
+def test_detectors_are_compared(tmp_path: Path, test_data: Path) -> None:
+    """A row for each network, with all figures of those that mimic."""
+    words = [str(test_data), "--images", "4", "--tested", "2", "--weights"]
+    words += [str(test_data / "weights/mobilenet_v2-imagenet.pth"), "dataset.size=64", "dataset.train_sizes=[64]"]
+    words += ["epochs=1", "schedule.steps=[]", "workers=0", "gpus=[]"]
+    command = [sys.executable, "-m", "benchmarks.detectors", *words]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    table = done.stdout.partition("VOC2007, 1 seed(s)")[2]
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in table.splitlines() if line.startswith("│")]
+    assert [row[0] for row in rows] == ["teacher", "student alone", "with l2", "with lsh", "with lshl2"]
+    assert all(float(cell) >= 0 for row in rows[2:] for cell in row[1:])
