@@ -34,9 +34,10 @@ def load(
 
     path_or_name: a checkpoint of lshfm (its path, or its name in `checkpoint_dir`) or of the published code, a
     .safetensors or an .onnx file that lshfm exported; an ONNX file gives `predict` alone. device: without it the first
-    GPU if there is one. classes, size: of files that do not name them. network: the class of a network of your own,
-    called with num_classes and the settings in the file; or config_dir, the folder that holds its YAML file. fast:
-    bf16 on a GPU.
+    GPU if there is one. classes, size: of files that do not name them; how such a file normalises its pixels is not
+    known either, and is taken as by ImageNet's mean and standard deviation. network: the class of a network of your
+    own, called with num_classes and the settings in the file; or config_dir, the folder that holds its YAML file.
+    fast: bf16 on a GPU.
 
     Nothing in the file ever runs. Raises InputError for a file that cannot be used.
     """

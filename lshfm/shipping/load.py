@@ -46,9 +46,9 @@ def load(
 
     file: a checkpoint of lshfm (a path, or a name in `checkpoint_dir`) or of the published code, a .safetensors or an
     .onnx file that lshfm exported. device: without it the first GPU if there is one. classes, size: of files that do
-    not name them; the published networks take 448 pixels. network: for one of your own class, that class: it is called
-    with num_classes and the settings that the checkpoint holds; or config_dir, the folder with its YAML file. fast: on
-    a GPU bf16, which changes the last digits.
+    not name them; the published networks take 448 pixels, and pixels of such a file are normalised as ImageNet's.
+    network: for one of your own class, that class: it is called with num_classes and the settings that the checkpoint
+    holds; or config_dir, the folder with its YAML file. fast: on a GPU bf16, which changes the last digits.
 
     Raises InputError for a file that is missing, damaged, or does not say which network it holds.
     """
