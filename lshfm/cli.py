@@ -31,9 +31,10 @@ COMMANDS = {
 }
 WAY = {
     "lshfm check D": "finds faults in the data",
-    "lshfm train D model=resnet34": "the teacher",
-    "lshfm mimic D teacher=resnet34 student=resnet18": "the student",
-    "lshfm report outputs": "compares them: report.html",
+    "lshfm train D model=resnet34 model.weights=imagenet": "the teacher",
+    "lshfm mimic D teacher=resnet34 student=resnet18 \\": "the student, from",
+    "    student.weights=imagenet": "downloaded weights",
+    "lshfm report outputs": "writes report.html",
     "lshfm predict NAME input=photos": "NAME: see lshfm runs",
     "lshfm export NAME format=onnx": "for use without lshfm",
 }
@@ -124,7 +125,7 @@ def _complete(asked: str, words: list[str]) -> None:
 
 def _overview() -> str:
     rows = "\n".join(f"  {name:<8}{text}" for name, text in COMMANDS.items())
-    way = "\n".join(f"  {words:<50}{text}" for words, text in WAY.items())
+    way = "\n".join(f"  {words:<53}{text}" for words, text in WAY.items())
     return (
         f"usage: {USAGE}\n\nDistil image models by mimicking features with locality-sensitive hashing.\n\n"
         f"commands:\n{rows}\n\nfrom data to predictions:\n{way}\n"

@@ -14,7 +14,7 @@ from lshfm.console import console, logger, progress, silence
 from lshfm.datasets.annotations import ONE_CLASS, OTHER_CLASSES, Fault, Grade
 from lshfm.datasets.audit.boxes import box_faults
 from lshfm.datasets.audit.images import Seen, inspect, same_content
-from lshfm.datasets.audit.sources import Audit, audit
+from lshfm.datasets.audit.sources import Audit, audit, few_images
 from lshfm.datasets.reader import class_difference
 from lshfm.datasets.single import only_class
 from lshfm.errors import RunFailed, at, count
@@ -61,8 +61,10 @@ def _read(dataset: Dataset, workers: int) -> tuple[dict[str, Audit], dict[str, l
         if task.gives_boxes:
             first = audits[dataset.train_split] if classes else None
             audits[name].faults += box_faults(audits[name], name, first)
+        else:
+            audits[name].faults += few_images(audits[name], name, is_learnt=classes is None)
         audits[name].faults = [fault for fault in audits[name].faults if fault not in known]
-        logger.info("%s: %d images listed", name, len(audits[name].images))
+        logger.info("%s: %s listed", name, count(len(audits[name].images), "image"))
         with progress(f"decoding {name}") as report:
             seen[name] = inspect(audits[name], workers, report)
     return audits, seen

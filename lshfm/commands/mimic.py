@@ -19,7 +19,7 @@ from lshfm.losses.lsh import HashFunctions
 from lshfm.mimicking import hashing
 from lshfm.mimicking.kept_outputs import KeptOutputs, outputs_key
 from lshfm.mimicking.maps import check_maps
-from lshfm.mimicking.measure import ComparedEvaluator, show, start_comparing
+from lshfm.mimicking.measure import ComparedEvaluator, show, start_comparing, warn_if_apart
 from lshfm.mimicking.objective import stage_objective
 from lshfm.mimicking.starts import Start, find_start, settled
 from lshfm.mimicking.tape import open_tape
@@ -168,6 +168,8 @@ class Stage:
             )
             results = training.train(assembled(objective, settings, speed, constants))
         show(self.task, self.teacher.name, settings.student.title, results.report)
+        if settings.is_stage1 or any(each.kind in ("feature", "correct") for each in settings.loss.chosen.values()):
+            warn_if_apart(results.report)
         return place.checkpoint
 
     def _identity(self, start: Start) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -120,7 +121,7 @@ def _print_csv(runs: Sequence[Listed], settings: Mapping[Path, Mapping[str, Any]
 
 def _lines(runs: Sequence[Listed], settings: Mapping[Path, Mapping[str, Any]]) -> Text:
     """Plain lines, not a table: a terminal may wrap them, grep finds them whole, and 1,000 of them take no time."""
-    head = ["state", "epochs", "score", "age", "run", "settings that differ, or what is wrong"]
+    head = ["state", "epochs", "score", "metric", "age", "run", "settings that differ, or what is wrong"]
     rows = [head, *(_cells(run, settings.get(run.path, {})) for run in runs)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(head) - 1)]
     styles = ["bold", *(STYLES.get(run.state, "") for run in runs)]
@@ -128,17 +129,22 @@ def _lines(runs: Sequence[Listed], settings: Mapping[Path, Mapping[str, Any]]) -
 
 
 def _line(row: Sequence[str], widths: Sequence[int]) -> str:
-    state, *numbers, name = (f"{cell:>{width}}" for cell, width in zip(row, widths, strict=False))
-    cells = [f"{state.strip():<{widths[0]}}", *numbers, f"{name.strip():<{widths[-1]}}", row[-1]]
-    return "  ".join(cells).rstrip()
+    cells = (f"{cell:{side}{width}}" for cell, side, width in zip(row, "<>><><", widths, strict=False))
+    return "  ".join([*cells, row[-1]]).rstrip()
 
 
 def _cells(run: Listed, settings: Mapping[str, Any]) -> list[str]:
     epochs = f"{run.epoch}/{run.epochs}" if run.epochs else ""
     score = shown_score(run.score) if run.metric else ""
-    says = run.note or " ".join(f"{key}={shown(value)}" for key, value in settings.items())
-    cells = [str(run.state), epochs, score, age(run.age), f"{run.command}/{run.name}", says]
+    says = run.note or " ".join(f"{key}={_brief(value)}" for key, value in settings.items())
+    cells = [str(run.state), epochs, score, run.metric or "", age(run.age), f"{run.command}/{run.name}", says]
     return [printable(cell) for cell in cells]
+
+
+def _brief(value: Any) -> str:
+    """A setting's value; of a file's hash the first digits, which tell two of them apart."""
+    text = shown(value)
+    return text[:8] if re.fullmatch("[0-9a-f]{64}", text) else text
 
 
 def age(seconds: float) -> str:
@@ -155,7 +161,7 @@ def _compare(names: Sequence[str], root: Path) -> None:
     pair = [_found(name, root) for name in names]
     here, there = (run.settings for run in pair)
     keys = [key for key in differing_keys(here, there) if not key.startswith("data.")]
-    rows = [[key, *(shown(run.settings[key]) if key in run.settings else "" for run in pair)] for key in keys]
+    rows = [[key, *(_brief(run.settings[key]) if key in run.settings else "" for run in pair)] for key in keys]
     data = [key for key in differing_keys(here, there) if key.startswith("data.")]
     show_tables(_side_by_side("settings", [["run", *(run.name for run in pair)], *rows]))
     if data:

@@ -29,6 +29,7 @@ from lshfm.tasks.task import Arrays, Task
 
 # One set of hash functions for all methods, weights of the teacher's deviation, bias: median over the evaluated split.
 REFERENCE_NUM, REFERENCE_SEED = 2048, 0
+CHANCE = 50  # % of the hash bits of features at a right angle that are equal
 
 
 @dataclass(frozen=True)
@@ -156,6 +157,17 @@ def show(task: Task, teacher: str, student: str, report: Mapping[str, Any]) -> N
         logger.warning(
             "the teacher %s scores %s, below its student's %s: mimicking it may hold the student back",
             teacher, shown(score_t), shown(score_s),
+        )  # fmt: skip
+
+
+def warn_if_apart(report: Mapping[str, Any]) -> None:
+    """Warn of a student whose hash bits agree with its teacher's hardly more than by chance."""
+    agreement = report["mimicry"].get("hash_agreement_own_medians")  # older reports lack it
+    if agreement is not None and agreement < CHANCE + 5:
+        logger.warning(
+            "the student's features hardly follow the teacher's: %s %% of their hash bits are equal, and by chance %d "
+            "would be. More epochs or trained weights to start from (student.weights) may help",
+            shown(agreement), CHANCE,
         )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from lshfm.report.arms import METHOD, STAGE1, TEACHER, Arm, Spread, differing_se
 from lshfm.report.blocks import Block, Cell, Column, Section, Table, Text, number, spread_cell
 from lshfm.report.facts import FAILED, FINISHED, Run
 
-MIMICRY = {"angle": ("angle", 2), "relative_length": ("length", 3), "hash_agreement": ("equal bits", 2),
+MIMICRY = {"angle": ("angle", 2), "relative_length": ("length", 3), "hash_agreement": ("hash agreement", 2),
            "hash_agreement_own_medians": ("own medians", 2)}  # fmt: skip
 COSTS = {
     "images_per_second": ("images/s", 1), "training_seconds": ("training, s", 1),
@@ -47,7 +47,7 @@ def _words(definition: str, metric: str, arms: Sequence[Arm]) -> str:
     what = f"{metric}: {definition}." if definition else f"{metric}." if metric else ""
     where = f" Measured on {', '.join(splits)}." if splits else ""
     beside = (
-        " Angle (degrees), length (student's / teacher's) and equal bits (% of 2048 hash functions) compare a "
+        " Angle (degrees), length (student's / teacher's) and hash agreement (% of 2048 bits that are equal) compare a "
         "student's features with its teacher's."
     )
     return f"{what}{where}{beside if any(run.mimicry for arm in arms for run in arm.runs) else ''}".strip()

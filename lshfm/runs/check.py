@@ -64,7 +64,7 @@ def check_selection(settings: Training, task: Task, train: Split, test: Split) -
     split, part = (
         (train, parted(train, dataset, task.shows(train))[1]) if dataset.holdout else (test, np.arange(len(test)))
     )
-    if not task.is_measurable(split, part):
+    if len(task.absent(split, part)) == len(split.classes):
         held = f"the {len(part)} images held out of {train.name}" if dataset.holdout else f"the images of {test.name}"
         by_chance = " or choose it by dataset.holdout_by=labels," if dataset.holdout_by == "chance" else ""
         raise InputError(

@@ -5,6 +5,7 @@ from typing import Any
 
 from lshfm.config.schema import Training
 from lshfm.console import logger
+from lshfm.datasets.checks import first_five
 from lshfm.engine.assemble import assemble
 from lshfm.engine.average import WeightAverage
 from lshfm.engine.compiled import inductor, of_any_shape
@@ -12,11 +13,14 @@ from lshfm.engine.schedule import learning_rate, one_cycle
 from lshfm.engine.state import State
 from lshfm.engine.step import Step, make_step
 from lshfm.engine.stop import never, without_progress
+from lshfm.errors import count
 from lshfm.objectives.learner import Learner
 from lshfm.ranks.start import log_ranks
 from lshfm.runs.speed import Speed
 from lshfm.tasks.pixels import TrainingData
 from lshfm.tasks.task import Task
+
+WORTH_A_LINE = 0.1  # the share of the images that an epoch leaves out
 
 
 def assembled(objective: Learner, settings: Training, speed: Speed, constants: dict[str, Any] | None = None) -> State:
@@ -86,7 +90,19 @@ def log_data(data: TrainingData, task: Task, settings: Training) -> None:
         bn_group_size=settings.bn_group_size, sync_bn=settings.sync_bn,
     )  # fmt: skip
     logger.info(task.describe(data.train_split, len(data.batches.indices), "train on"))
+    images = len(data.batches.indices)
+    left_out = images - len(data.batches) * settings.batch_size
+    if left_out > images * WORTH_A_LINE and not settings.balanced:
+        logger.info(
+            "every epoch leaves %d of them out, others each time, which fill no batch of %d; drop_last=false takes all",
+            left_out, settings.batch_size,
+        )  # fmt: skip
     if data.validation is not data.test:
         logger.info("validate on %s", data.validation_name)
     tested = task.describe(data.test_split, len(data.test.indices), "test on")
     logger.info(f"test on {data.test_name}" if data.test_split is data.train_split else tested)
+    if absent := task.absent(data.test_split, data.test.indices):
+        logger.warning(
+            "%d of %s without an image to test on, so no part of means over classes: %s",
+            len(absent), count(len(data.test_split.classes), "class", "classes"), first_five(absent),
+        )  # fmt: skip

@@ -73,9 +73,10 @@ class SingleLabel(ImageTask):
         """No class of each image."""
         return np.full(images, -1, np.int64)
 
-    def is_measurable(self, split: Split, part: np.ndarray) -> bool:  # noqa: ARG002
-        """Whether there is any image."""
-        return len(part) > 0
+    def absent(self, split: Split, part: np.ndarray) -> list[str]:
+        """The classes without an image."""
+        there = np.bincount(split.labels[part], minlength=len(split.classes))
+        return [split.classes[c] for c in np.flatnonzero(there == 0)]
 
     def label_loss(
         self, loss: LabelLoss, parts: int, *, at: str, labels: np.ndarray | None = None

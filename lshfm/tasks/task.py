@@ -90,9 +90,9 @@ class Task(ABC):
         """Bool (n, K), what a held-out part of a split should show like the rest: its classes; None for chance."""
         return None
 
-    def is_measurable(self, split: Split, part: np.ndarray) -> bool:  # noqa: ARG002
-        """Whether the leading metric is defined for these images of a split, int64 (m,)."""
-        return True
+    def absent(self, split: Split, part: np.ndarray) -> list[str]:  # noqa: ARG002
+        """The classes that none of these images of a split, int64 (m,), shows, so that they have no score there."""
+        return []
 
     @abstractmethod
     def network(

@@ -29,6 +29,7 @@ def test_a_line_a_run(folder: Path) -> None:
         "state",
         "epochs",
         "score",
+        "metric",
         "age",
         "run",
         *["settings", "that", "differ,", "or", "what", "is", "wrong"],

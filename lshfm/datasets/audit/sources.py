@@ -1,7 +1,7 @@
 """The audit of one split: what is known of its pictures, and everything that is wrong with them."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,19 +44,15 @@ def _of_annotations(found: Annotations, faults: list[Fault], *, upright: bool) -
 
 def _of_split(split: Split) -> Audit:
     if split.labels.ndim == 1:
-        return _of_single(split)
+        return Audit(split.images, split.classes, counts_of(split.labels, split.classes), Counter())
     present, difficult = (
         Counter(dict(zip(split.classes, (split.labels == mark).sum(axis=0).tolist(), strict=True))) for mark in (1, 0)
     )
     return Audit(split.images, split.classes, present, difficult)
 
 
-def _of_single(split: Split) -> Audit:
-    """Of one label an image: classes without images, or with a single one, are told."""
-    present = counts_of(split.labels, split.classes)
-    few = [name for name in split.classes if present[name] < 2]
-    faults = [
-        Fault(FEW_IMAGES, split.name, f"class {name!r} has {count(present[name], 'image')}", Grade.WARNS)
-        for name in few
-    ]
-    return Audit(split.images, split.classes, present, Counter(), faults=faults)
+def few_images(found: Audit, name: str, *, is_learnt: bool) -> Iterator[Fault]:
+    """Of whole images' labels: a class that no image of the split shows is told, or a single one to learn from."""
+    for each in found.classes:
+        if found.present[each] < (2 if is_learnt else 1):
+            yield Fault(FEW_IMAGES, name, f"class {each!r} has {count(found.present[each], 'image')}", Grade.WARNS)
