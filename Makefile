@@ -17,6 +17,7 @@ $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable '.[dev,docs,timm,slurm,export,optuna,report,tensorboard]'
 	@touch $@
+	@echo "$(VENV) is ready: source $(BIN)/activate, then lshfm --help"
 
 demo: setup
 	$(BIN)/python benchmarks/demo.py
