@@ -19,7 +19,7 @@ NETWORK = "fasterrcnn_mobilenet_v2_fpn"
 DATA = ("dataset=voc07", "dataset.root=voc", "dataset.size=128", "dataset.train_sizes=[112,128]")
 COMMON = ("batch_size=4", "lr=0.01", "clip_grad=10", "eval_every=100")
 TEACHER = ("fpn_channels=64", "proposals=64")
-STUDENT = ("fpn_channels=16",)
+STUDENT = ("fpn_channels=16", "proposals=64")
 MIMICKING = ("l2", "lsh", "lshl2")
 SCORES = ("coco_ap50", "voc2007", "voc_area", "coco_ap")
 MIMICRY = ("angle", "hash_agreement")
