@@ -120,7 +120,7 @@ class Stage:
         if self.later:
             behind = mimic_name(self.later, teacher_name)
             on_main(lambda: place.require_nothing_behind(behind))
-        if place.is_finished():
+        if place.is_finished(goes_on=self.later is not None):
             return place.checkpoint
         return self._as_begun(place)._train(place, start)
 

@@ -10,8 +10,8 @@ import torch
 
 from lshfm import __version__
 from lshfm.checks import require_writable
+from lshfm.config.checkpoint_names import checkpoint_file
 from lshfm.config.compose import Job
-from lshfm.config.early import checkpoint_file
 from lshfm.config.schema import Predict
 from lshfm.console import Bar, console, logger, speed
 from lshfm.datasets.images import FileImages

@@ -158,7 +158,8 @@ def _check_range(name: str, value: Any, limits: Mapping[str, Any]) -> None:
         ]
         for holds, text in rules:
             if not holds:
-                raise InputError(f"{name}={item}: must be {text}")
+                example = f"; {limits['example']}" if limits["example"] else ""
+                raise InputError(f"{name}={item}: must be {text}{example}")
 
 
 def check_homes(values: Mapping[str, Any]) -> None:

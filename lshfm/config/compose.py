@@ -75,7 +75,10 @@ def check_alone(keys: type[schema.Settings], overrides: Sequence[str]) -> dict[s
     return values
 
 
-WHERE = {"checkpoint": ", the name of a trained network (`lshfm runs` lists them) or a file"}
+WHERE = {
+    "checkpoint": ", the name of a trained network (`lshfm runs` lists them) or a file",
+    "format": f", one of {', '.join(schema.FORMATS)}",
+}
 
 
 def peek(command: str, overrides: Sequence[str], dotted: str) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 from lshfm.checks import class_weights, device_numbers, fraction, require_one_a_class, weights_file
 from lshfm.config.build import build
 from lshfm.config.catalogue import named_twice, options
+from lshfm.config.checkpoint_names import checkpoint_file, missing_checkpoint
 from lshfm.config.compose import Job
 from lshfm.config.groups import Dataset, LabelLoss, Network, Teacher, without_pooling
 from lshfm.config.schema import Eval, Mimic, Train, Training
@@ -134,17 +135,17 @@ def require_root(dataset: Dataset) -> None:
         build(dataset.own, at="dataset").split(dataset.train_split)
 
 
-def require_checkpoint(path: Path, named: str) -> None:
+def require_checkpoint(path: Path, named: str, output_dir: str = "outputs") -> None:
     """InputError for a file to evaluate that is not there; whatever is there is its reader's to judge.
 
-    named: what was typed for it.
+    named: what was typed for it. output_dir: where a run may lie that is still to write it.
     """
     try:
         is_missing = not path.exists()
     except (OSError, ValueError):
         return
     if is_missing and not is_one_of_many():
-        raise InputError(_missing(path, named))
+        raise missing_checkpoint(path, named, Path(output_dir).expanduser())
 
 
 ENDINGS = {"onnx": ".onnx", "pt2": ".pt2", "safetensors": ".safetensors"}  # of formats; others: _FORMAT.pth
@@ -195,27 +196,6 @@ def require_input(named: str, key: str = "input") -> None:
         return
     if is_missing:
         raise InputError(f"{key}={printable(named)}: no such file or folder")
-
-
-def checkpoint_file(named: str, folder: Path) -> Path:
-    """The file that a path, or the name of a finished checkpoint in `folder`, means; it need not be there.
-
-    A name may have its command in front, as lists of runs have it: mimic/student_stage2.
-    """
-    name = re.fullmatch(r"(?:(?:train|mimic)/)?([A-Za-z0-9._-]+)", named)
-    if name and not Path(named).is_file():
-        finished = folder / f"{name[1].removesuffix('.ckpt')}.ckpt"
-        if finished.is_file() or not Path(named).suffix:
-            return finished
-    return Path(named).expanduser()
-
-
-def _missing(path: Path, named: str) -> str:
-    if path == Path(named).expanduser():
-        return f"{path}: no such file"
-    names = sorted(other.stem for other in path.parent.glob("*.ckpt"))
-    there = nearest(named, names) or "; there are: " * bool(names) + ", ".join(names[:3])
-    return f"checkpoint={named}: no such file, and no checkpoint in {path.parent} is called so{there}"
 
 
 def require_starts(job: Job[Train]) -> None:

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from lshfm.checks import require_writable
+from lshfm.config.checkpoint_names import checkpoint_file
 from lshfm.config.compose import Job, check_alone, compose, peek
 from lshfm.config.early import (
     check_export,
     check_tuning,
-    checkpoint_file,
     export_path,
     require_absent,
     require_devices,

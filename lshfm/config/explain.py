@@ -17,6 +17,8 @@ from lshfm.config.slips import bare_word, is_folder, own_images, synonym, timm_h
 from lshfm.config.words import folders_of
 from lshfm.errors import InputError, RunFailed, nearest, printable
 
+FEW = 15  # options that are all named beside the one most like what was typed
+
 
 def explain(command: str, error: Exception) -> InputError:
     """An error of Hydra's as an InputError that names key or option, with the nearest right name."""
@@ -66,7 +68,9 @@ def _no_option(command: str, role: str, option: str) -> InputError:
     near, hint = nearest(option, known), timm_hint(command, role, option)
     if role == "dataset" and is_folder(option):
         near, hint = "", f" {own_images(option)}."
-    return InputError(f"{role}={printable(option)}: no such {role}{near}.{hint} There are: {', '.join(known)}")
+    is_long = near and len(known) > FEW
+    there = f"lshfm {command} --help lists all" if is_long else f"There are: {', '.join(known)}"
+    return InputError(f"{role}={printable(option)}: no such {role}{near}.{hint} {there}")
 
 
 def _all_keys(command: str, words: Sequence[str]) -> list[str]:

@@ -37,7 +37,7 @@ class Dataset(Group):
     task: str = key("what is learnt: an option of the group task")
     metric: str = key("which metric leads, of those that the task has")
     devkit: bool = key("eval also writes VOC devkit result files", changes_results=False)
-    holdout: float = key("share of the training split kept for validation", low=0, below=1)
+    holdout: float = key("share of the training split kept for validation", low=0, below=1, example="0.2 is a fifth")
     holdout_by: str = key(
         "how it is chosen: labels (every class on both sides where it has two images) or chance",
         choices=("labels", "chance"),

@@ -15,14 +15,16 @@ def key(
     high: float | None = None,
     below: float | None = None,
     choices: tuple[str, ...] = (),
+    example: str = "",
     changes_results: bool = True,
 ) -> Any:
     """A config key: `low`/`high` bound it inclusively, `above`/`below` exclusively.
 
+    example: what is said beside a value out of range.
     changes_results: False for keys that leave every number as it is; these neither enter a run's name nor
     stop a run from being continued.
     """
-    limits = {"low": low, "above": above, "high": high, "below": below, "choices": choices}
+    limits = {"low": low, "above": above, "high": high, "below": below, "choices": choices, "example": example}
     return field(default="???", metadata={"text": text, "changes_results": changes_results, **limits})
 
 

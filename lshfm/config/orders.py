@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lshfm.config.compose import compose
+from lshfm.config.checkpoint_names import checkpoint_file
+from lshfm.config.compose import compose, peek
 from lshfm.config.early import (
-    checkpoint_file,
     refuse_pretrained,
     require_checkpoint,
     require_devices,
@@ -63,7 +63,7 @@ def _mimic(overrides: Words, typed: Words, files: bool) -> tuple[Any, ...]:
 def _eval(overrides: Words, typed: Words, files: bool) -> tuple[Any, ...]:
     asked = request(overrides, typed)
     if files:
-        require_checkpoint(asked.checkpoint, asked.named)
+        require_checkpoint(asked.checkpoint, asked.named, str(peek("eval", overrides, "output_dir")))
     return (asked,)
 
 
@@ -79,7 +79,7 @@ def _predict(overrides: Words, typed: Words, files: bool) -> tuple[Any, ...]:
     require_devices(settings.gpus)
     if files:
         path = checkpoint_file(settings.checkpoint, Path(settings.checkpoint_dir).expanduser())
-        require_checkpoint(path, settings.checkpoint)
+        require_checkpoint(path, settings.checkpoint, settings.output_dir)
         require_input(settings.input)
     return (job,)
 

@@ -7,6 +7,7 @@ from lshfm.config.groups import Dataset, LabelLoss, MimicLoss, Network, Stage, S
 from lshfm.config.keys import group, key
 from lshfm.config.shared import Augmentation, Machine, Schedule, Tuning
 
+FORMATS = ("onnx", "pt2", "safetensors", "torchvision", "timm", "published")  # of an export
 TRACKERS = ("csv", "tensorboard", "wandb", "mlflow")
 
 
@@ -214,7 +215,7 @@ class Export:
     checkpoint: str = key("the network: a checkpoint's file or name")
     format: str = key(
         "onnx, pt2 (torch.export), safetensors; or a state dict as torchvision, timm or the published code have it",
-        choices=("onnx", "pt2", "safetensors", "torchvision", "timm", "published"),
+        choices=FORMATS,
     )
     file: str | None = key("the file to write; without it exports/NAME with the format's ending")
     precision: str = key(

@@ -131,12 +131,13 @@ def synonym(command: str, name: str) -> str | None:
 
 def bare_word(command: str, word: str) -> str:
     """What a word without = was most likely meant for, as a clause with what to type; nothing where that is open."""
-    if command in ("eval", "predict", "export"):
-        example = " input=photos" if command == "predict" else ""
-        return f"; one word alone is the network, as: lshfm {command} NAME{example}"
-    if is_folder(word):
-        return f". {own_images(word)}"
-    return f": {word}=VALUE" if word in all_keys(command) else ""
+    if word in all_keys(command) and not is_folder(word):
+        return f": {word}=VALUE"
+    if command == "predict":
+        return f"; only the network stands alone, pictures are input={printable(word)}"
+    if command in ("eval", "export"):
+        return f"; only the network stands alone, as: lshfm {command} NAME"
+    return f". {own_images(word)}" if is_folder(word) else ""
 
 
 def is_folder(word: str) -> bool:

@@ -53,11 +53,12 @@ def rewrite(command: str, argv: Sequence[str]) -> list[str]:
 
 
 def _with_checkpoint(command: str, argv: Sequence[str]) -> list[str]:
-    """`lshfm eval PATH` as `lshfm eval checkpoint=PATH`; predict and export likewise."""
+    """`lshfm eval PATH` as `lshfm eval checkpoint=PATH`; predict and export likewise. A second such word is Hydra's."""
     flags = {"-m", "--multirun"}
     after_flags = {n for n, word in enumerate(argv, 1) if word[:1] == "-" and word not in flags}
     bare = [n for n, word in enumerate(argv) if "=" not in word and word[:1] not in "-~" and n not in after_flags]
-    if command not in TAKE_A_CHECKPOINT or len(bare) != 1:
+    is_given = any(word.startswith("checkpoint=") for word in argv)
+    if command not in TAKE_A_CHECKPOINT or is_given or not bare:
         return list(argv)
     return [f"checkpoint={word}" if n == bare[0] else word for n, word in enumerate(argv)]
 

@@ -131,6 +131,8 @@ class ImageFolder:
         require_plain(f"{parameter('root')} split", name)
         folder = self.root / name
         if not folder.is_dir():
+            if not self.root.is_dir():
+                raise InputError(f"{parameter('root')}={self.root}: no such folder.\nExpected {folder}/CLASS/PICTURE.")
             keys = f"{parameter('train_split')} and {parameter('eval_split')}"
             raise InputError(
                 f"No split '{name}' at {parameter('root')}={self.root}; {keys} say which folders to take.\n"

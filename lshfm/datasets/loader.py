@@ -176,7 +176,10 @@ class Loader:
         self.device, self.view, self.mixing = device, view, mixing
         self.shuffle, self.seed, self.pools, self.share = shuffle, seed, pools, share
         if not batches(self.indices, batch_size, drop_last):
-            raise InputError(f"batch_size={batch_size} is more than the {len(self.indices)} images there are")
+            most = len(self.indices)
+            raise InputError(
+                f"batch_size={batch_size} is more than the {most} images there are: batch_size={most} is the most"
+            )
 
     def __len__(self) -> int:
         """Steps of an epoch, of this rank."""

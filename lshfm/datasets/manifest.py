@@ -60,7 +60,9 @@ class Manifest(Reader):
         names = [name] if name.endswith(ENDINGS) else [f"{name}{ending}" for ending in ENDINGS]
         found = [self.root / name for name in names if (self.root / name).is_file()]
         if not found:
-            raise self.missing(name, f"Expected {' or '.join(names)}.")
+            above = [path for each in names if (path := self.root.parent / each).is_file()]
+            way = f"{above[0]} lies one folder up: {parameter('root')}={self.root.parent} takes it." if above else ""
+            raise self.missing(name, way or f"Expected {' or '.join(names)}, with the columns path,labels.")
         if len(found) > 1:
             there = " and ".join(path.name for path in found)
             raise InputError(f"{self.root} has {there}: name the split with its ending")

@@ -93,7 +93,9 @@ class Reader(ABC):
         return train != other and self.names() == [train]
 
     def missing(self, name: str, expected: str) -> InputError:
-        """The error for a split that is not there. expected: a sentence on what was looked for."""
+        """The error for a split, or a root, that is not there. expected: a sentence on what was looked for."""
+        if not self.root.is_dir():
+            return InputError(f"{parameter('root')}={self.root}: no such folder.\n{expected}")
         names = self.names()
         keys = f"{parameter('train_split')} and {parameter('eval_split')}"
         there = f"; it has {first_five(names)}{nearest(name, names)}, and {keys} say which to take" if names else ""

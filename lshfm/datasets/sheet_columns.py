@@ -62,8 +62,7 @@ def require_roles(
     """
     for role in ("path", "labels"):
         if role not in roles and not (role == "labels" and is_one_hot):
-            hint = _hint(fields) if role == "path" else ""
-            raise InputError(f"no '{role}' among {first_five(fields) or 'no fields'}{hint}")
+            raise InputError(f"no '{role}' among {first_five(fields) or 'no fields'}: {_hint(role, fields)}")
     _require_edges(roles)
     for name in others:
         if not name:
@@ -71,12 +70,13 @@ def require_roles(
         raise InputError(f"unknown field '{printable(name)}'{nearest(printable(name), _ROLES)}")
 
 
-def _hint(fields: Iterable[str]) -> str:
-    """What a header without a path may be: one with semicolons, or no header at all."""
+def _hint(role: str, fields: Iterable[str]) -> str:
+    """What to do about a header without a role: it may have semicolons, or be no header at all."""
     if ";" in "".join(fields):
-        return ": fields are separated by commas or tabs, and labels within one by semicolons"
-    is_row = any(Path(field).suffix.lower() in _PICTURES for field in fields)
-    return ": the first line must name the columns, as path,labels" if is_row else ""
+        return "fields are separated by commas or tabs, and labels within one by semicolons"
+    if any(Path(field).suffix.lower() in _PICTURES for field in fields):
+        return "the first line must name the columns, as path,labels"
+    return f"give each image's {role} in a field of that name, as in path,labels"
 
 
 def _require_edges(roles: Mapping[str, str]) -> None:

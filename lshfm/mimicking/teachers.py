@@ -1,6 +1,7 @@
 """Finding the teacher that a command names: a network, a finished checkpoint's name, or any file."""
 
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,12 @@ from torch import nn
 from lshfm.config.catalogue import is_teacher
 from lshfm.config.compose import Job
 from lshfm.config.early import missing_teacher, teacher_file
+from lshfm.config.groups import Dataset, without_pooling
 from lshfm.config.groups import Teacher as TeacherSettings
-from lshfm.config.groups import without_pooling
 from lshfm.config.schema import Eval, Mimic
 from lshfm.console import logger
 from lshfm.datasets.split import Split
-from lshfm.errors import InputError
+from lshfm.errors import InputError, printable
 from lshfm.files.read import digest
 from lshfm.objectives.teacher import Normalisation, Teacher, renormalisation
 from lshfm.runs.checkpoint import Checkpoint, checkpoints, same_network
@@ -134,13 +135,29 @@ def _check_fits(checkpoint: Checkpoint, job: Job[Mimic] | Job[Eval], split: Spli
     differs = checkpoint.class_mismatch(split.classes, dataset.name)
     if trained_on != dataset.name:
         way = "" if differs else f"; their classes are the same: dataset.name={trained_on} takes it"
-        raise InputError(f"the teacher {path} was trained on {trained_on}, but this is {dataset.name}{way}")
+        own = _own_data(content) if content["dataset"]["option"] != dataset.option else ""
+        raise InputError(f"the teacher {path} was trained on {trained_on}, but this is {dataset.name}{own}{way}")
     if differs:
-        raise InputError(f"the teacher {path}: {differs}")
+        raise InputError(f"the teacher {path}: {differs}; {_way_out(checkpoint, dataset, split)}")
     if checkpoint.is_stage1:
         raise InputError(f"{path} is of a stage 1: its classifier is untrained, so it is no teacher")
     if content["size"] != dataset.size:
         logger.warning("the teacher was trained at %d pixels and now sees %d", content["size"], dataset.size)
+
+
+def _own_data(content: Mapping[str, Any]) -> str:
+    """A clause with the words for the data set that a checkpoint was trained on."""
+    option, root = content["dataset"]["option"], content["dataset"]["values"].get("root")
+    where = f" dataset.root={shlex.quote(printable(str(root)))}" if root else ""
+    return f"; its own data is dataset={option}{where}"
+
+
+def _way_out(checkpoint: Checkpoint, dataset: Dataset, split: Split) -> str:
+    """What to do about a teacher of other classes: a data set may have some that no image shows."""
+    theirs = checkpoint.classes or ()
+    if "classes" in dataset.own and set(theirs).issuperset(split.classes):
+        return f"dataset.classes=[{printable(','.join(theirs))}] gives these images the teacher's classes"
+    return "train a teacher of these classes"
 
 
 def _check_network(checkpoint: Checkpoint, typed: TeacherSettings) -> None:

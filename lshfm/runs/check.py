@@ -34,11 +34,15 @@ def check_training(settings: Training, num_images: int) -> None:
             f"bn_group_size={group} must divide {batch // ranks // accumulate}, the images that go through the network "
             f"at a time (batch_size={batch}, ranks: {ranks}, accumulate={accumulate})"
         )
-    if batch > num_images:
-        raise InputError(f"batch_size={batch} is more than the {num_images} images of {dataset.train_split}")
-    make_view(dataset, settings.augment, channels_last=settings.channels_last)
     with at("dataset"):
-        holdout(num_images, dataset.holdout)
+        learnt, held = holdout(num_images, dataset.holdout)
+    if batch > len(learnt):
+        part = f" that are not held out ({len(held)} are)" if len(held) else ""
+        raise InputError(
+            f"batch_size={batch} is more than the {len(learnt)} images of {dataset.train_split}{part}: "
+            f"batch_size={len(learnt)} is the most"
+        )
+    make_view(dataset, settings.augment, channels_last=settings.channels_last)
     if 0 < cosine < settings.epochs:
         raise InputError(f"schedule.cosine_epochs={cosine:g} must be 0 or at least epochs={settings.epochs}")
     if settings.select == "best" and not dataset.holdout and not settings.allow_test:

@@ -51,7 +51,8 @@ def _named(word: str, output_dir: Path) -> list[Found]:
         ]
     folders = [Path(match) for match in matches if Path(match).is_dir()]
     if not folders:
-        names = [each.name for command in COMMANDS for each in (output_dir / command).glob("*")]
+        names = [str(output_dir)] if output_dir.is_dir() else []
+        names += [each.name for command in COMMANDS for each in (output_dir / command).glob("*")]
         raise InputError(
             f"{printable(word)}: no run folder, and no run in {output_dir} is called so{nearest(word, names)}"
         )

@@ -94,11 +94,11 @@ class RunPlace:
             name, first = "NAME", f"once {folder} is called NAME{ending}, "
         return f"{first}the same command with select=last name={name} finishes the run by its last"
 
-    def is_finished(self) -> bool:
-        """Whether there is nothing left to do, which the log then says; all ranks together."""
+    def is_finished(self, *, goes_on: bool = False) -> bool:
+        """Whether the run is done, which the log then says; all ranks together. goes_on: with a stage 2 behind it."""
         finished = on_main(self.status) is Status.FINISHED
         if finished:
-            on_main(self._say_finished)
+            on_main(lambda: self._say_finished(goes_on=goes_on))
         return finished
 
     def require_nothing_behind(self, later: str) -> None:
@@ -138,11 +138,12 @@ class RunPlace:
             log_change(self.folder, before, self.identity)
         write_text(self.folder.path / "config.yaml", to_yaml({"options": options_of(settings)} | plain(settings)))
 
-    def _say_finished(self) -> None:
+    def _say_finished(self, *, goes_on: bool) -> None:
+        then = "Stage 2 follows." if goes_on else "Nothing to do; overwrite=true trains it again."
         results = Results.read(self.folder.results)
         logger.info(
-            "%s is finished: %s %s; its checkpoint is %s. Nothing to do; overwrite=true trains it again.",
-            self.folder.path, results.metric, shown(results.score), self.checkpoint,
+            "%s is finished: %s %s; its checkpoint is %s. %s",
+            self.folder.path, results.metric, shown(results.score), self.checkpoint, then,
         )  # fmt: skip
 
     def require_own(self) -> None:

@@ -52,9 +52,7 @@ def checkpoint_network(
     if checkpoint.is_stage1:
         raise InputError(f"{checkpoint.path} is of a stage 1: its classifier is untrained; take a stage 2")
     if built_as is None and checkpoint.settings is None:
-        raise InputError(
-            f"{checkpoint.path} does not say which network it holds: network=CLASS and classes=[...] in Python say it"
-        )
+        raise _unnamed(checkpoint.path)
     task = task or task_of(checkpoint, checkpoint.folders)
     return checkpoint.network(
         task, classes, size or size_of(checkpoint), built_as=built_as, cannot="cannot be used"
@@ -104,5 +102,14 @@ def numbered(path: Path) -> list[str]:
     }
     width = next((len(tensor) for name, tensor in state.items() if name in heads), None)
     if width is None:
-        raise InputError(f"{path} does not say which network it holds: network=CLASS and classes=[...] say it")
+        raise _unnamed(path)
     return [f"class {number}" for number in range(width)]
+
+
+def _unnamed(path: Path) -> InputError:
+    """The error for a file of weights alone: torchvision's, for instance."""
+    return InputError(
+        f"{path} does not say which network it holds, nor its classes. Start from it on images of your own, and use "
+        f"what that trains: lshfm train dataset=manifest dataset.root=DIR model=NETWORK model.weights={path}. "
+        "In Python, network=CLASS and classes=[...] say it"
+    )

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from lshfm.config.catalogue import network_of
-from lshfm.config.early import checkpoint_file
+from lshfm.config.checkpoint_names import checkpoint_file
 from lshfm.datasets.checks import contents
 from lshfm.errors import InputError
 from lshfm.models.weights import load_weights

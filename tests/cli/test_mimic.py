@@ -159,6 +159,7 @@ def test_a_second_call_says_that_all_is_done(both: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in both.rglob("*") if path.is_file()}
     said = here(both, *MIMIC)
     assert said.count("is finished: ") == 2
+    assert (said.count(" Stage 2 follows."), said.count(" Nothing to do; ")) == (1, 1)
     assert "stage1_" in said
     assert {path: path.stat().st_mtime_ns for path in both.rglob("*") if path.is_file()} == before
 
@@ -175,6 +176,8 @@ def test_a_finished_stage_1_is_reused(both: Path, tmp_path: Path) -> None:
     folder = copied(both, tmp_path)
     said = here(folder, *MIMIC, "stage2.lr=0.02", "stage2.label_loss=asl", "stage2.epochs=1")
     assert said.count("is finished: ") == 1
+    assert " Stage 2 follows." in said
+    assert "Nothing to do" not in said
     assert "lr-0.02" in run_folder(folder, 2, "asl").name
     assert "asl" in lines(run_folder(folder, 2, "asl"))[0]
     assert not here(folder, *MIMIC, "stage=1").count("epoch ")

@@ -44,6 +44,8 @@ def test_refusals(refuse: Refuse, tmp_path: Path) -> None:
     assert refuse("report", "photos", "format=pdf").startswith("format=pdf: must be one of html, md, csv, json, tex")
     assert "fromat=: no such key (did you mean 'format'?)" in refuse("report", "photos", "fromat=md")
     assert "night: no run folder, and no run in outputs is called so" in refuse("report", "night")
+    (tmp_path / "outputs").mkdir()
+    assert refuse("report", "output").endswith("is called so (did you mean 'outputs'?)")
 
 
 def test_a_tracker_that_is_unknown_or_not_installed_is_refused_at_once(refuse: Refuse, monkeypatch: object) -> None:

@@ -190,10 +190,13 @@ def test_a_failed_job_is_one_message(run: Run, slurm: Path, tmp_path: Path, rank
     ended = run(*words, code=1, PATH=ahead(slurm))
     (sweep,) = (tmp_path / "outputs/sweeps").iterdir()
     assert ended.stderr == (
-        "lshfm: error: job 7 ended as FAILED: batch_size=32 is more than the 16 images of train. "
+        "lshfm: error: job 7 ended as FAILED: batch_size=32 is more than the 16 images of train: batch_size=16 "
+        "is the most. "
         f"See {sweep}/slurm/7_*_log.out; other jobs of the sweep go on.\n"
     )
     logs = "".join(path.read_text() for path in sorted(sweep.glob("slurm/7_*_log.out")))
-    assert set(re.findall("error: .*", logs)) == {"error: batch_size=32 is more than the 16 images of train"}
+    assert set(re.findall("error: .*", logs)) == {
+        "error: batch_size=32 is more than the 16 images of train: batch_size=16 is the most"
+    }
     assert "Traceback" not in logs
     assert (slurm / "code").read_text() == "2\n"

@@ -113,6 +113,7 @@ def test_every_key_has_to_be_there(values: Any, keys: type, prefix: str) -> None
         ("lr", math.inf, "lr=inf: must be a finite number"),
         ("momentum", 1.0, "momentum=1.0: must be below 1"),
         ("ema", 1.0, "ema=1.0: must be below 1"),
+        ("dataset", {**TRAIN["dataset"], "holdout": 20}, "dataset.holdout=20.0: must be below 1; 0.2 is a fifth"),
         ("weight_decay", -1e-5, "weight_decay=-1e-05: must be at least 0"),
         ("seed", 2**31, "seed=2147483648: must be at most 2147483647"),
         pytest.param("lr", 10**400, f"lr={10**400}: must be a number", id="beyond floats"),

@@ -67,9 +67,18 @@ def test_a_folder_in_place_of_a_data_set(monkeypatch: pytest.MonkeyPatch, tmp_pa
     )
 
 
-def test_two_words_in_place_of_a_network_and_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    said = explained(monkeypatch, "predict", "teacher", "photos")
-    assert said.endswith("; one word alone is the network, as: lshfm predict NAME input=photos")
+@pytest.mark.parametrize("network", ["teacher", "checkpoint=teacher"])
+def test_a_second_word_alone_is_refused_and_not_the_network(monkeypatch: pytest.MonkeyPatch, network: str) -> None:
+    refused = "cannot read 'photos': an argument is GROUP=OPTION or KEY=VALUE; only the network stands alone"
+    assert explained(monkeypatch, "predict", network, "photos") == f"{refused}, pictures are input=photos"
+    assert explained(monkeypatch, "eval", network, "photos") == f"{refused}, as: lshfm eval NAME"
+    assert explained(monkeypatch, "predict", network, "top", "3").endswith("KEY=VALUE: top=VALUE")
+
+
+def test_of_many_options_the_nearest_is_named_and_where_to_find_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    message = "student=resnet999: no such student (did you mean 'resnet8'?). lshfm mimic --help lists all"
+    assert explained(monkeypatch, "mimic", "student=resnet999") == message
+    assert "There are: ShuffleV1, ShuffleV2" in explained(monkeypatch, "mimic", "student=qqq")
 
 
 def test_a_launcher_is_named_or_installed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,7 +65,8 @@ def test_spellings(word: str, rewritten: list[str]) -> None:
         (["a b.ckpt", "gpus=[]"], ["checkpoint='a b.ckpt'", "gpus=[]"]),
         (["-m", "seed_0", "dataset.size=16,32"], ["-m", "checkpoint='seed_0'", "++dataset.size=16,32"]),
         (["--config-dir", "folder", "a.ckpt"], ["--config-dir", "folder", "checkpoint='a.ckpt'"]),
-        (["a.ckpt", "b.ckpt"], ["a.ckpt", "b.ckpt"]),
+        (["a.ckpt", "b"], ["b", "checkpoint='a.ckpt'"]),  # the second is Hydra's to refuse
+        (["a", "checkpoint=b"], ["a", "checkpoint='b'"]),
     ],
 )
 def test_a_word_alone_is_the_checkpoint_of_eval(words: list[str], rewritten: list[str]) -> None:

@@ -134,11 +134,11 @@ def test_a_relative_root_is_shown_in_full(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_splits_that_cannot_be_found(tmp_path: Path) -> None:
-    assert "Expected train.csv or train.tsv or train.jsonl." in refused(tmp_path)
+    assert "Expected train.csv or train.tsv or train.jsonl, with the columns path,labels." in refused(tmp_path)
     assert f"{tmp_path} holds nothing" in refused(tmp_path)
-    assert "Expected train.csv. " in refused(tmp_path, "train.csv")
+    assert "Expected train.csv, with the columns path,labels. " in refused(tmp_path, "train.csv")
     assert "'../train' is not a plain name" in refused(tmp_path, "../train")
-    assert f"There is no {tmp_path / 'none'}" in refused(tmp_path / "none")
+    assert refused(tmp_path / "none").startswith(f"root={tmp_path / 'none'}: no such folder.\nExpected train.csv or")
     write(tmp_path, train_csv=CSV, train_jsonl="")
     assert "has train.csv and train.jsonl: name the split with its ending" in refused(tmp_path)
 
@@ -156,8 +156,9 @@ def test_unlabelled(tmp_path: Path) -> None:
         ("", "line 1: no 'path' among no fields"),
         ("path,labels\n", "train.csv: lists no image"),
         ("path;labels\na;b\n", "line 1: no 'path' among path;labels"),
-        ("labels\ncat\n", "line 1: no 'path' among labels"),
-        ("path,lable\na,cat\n", "line 1: no 'labels' among path, lable"),
+        ("labels\ncat\n", "line 1: no 'path' among labels: give each image's path in a field of that name"),
+        ("path,lable\na,cat\n", "line 1: no 'labels' among path, lable: give each image's labels in a field of that"),
+        ("a.jpg,path\na,cat\n", "line 1: no 'labels' among a.jpg, path: the first line must name the columns"),
         (",path,labels\n", "line 1: a column has no name: pandas writes one of row numbers, but not with index=False"),
         ("path,labels,dificult\n", "line 1: unknown field 'dificult' (did you mean 'difficult'?)"),
         ("path,labels,path\n", "line 1: field 'path' is there twice"),
@@ -388,6 +389,15 @@ def test_where_classes_are_known_no_other_file_is_read(tmp_path: Path) -> None:
     write(tmp_path, test_csv="path,labels\na,dog\n")
     assert Manifest(tmp_path).split("test", ("cat", "dog")).labels.tolist() == [[-1, 1]]
     assert "No split 'train'" in refused(tmp_path, "test")
+
+
+def test_a_table_one_folder_up(tmp_path: Path) -> None:
+    """Whoever names the folder of the pictures is told where the table lies."""
+    write(tmp_path, train_csv=CSV)
+    (tmp_path / "images").mkdir()
+    said = refused(tmp_path / "images")
+    assert f"{tmp_path / 'train.csv'} lies one folder up: root={tmp_path} takes it." in said
+    assert "Expected" not in said
 
 
 def test_the_only_split(tmp_path: Path) -> None:

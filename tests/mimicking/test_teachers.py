@@ -11,6 +11,7 @@ from torch import nn
 
 from lshfm.config.compose import compose
 from lshfm.config.schema import Train
+from lshfm.config.stages import plan
 from lshfm.config.words import rewrite
 from lshfm.datasets.shapes import CLASSES
 from lshfm.errors import InputError
@@ -127,7 +128,26 @@ def test_a_teacher_of_other_data_or_classes_is_refused_naming_both() -> None:
     save_trained("other_classes", model=network(classes=2), classes=["red circle", "dog"])
     message = refused(job(), "other_classes")
     assert f"trained on 2 classes, shapes has {len(CLASSES)}" in message
-    assert "the first that differs: dog there, red square here" in message
+    assert message.endswith("the first that differs: dog there, red square here; train a teacher of these classes")
+
+
+def test_the_way_to_a_teachers_data_and_to_its_classes(tmp_path: Path) -> None:
+    """A class that no image shows may be listed all the same."""
+    (tmp_path / "train.csv").write_text("path,labels\na.jpg,dog\nb.jpg,person\n")
+    words = ("dataset=manifest", f"dataset.root={tmp_path}", "dataset.eval_split=none", "dataset.holdout=0.5")
+    ours, wider = (
+        plan(rewrite("mimic", ["stage=2", "teacher=resnet8", "student=resnet8", "gpus=[]", *words, *more]))[0][-1]
+        for more in ([], ["dataset.classes=[cat,dog,person]"])
+    )
+    path = save_trained("mine", model=network(classes=3), classes=["cat", "dog", "person"])
+    content = torch.load(path, weights_only=True)
+    content["dataset"] = {"option": "manifest", "values": ours.settings.dataset.without_code()}
+    torch.save(content, path)
+    way = f"but this is shapes; its own data is dataset=manifest dataset.root={tmp_path}"
+    assert refused(job(), "mine").endswith(way)
+    way = "; dataset.classes=[cat,dog,person] gives these images the teacher's classes"
+    assert refused(ours, "mine").endswith(way)
+    assert find(wider, "mine").name == "resnet8"
 
 
 def test_weights_that_are_not_the_networks() -> None:

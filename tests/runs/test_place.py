@@ -80,6 +80,8 @@ def test_a_finished_run_says_so(here: Train, said: list[str]) -> None:
         f"{run.folder.path} is finished: voc2010 mAP 12.50; its checkpoint is {run.checkpoint}. Nothing to do; "
         "overwrite=true trains it again."
     ]
+    assert run.is_finished(goes_on=True)
+    assert said[1].endswith(f"its checkpoint is {run.checkpoint}. Stage 2 follows.")
 
 
 def test_another_runs_checkpoint_is_in_the_way(here: Train, tmp_path: Path) -> None:

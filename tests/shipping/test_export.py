@@ -212,7 +212,7 @@ def test_an_operation_without_counterpart_is_named(tmp_path: Path) -> None:
     ("words", "fault"),
     [
         (["format=tflite"], "format=tflite: must be one of onnx, pt2"),
-        ([], "not given: format"),
+        ([], "not given: format. Add format=..., one of onnx, pt2, safetensors, torchvision, timm, published"),
         (["format=safetensors", "uint8=true"], "uint8=true is for format=onnx and pt2"),
         (["format=pt2", "precision=int8"], "precision=int8 is for format=onnx, not pt2"),
         (["format=onnx", "file=checkpoints"], "is a folder: name a file in it"),

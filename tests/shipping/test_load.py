@@ -145,8 +145,11 @@ def test_a_network_of_ones_own_class(hydra: None, pictures: list[np.ndarray]) ->
     assert np.array_equal(mine.predict(pictures[1])[0].logits, by_file.predict(pictures[1])[0].logits)
     bare = Path("bare.pth")
     torch.save(mine.model.state_dict(), bare)
-    with pytest.raises(InputError, match="does not say which network it holds"):
-        lshfm.load(bare)
+    for classes in (None, mine.classes):
+        with pytest.raises(
+            InputError, match=r"does not say which network it holds, nor its classes\. Start .*ights=bare"
+        ):
+            lshfm.load(bare, classes=classes)
     again = lshfm.load(bare, network=lambda num_classes: Narrow(num_classes, width=8), classes=mine.classes, size=32)
     assert again.predict(pictures[1])[0].labels.keys() == mine.predict(pictures[1])[0].labels.keys()
 
