@@ -34,14 +34,11 @@ def check_training(settings: Training, num_images: int) -> None:
             f"bn_group_size={group} must divide {batch // ranks // accumulate}, the images that go through the network "
             f"at a time (batch_size={batch}, ranks: {ranks}, accumulate={accumulate})"
         )
+    if batch > num_images:  # of those that are held out by their labels the number is not known yet
+        part = f", {dataset.holdout:g} of which are held out" if dataset.holdout else ""
+        raise InputError(f"batch_size={batch} is more than the {num_images} images of {dataset.train_split}{part}")
     with at("dataset"):
-        learnt, held = holdout(num_images, dataset.holdout)
-    if batch > len(learnt):
-        part = f" that are not held out ({len(held)} are)" if len(held) else ""
-        raise InputError(
-            f"batch_size={batch} is more than the {len(learnt)} images of {dataset.train_split}{part}: "
-            f"batch_size={len(learnt)} is the most"
-        )
+        holdout(num_images, dataset.holdout)
     make_view(dataset, settings.augment, channels_last=settings.channels_last)
     if 0 < cosine < settings.epochs:
         raise InputError(f"schedule.cosine_epochs={cosine:g} must be 0 or at least epochs={settings.epochs}")

@@ -17,16 +17,17 @@ from tests.cli.test_runs import wait_for
 
 pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
 
+NUMBER = os.getpid()  # of a job: its ranks meet at a port that follows from it, and tests run side by side
 COMMANDS = {
     "sbatch": """
         bin=$(dirname "$0"); cp "$1" "$bin/script.sh"
         [ ! -e "$bin/refuses" ] || { echo "sbatch: error: invalid partition" >&2; exit 1; }
-        export SLURM_JOB_ID=7 SLURM_JOB_NODELIST=localhost SLURM_NTASKS=$(grep -oP 'ntasks-per-node=\\K.*' "$1")
+        export SLURM_JOB_ID=NUMBER SLURM_JOB_NODELIST=localhost SLURM_NTASKS=$(grep -oP 'ntasks-per-node=\\K.*' "$1")
         (
             while bash "$bin/script.sh"; code=$?; [ -e "$bin/requeue" ]; do mv "$bin/requeue" "$bin/requeued"; done
             echo $code > "$bin/code"
         ) < /dev/null &> "$bin/batch.log" &
-        echo "Submitted batch job 7"
+        echo "Submitted batch job NUMBER"
     """,
     "srun": """
         log=${3//%j/$SLURM_JOB_ID}  # srun --unbuffered --output LOG COMMAND...
@@ -43,7 +44,7 @@ COMMANDS = {
     "sacct": """
         code=$(cat "$(dirname "$0")/code" 2> /dev/null)
         case $code in "") state=RUNNING;; 0) state=COMPLETED;; *) state=FAILED;; esac
-        printf 'JobID|State|NodeList\\n7|%s|localhost\\n' $state
+        printf 'JobID|State|NodeList\\nNUMBER|%s|localhost\\n' $state
     """,
     "scontrol": 'echo "$@" >> "$(dirname "$0")/requeue"',
 }
@@ -56,7 +57,7 @@ def slurm(tmp_path: Path) -> Path:
     folder = tmp_path / "slurm"
     folder.mkdir()
     for name, lines in COMMANDS.items():
-        (folder / name).write_text(f"#!/bin/bash\n{lines}")
+        (folder / name).write_text(f"#!/bin/bash\n{lines}".replace("NUMBER", str(NUMBER)))
         (folder / name).chmod(0o755)
     return folder
 
@@ -172,14 +173,14 @@ def test_two_tasks_train_one_run_that_is_requeued_on_the_way(start: Start, slurm
     out, err = process.communicate()
     assert process.returncode == 0, out + err
     assert err == ""
-    assert (slurm / "requeued").read_text() == "requeue 7\n"
+    assert (slurm / "requeued").read_text() == f"requeue {NUMBER}\n"
     log = (folder / "log.txt").read_text()
     assert log.count("stopped; the same command continues") == log.count("continuing after epoch") == 1
     assert json.loads((folder / "results.json").read_text())["hardware"]["ranks"] == 2
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["a.ckpt"]
     (rows,) = (path.read_text().splitlines() for path in tmp_path.glob("outputs/sweeps/*/summary.csv"))
     assert rows[1].startswith("1,voc2010 mAP,")  # the summary of any sweep
-    (second,) = tmp_path.glob("outputs/sweeps/*/slurm/7_1_log.out")
+    (second,) = tmp_path.glob(f"outputs/sweeps/*/slurm/{NUMBER}_1_log.out")
     assert {line.split()[0] for line in second.read_text().splitlines()} == {"submitit"}  # only rank 0 speaks
 
 
@@ -190,13 +191,10 @@ def test_a_failed_job_is_one_message(run: Run, slurm: Path, tmp_path: Path, rank
     ended = run(*words, code=1, PATH=ahead(slurm))
     (sweep,) = (tmp_path / "outputs/sweeps").iterdir()
     assert ended.stderr == (
-        "lshfm: error: job 7 ended as FAILED: batch_size=32 is more than the 16 images of train: batch_size=16 "
-        "is the most. "
-        f"See {sweep}/slurm/7_*_log.out; other jobs of the sweep go on.\n"
+        f"lshfm: error: job {NUMBER} ended as FAILED: batch_size=32 is more than the 16 images of train. "
+        f"See {sweep}/slurm/{NUMBER}_*_log.out; other jobs of the sweep go on.\n"
     )
-    logs = "".join(path.read_text() for path in sorted(sweep.glob("slurm/7_*_log.out")))
-    assert set(re.findall("error: .*", logs)) == {
-        "error: batch_size=32 is more than the 16 images of train: batch_size=16 is the most"
-    }
+    logs = "".join(path.read_text() for path in sorted(sweep.glob(f"slurm/{NUMBER}_*_log.out")))
+    assert set(re.findall("error: .*", logs)) == {"error: batch_size=32 is more than the 16 images of train"}
     assert "Traceback" not in logs
     assert (slurm / "code").read_text() == "2\n"

@@ -23,12 +23,8 @@ from tests.jobs import changed, splits, task_of
         (2, {"bn_group_size": 3}, r"bn_group_size=3 must divide 4, .*\(batch_size=8, ranks: 2, accumulate=1\)"),
         (2, {"bn_group_size": 4, "accumulate": 2}, "bn_group_size=4 must divide 2, the images that go through the"),
         (1, {"bn_group_size": 16}, "bn_group_size=16 must divide 8"),
-        (1, {"batch_size": 32}, "batch_size=32 is more than the 24 images of train: batch_size=24 is the most"),
-        (
-            1,
-            {"batch_size": 24, "dataset.holdout": 0.25},
-            r"batch_size=24 is more than the 18 images of train that are not held out \(6 are\): batch_size=18 is",
-        ),
+        (1, {"batch_size": 32}, "batch_size=32 is more than the 24 images of train$"),
+        (1, {"batch_size": 32, "dataset.holdout": 0.25}, "batch_size=32 .* 24 images of train, 0.25 of which are held"),
     ],
 )
 def test_refusals(
