@@ -95,7 +95,7 @@ def main() -> None:
     """Tell the story for every seed asked for, in the current folder."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("settings", nargs="*", help="settings for every run, as epochs=2 gpus=[]")
+    parser.add_argument("settings", nargs="*", help="settings for every run, as epochs=2 gpus=[]; before --seeds")
     arguments = parser.parse_args()
     print(BEFORE)
     started = time.perf_counter()

@@ -82,7 +82,7 @@ def main() -> None:
     parser.add_argument("--tested", type=int, default=200)
     parser.add_argument("--weights", default="imagenet", help="of the backbones: imagenet, none, or a file")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("settings", nargs="*", help="settings for every run, as gpus=[0]")
+    parser.add_argument("settings", nargs="*", help="settings for every run, as gpus=[0]; before --seeds")
     asked = parser.parse_intermixed_args()
     shortened(asked.devkit, asked.images, asked.tested)
     show([story(seed, asked.weights, asked.settings) for seed in asked.seeds])

@@ -167,9 +167,9 @@ class Stage:
                 settings, self.task, student, taught_by, functions, data, self.device, speed.precision
             )
             results = training.train(assembled(objective, settings, speed, constants))
-        show(self.task, self.teacher.name, settings.student.title, results.report)
-        if settings.is_stage1 or any(each.kind in ("feature", "correct") for each in settings.loss.chosen.values()):
-            warn_if_apart(results.report)
+            show(self.task, self.teacher.name, settings.student.title, results.report)
+            if settings.is_stage1 or any(each.kind in ("feature", "correct") for each in settings.loss.chosen.values()):
+                warn_if_apart(results.report)
         return place.checkpoint
 
     def _identity(self, start: Start) -> dict[str, Any]:

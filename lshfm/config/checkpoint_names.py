@@ -1,6 +1,7 @@
 """What the word for a trained network means: a file, or the name of a finished checkpoint."""
 
 import re
+import shlex
 from pathlib import Path
 
 from lshfm.errors import InputError, nearest
@@ -27,7 +28,8 @@ def missing_checkpoint(path: Path, named: str, output_dir: Path) -> InputError:
         return InputError(f"{path}: no such file")
     if run := _unfinished(path.stem, output_dir):
         last = run / "last.ckpt"
-        as_it_is = f"; checkpoint={last} takes the network as it is now" if last.is_file() else ""
+        is_usable = last.is_file() and not run.name.endswith("_stage1")  # of stage 1 the classifier is untrained
+        as_it_is = f"; {shlex.quote(f'checkpoint={last}')} takes the network as it is now" if is_usable else ""
         return InputError(
             f"checkpoint={named}: the run {run} is unfinished, so its checkpoint is still to come. The command that "
             f"began it, the first line of {run / 'log.txt'}, continues it{as_it_is}"

@@ -65,7 +65,7 @@ FIRST: dict[str, dict[str, str]] = {  # command -> an example of each key that o
     },
     "eval": {
         "checkpoint=NAME": "the network: a checkpoint's file or name; `checkpoint=` may be left out",
-        "teacher=resnet34": "also measure angle, length and equal bits beside it",
+        "teacher=resnet34": "also measure angle, length and hash agreement",
         "dataset.root=/data": "where the data are now; the checkpoint knows the rest",
         "dataset.eval_split=val": "another split",
         "threshold=0.3": "precision, recall and F1 from this probability on",

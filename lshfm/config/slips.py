@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -134,7 +135,7 @@ def bare_word(command: str, word: str) -> str:
     if word in all_keys(command) and not is_folder(word):
         return f": {word}=VALUE"
     if command == "predict":
-        return f"; only the network stands alone, pictures are input={printable(word)}"
+        return f"; only the network stands alone, pictures are {shlex.quote(f'input={printable(word)}')}"
     if command in ("eval", "export"):
         return f"; only the network stands alone, as: lshfm {command} NAME"
     return f". {own_images(word)}" if is_folder(word) else ""

@@ -177,9 +177,7 @@ class Loader:
         self.shuffle, self.seed, self.pools, self.share = shuffle, seed, pools, share
         if not batches(self.indices, batch_size, drop_last):
             most = len(self.indices)
-            raise InputError(
-                f"batch_size={batch_size} is more than the {most} images there are: batch_size={most} is the most"
-            )
+            raise InputError(f"batch_size={batch_size} is more than the {most} images there are: at most {most} fit")
 
     def __len__(self) -> int:
         """Steps of an epoch, of this rank."""

@@ -165,8 +165,8 @@ def warn_if_apart(report: Mapping[str, Any]) -> None:
     agreement = report["mimicry"].get("hash_agreement_own_medians")  # older reports lack it
     if agreement is not None and agreement < CHANCE + 5:
         logger.warning(
-            "the student's features hardly follow the teacher's: %s %% of their hash bits are equal, and by chance %d "
-            "would be. More epochs or trained weights to start from (student.weights) may help",
+            "the student's features hardly follow the teacher's: by own medians %s %% of their hash bits are equal, "
+            "and by chance %d would be. More epochs or trained weights to start from (student.weights) may help",
             shown(agreement), CHANCE,
         )  # fmt: skip
 

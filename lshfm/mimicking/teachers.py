@@ -1,5 +1,6 @@
 """Finding the teacher that a command names: a network, a finished checkpoint's name, or any file."""
 
+import re
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -23,6 +24,8 @@ from lshfm.objectives.teacher import Normalisation, Teacher, renormalisation
 from lshfm.runs.checkpoint import Checkpoint, checkpoints, same_network
 from lshfm.tasks.networks import place
 from lshfm.tasks.task import Task
+
+FEW = 20  # classes that a message lists
 
 
 @dataclass(frozen=True)
@@ -156,8 +159,15 @@ def _way_out(checkpoint: Checkpoint, dataset: Dataset, split: Split) -> str:
     """What to do about a teacher of other classes: a data set may have some that no image shows."""
     theirs = checkpoint.classes or ()
     if "classes" in dataset.own and set(theirs).issuperset(split.classes):
-        return f"dataset.classes=[{printable(','.join(theirs))}] gives these images the teacher's classes"
+        listed = ",".join(map(_as_typed, theirs)) if len(theirs) <= FEW else "..."
+        word = shlex.quote(f"dataset.classes=[{printable(listed)}]")
+        return f"{word} gives these images the teacher's classes, in its order"
     return "train a teacher of these classes"
+
+
+def _as_typed(name: str) -> str:
+    """A class as a part of a list on the command line: in quotes unless it is a word."""
+    return name if re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII) else '"' + name.replace('"', r"\"") + '"'
 
 
 def _check_network(checkpoint: Checkpoint, typed: TeacherSettings) -> None:

@@ -92,7 +92,7 @@ def log_data(data: TrainingData, task: Task, settings: Training) -> None:
     logger.info(task.describe(data.train_split, len(data.batches.indices), "train on"))
     images = len(data.batches.indices)
     left_out = images - len(data.batches) * settings.batch_size
-    if left_out > images * WORTH_A_LINE and not settings.balanced:
+    if left_out > images * WORTH_A_LINE and settings.drop_last and not settings.balanced:
         logger.info(
             "every epoch leaves %d of them out, others each time, which fill no batch of %d; drop_last=false takes all",
             left_out, settings.batch_size,

@@ -175,7 +175,7 @@ def test_what_does_not_go_with_one_label_is_refused(refuse: Refuse, data: Path, 
 def test_check_reads_the_new_data_sets(data: Path, tmp_path: Path, test_data: Path) -> None:
     said = here(tmp_path, "check", "dataset=cifar100", "dataset.root=data", "workers=0")
     assert "no faults" in said
-    assert "class with fewer than two images" in said
+    assert "class with too few images" in said
     for split, name in (("train", "a"), ("val", "a")):
         (tmp_path / "tree" / split / name).mkdir(parents=True)
         Image.new("RGB", (8, 8), len(split)).save(tmp_path / "tree" / split / name / "x.png")

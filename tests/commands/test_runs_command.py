@@ -40,6 +40,14 @@ def test_a_line_a_run(folder: Path) -> None:
     assert said[-1] == "4 runs in outputs: 2 finished, 1 unfinished, 1 foreign"
 
 
+def test_files_are_told_apart_by_the_start_of_their_hash(folder: Path) -> None:
+    make(folder / "outputs", "d", weights="0123456789abcdef" * 4)
+    (line,) = (line for line in here(folder, "runs").splitlines() if "train/d" in line)
+    assert "weights=01234567" in line.split()
+    (entry,) = json.loads(here(folder, "runs", "format=json", "where=name=d"))
+    assert entry["settings"]["weights"] == "0123456789abcdef" * 4
+
+
 def test_for_scripts(folder: Path) -> None:
     entries = json.loads(here(folder, "runs", "format=json", "where=state=finished", "sort=score"))
     assert [(entry["name"], entry["score"], entry["settings"]["lr"]) for entry in entries] == [

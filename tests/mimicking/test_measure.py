@@ -14,7 +14,7 @@ from lshfm.errors import InputError
 from lshfm.losses.lsh import draw_weights
 from lshfm.metrics import multilabel
 from lshfm.metrics.mimicry import compare, measure
-from lshfm.mimicking.measure import REFERENCE_NUM, ComparedEvaluator, Reference, show
+from lshfm.mimicking.measure import REFERENCE_NUM, ComparedEvaluator, Reference, show, warn_if_apart
 from lshfm.objectives.teacher import Teacher
 from lshfm.tasks.multilabel import MultiLabel
 
@@ -221,3 +221,14 @@ def test_the_table_shows_a_dash_for_what_does_not_apply(capsys: pytest.CaptureFi
     lines = [line for line in capsys.readouterr().out.splitlines() if "│" in line]
     rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in lines]
     assert rows == [["teacher big", "61.50", "0.00", "1.00", "100.00", "100.00"], ["student small", *["-"] * 5]]
+
+
+@pytest.mark.parametrize(
+    ("agreement", "is_told"), [(49.9, True), (54.99, True), (55.0, False), (88.0, False), (None, False)]
+)
+def test_a_student_at_chance_is_told_of(
+    agreement: float | None, is_told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of older reports without the measure nothing is known."""
+    warn_if_apart({"mimicry": {"hash_agreement": 50.0, "hash_agreement_own_medians": agreement}})
+    assert ("hardly follow the teacher's" in caplog.text) is is_told

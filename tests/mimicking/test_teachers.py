@@ -137,15 +137,15 @@ def test_the_way_to_a_teachers_data_and_to_its_classes(tmp_path: Path) -> None:
     words = ("dataset=manifest", f"dataset.root={tmp_path}", "dataset.eval_split=none", "dataset.holdout=0.5")
     ours, wider = (
         plan(rewrite("mimic", ["stage=2", "teacher=resnet8", "student=resnet8", "gpus=[]", *words, *more]))[0][-1]
-        for more in ([], ["dataset.classes=[cat,dog,person]"])
+        for more in ([], ['dataset.classes=["tabby cat",dog,person]'])
     )
-    path = save_trained("mine", model=network(classes=3), classes=["cat", "dog", "person"])
+    path = save_trained("mine", model=network(classes=3), classes=["tabby cat", "dog", "person"])
     content = torch.load(path, weights_only=True)
     content["dataset"] = {"option": "manifest", "values": ours.settings.dataset.without_code()}
     torch.save(content, path)
     way = f"but this is shapes; its own data is dataset=manifest dataset.root={tmp_path}"
     assert refused(job(), "mine").endswith(way)
-    way = "; dataset.classes=[cat,dog,person] gives these images the teacher's classes"
+    way = """; 'dataset.classes=["tabby cat",dog,person]' gives these images the teacher's classes, in its order"""
     assert refused(ours, "mine").endswith(way)
     assert find(wider, "mine").name == "resnet8"
 

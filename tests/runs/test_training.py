@@ -388,6 +388,8 @@ class TestFinished:
             ["dataset.holdout=0.25"],
             ["train on train: 17 of 24 images", "validate on 7 images held out", "test on test: 12 of 12 images"],
         ),
+        (["batch_size=10"], ["train on train: 24 of 24", "every epoch leaves 4 of them out", "test on test: 12"]),
+        (["batch_size=10", "drop_last=false"], ["train on train: 24 of 24 images", "test on test: 12 of 12 images"]),
     ],
 )
 def test_its_data_is_announced(said: list[str], words: list[str], lines: list[str]) -> None:

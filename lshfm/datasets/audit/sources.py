@@ -54,5 +54,7 @@ def _of_split(split: Split) -> Audit:
 def few_images(found: Audit, name: str, *, is_learnt: bool) -> Iterator[Fault]:
     """Of whole images' labels: a class that no image of the split shows is told, or a single one to learn from."""
     for each in found.classes:
-        if found.present[each] < (2 if is_learnt else 1):
-            yield Fault(FEW_IMAGES, name, f"class {each!r} has {count(found.present[each], 'image')}", Grade.WARNS)
+        seen = found.present[each] + (found.difficult[each] if is_learnt else 0)  # difficult ones are learnt, too
+        if seen < (2 if is_learnt else 1):
+            aside = ", difficult ones aside" if found.difficult[each] and not is_learnt else ""
+            yield Fault(FEW_IMAGES, name, f"class {each!r} has {count(seen, 'image')}{aside}", Grade.WARNS)
