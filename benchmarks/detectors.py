@@ -1,7 +1,7 @@
 """A small comparison of detectors on VOC2007: a teacher, its student alone, and the student with L2, LSH and LSHL2.
 
 `python -m benchmarks.detectors DIR`, where DIR holds VOCdevkit/VOC2007, writes into the current folder. With one CPU
-thread it takes about half an hour a seed. Runs that are finished are not run again. With several seeds each has a
+thread it takes some 15 minutes a seed. Runs that are finished are not run again. With several seeds each has a
 teacher of its own, and the table gives mean and standard deviation.
 """
 
