@@ -10,7 +10,7 @@ from torch import nn
 
 from lshfm.errors import RunFailed
 from lshfm.metrics.boxes import Found, groups, overlaps
-from lshfm.shipping.parity import images_per_second
+from lshfm.shipping.parity import Compared, images_per_second
 from lshfm.tasks.detection.evaluation import found_of
 from lshfm.tasks.task import Evaluate
 
@@ -20,7 +20,7 @@ SHARE = 99.0  # percent of detections that must be in both: near-equal scores le
 
 
 @dataclass(frozen=True)
-class BoxParity:
+class BoxParity(Compared):
     """How an exported detector compares with the original on the same images.
 
     A detection is in both where class, place and, within the tolerance, score are the same.
@@ -44,18 +44,6 @@ class BoxParity:
             f"{self.in_both:.2f} % of {self.detections} detections are in both; of these boxes differ by at most "
             f"{self.largest_box_difference:.2g} pixels and scores by {self.largest_score_difference:.2g}"
         )
-
-    @property
-    def words(self) -> str:
-        """A line for the log."""
-        scores = (self.score_before, self.score_after)
-        text = f"{self.images} images: {self.difference}"
-        return text if None in scores else f"{text}, {self.metric} {scores[0]:.2f} before and {scores[1]:.2f} after"
-
-    @property
-    def drop(self) -> float | None:
-        """By how much the score falls; None where there is none."""
-        return None if self.score_before is None or self.score_after is None else self.score_before - self.score_after
 
     def require(self) -> None:
         """Raise RunFailed if too few detections are in both."""

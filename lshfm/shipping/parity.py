@@ -1,6 +1,7 @@
 """An exported network beside the one it was made from, on real images: outputs, decisions, score, speed."""
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -19,8 +20,34 @@ TOLERANCES = {"fp32": 1e-3, "fp16": 2e-2, "bf16": 1.5e-1}
 BENCH_SECONDS, BENCH_CALLS = 2.0, 5  # at least
 
 
+class Compared(ABC):
+    """An exported network beside the original on the same images: what differs, and the score of both."""
+
+    images: int
+    metric: str
+    score_before: float | None  # None where the images have no labels
+    score_after: float | None
+
+    @property
+    @abstractmethod
+    def difference(self) -> str:
+        """A clause on what differs."""
+
+    @property
+    def words(self) -> str:
+        """A line for the log."""
+        scores = (self.score_before, self.score_after)
+        text = f"{self.images} images: {self.difference}"
+        return text if None in scores else f"{text}, {self.metric} {scores[0]:.2f} before and {scores[1]:.2f} after"
+
+    @property
+    def drop(self) -> float | None:
+        """By how much the score falls; None where there is none."""
+        return None if self.score_before is None or self.score_after is None else self.score_before - self.score_after
+
+
 @dataclass(frozen=True)
-class Parity:
+class Parity(Compared):
     """How an exported network compares with the original on the same images."""
 
     images: int
@@ -39,18 +66,6 @@ class Parity:
             f"{self.output} differ by at most {self.largest_difference:.3g}, "
             f"{self.equal_decisions:.2f} % of decisions are equal"
         )
-
-    @property
-    def words(self) -> str:
-        """A line for the log."""
-        scores = (self.score_before, self.score_after)
-        text = f"{self.images} images: {self.difference}"
-        return text if None in scores else f"{text}, {self.metric} {scores[0]:.2f} before and {scores[1]:.2f} after"
-
-    @property
-    def drop(self) -> float | None:
-        """By how much the score falls; None where there is none."""
-        return None if self.score_before is None or self.score_after is None else self.score_before - self.score_after
 
     def require(self, tolerance: float) -> None:
         """Raise RunFailed if outputs differ by more than `tolerance` allows."""

@@ -72,10 +72,6 @@ class MultiLabel(ImageTask):
         """Bool (n, C): the classes of each image, those with difficult objects alone left out."""
         return split.labels > 0
 
-    def absent(self, split: Split, part: np.ndarray) -> list[str]:
-        """The classes that no image shows, or difficult objects alone."""
-        return [split.classes[c] for c in np.flatnonzero(~self.shows(split)[part].any(axis=0))]
-
     def evaluation(self, outputs: Predictions, split: Split, metric: str) -> Evaluation:
         """Every multi-label metric."""
         report = measure(outputs.logits, outputs.labels, split.classes, metric, self.threshold)

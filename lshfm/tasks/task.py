@@ -90,9 +90,10 @@ class Task(ABC):
         """Bool (n, K), what a held-out part of a split should show like the rest: its classes; None for chance."""
         return None
 
-    def absent(self, split: Split, part: np.ndarray) -> list[str]:  # noqa: ARG002
+    def absent(self, split: Split, part: np.ndarray) -> list[str]:
         """The classes that none of these images of a split, int64 (m,), shows, so that they have no score there."""
-        return []
+        shown = self.shows(split)
+        return [] if shown is None else [split.classes[c] for c in np.flatnonzero(~shown[part].any(axis=0))]
 
     @abstractmethod
     def network(

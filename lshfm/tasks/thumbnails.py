@@ -2,9 +2,9 @@
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from PIL import Image
 
@@ -13,6 +13,8 @@ from lshfm.config.groups import Dataset
 from lshfm.datasets.split import BrokenImage
 from lshfm.errors import InputError, LshfmError
 from lshfm.tasks.task import Task
+
+T = TypeVar("T")
 
 SIZE = 128  # pixels of a side
 QUALITY = 72  # of JPEG
@@ -31,18 +33,26 @@ def saved_dataset(settings: Mapping[str, Any], folders: Sequence[Path] = ()) -> 
 
 def thumbnails(task: Task, dataset: Dataset, split: str, ids: Sequence[str]) -> tuple[dict[str, str], str | None]:
     """Pictures by id as data:image/jpeg, as far as they can be read; and why some could not."""
+    return readable(task, dataset, split, ids, lambda images, row: _encoded(images.pixels(row, SIZE)))
+
+
+def readable(
+    task: Task, dataset: Dataset, split: str, ids: Sequence[str], made: Callable[[Any, int], T]
+) -> tuple[dict[str, T], str | None]:
+    """What is made of a split's images and a picture's row, by id, as far as it can be read; why some could not."""
     try:
         (found,) = task.read(dataset, [split])
     except (LshfmError, OSError, TypeError, ValueError, KeyError, AttributeError) as error:  # of damaged settings
         return {}, f"the pictures of {dataset.name} cannot be read here: {error}"
     rows = {id_: row for row, id_ in enumerate(found.ids)}
-    pictures, why = {}, None
+    pictures: dict[str, T] = {}
+    why = None
     for id_ in ids:
         if id_ not in rows:
             why = f"{dataset.name} {split} has no image {id_} here"
             continue
         try:
-            pictures[id_] = _encoded(found.images.pixels(rows[id_], SIZE))
+            pictures[id_] = made(found.images, rows[id_])
         except BrokenImage as error:
             why = str(error)
     return pictures, why

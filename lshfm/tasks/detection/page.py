@@ -9,8 +9,6 @@ from PIL import Image
 
 from lshfm.config.groups import Dataset
 from lshfm.datasets.boxes import COLUMNS
-from lshfm.datasets.split import BrokenImage
-from lshfm.errors import LshfmError
 from lshfm.metrics.boxes import Found, Truth
 from lshfm.report.arms import Arm
 from lshfm.report.blocks import Section
@@ -18,6 +16,7 @@ from lshfm.report.facts import Run
 from lshfm.report.scenes import Shot, images_to_show, scenes_section
 from lshfm.tasks.detection.evaluation import found_of, truth_of
 from lshfm.tasks.task import Task
+from lshfm.tasks.thumbnails import readable
 
 SIDE, QUALITY = 480, 72  # pixels of a shot's longer side, of JPEG
 
@@ -52,27 +51,8 @@ def scenes(task: Task, dataset: Dataset, arms: Sequence[Arm]) -> tuple[Section |
     if not ids:
         return None, None
     split = next(run.split for arm in arms for run in arm.finished if boxes_of(run))
-    shots, why = _shots(task, dataset, str(split), ids)
+    shots, why = readable(task, dataset, str(split), ids, lambda images, row: _shot(images.picture(row)))
     return scenes_section(arms, boxes_of, ids, shots), why
-
-
-def _shots(task: Task, dataset: Dataset, split: str, ids: Sequence[str]) -> tuple[dict[str, Shot], str | None]:
-    """Small copies of pictures by id, as far as they can be read; and why some could not."""
-    try:
-        (found,) = task.read(dataset, [split])
-    except (LshfmError, OSError, TypeError, ValueError, KeyError, AttributeError) as error:  # of damaged settings
-        return {}, f"the pictures of {dataset.name} cannot be read here: {error}"
-    rows = {id_: row for row, id_ in enumerate(found.ids)}
-    shots, why = {}, None
-    for id_ in ids:
-        if id_ not in rows:
-            why = f"{dataset.name} {split} has no image {id_} here"
-            continue
-        try:
-            shots[id_] = _shot(found.images.picture(rows[id_]))  # type: ignore[attr-defined]
-        except BrokenImage as error:
-            why = str(error)
-    return shots, why
 
 
 def _shot(picture: Image.Image) -> Shot:

@@ -98,10 +98,6 @@ class Detection(Task):
         """Bool (n, C): the classes of which each image has an object to learn."""
         return data.shows(split)
 
-    def absent(self, split: Split, part: np.ndarray) -> list[str]:
-        """The classes without an object, difficult ones and crowds aside."""
-        return [split.classes[c] for c in np.flatnonzero(~self.shows(split)[part].any(axis=0))]
-
     def network(
         self, network: Network, classes: Sequence[str], size: int, *, at: str = "model"
     ) -> tuple[nn.Module, Loaded | None]:
